@@ -1,0 +1,76 @@
+//! When a cached profile is good enough for a tier.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Profile, Tier, Username};
+
+/// The layout of a cache entry. Entries of another version are a miss and are replaced.
+pub const VERSION: u32 = 1;
+
+/// A profile with what is needed to judge its freshness. Shared by all tenants: nothing of a business is in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CachedProfile {
+    /// Always [`VERSION`] in entries that we accept.
+    pub version: u32,
+    /// When it was scraped.
+    pub scraped_at: Timestamp,
+    /// How many posts were asked for: a profile may have fewer.
+    pub depth: usize,
+    /// The profile.
+    pub profile: Profile,
+}
+
+impl CachedProfile {
+    /// Whether `tier` may use it at the time `now`: same layout, young enough, deep enough. An entry from the
+    /// future (a clock was wrong) is not trusted.
+    pub fn serves(&self, tier: Tier, now: Timestamp) -> bool {
+        let age = now.duration_since(self.scraped_at);
+        self.version == VERSION && !age.is_negative() && age.unsigned_abs() <= tier.max_profile_age() && self.depth >= tier.posts()
+    }
+}
+
+/// The key of a profile in the bucket.
+pub fn key(username: &Username) -> String {
+    format!("instagram:{username}:v{VERSION}")
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::*;
+
+    fn entry(depth: usize) -> CachedProfile {
+        let profile = serde_json::json!({
+            "username": "nike", "display_name": "Nike", "bio": "", "follower_count": 1, "following_count": 0, "post_count": 0,
+            "external_url": null, "profile_pic_url": null, "is_verified": false, "is_private": false,
+            "is_business_account": false, "business_category": null, "posts": []
+        });
+        CachedProfile { version: VERSION, scraped_at: Timestamp::UNIX_EPOCH, depth, profile: serde_json::from_value(profile).unwrap() }
+    }
+
+    #[test]
+    fn age_decides_by_tier_up_to_and_including_the_limit() {
+        let (entry, at) = (entry(12), |hours: i64| Timestamp::UNIX_EPOCH + hours.hours());
+        let served = |now| Tier::ALL.map(|tier| entry.serves(tier, now));
+        assert_eq!(served(at(6)), [true, true, true]);
+        assert_eq!(served(at(6) + 1.second()), [true, true, false]);
+        assert_eq!(served(at(13)), [true, false, false]);
+        assert_eq!(served(at(24) + 1.second()), [false, false, false]);
+        assert_eq!(served(at(-1)), [false, false, false]);
+    }
+
+    #[test]
+    fn depth_decides_by_tier() {
+        assert_eq!(Tier::ALL.map(|tier| entry(6).serves(tier, Timestamp::UNIX_EPOCH)), [true, false, false]);
+        assert_eq!(Tier::ALL.map(|tier| entry(5).serves(tier, Timestamp::UNIX_EPOCH)), [false, false, false]);
+    }
+
+    #[test]
+    fn another_layout_is_a_miss() {
+        let old = CachedProfile { version: 0, ..entry(12) };
+        assert!(!old.serves(Tier::Light, Timestamp::UNIX_EPOCH));
+        assert_eq!(key(&old.profile.username), "instagram:nike:v1");
+    }
+}

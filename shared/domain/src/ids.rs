@@ -1,0 +1,130 @@
+//! Identifiers: one type each, so that one cannot be passed for another.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Why a text is no identifier of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}")]
+pub struct InvalidId {
+    /// What a valid one looks like, for people.
+    pub expected: &'static str,
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Uuid::parse_str(text).map(Self).map_err(|_| InvalidId { expected: "a UUID" })
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// A person: the `sub` of the Supabase JWT.
+    UserId
+);
+uuid_id!(
+    /// A tenant: it owns credits, business profiles and leads.
+    AccountId
+);
+uuid_id!(
+    /// A business whose offer leads are judged against.
+    BusinessProfileId
+);
+uuid_id!(
+    /// A stored lead.
+    LeadId
+);
+
+/// One analysis: `run_` and the 32 hexadecimal digits of a `UUIDv7`. It is also the name of the Step Functions execution,
+/// which makes a start idempotent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId(String);
+
+impl RunId {
+    /// The run id of a `UUIDv7` that the caller made; its time part keeps ids in order of their start.
+    pub fn new(uuid: Uuid) -> Self {
+        Self(format!("run_{}", uuid.simple()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RunId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let digits = text.strip_prefix("run_").filter(|hex| hex.len() == 32);
+        match digits.map(|hex| hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))) {
+            Some(true) => Ok(Self(text.to_owned())),
+            _ => Err(InvalidId { expected: "`run_` and 32 lower-case hexadecimal digits" }),
+        }
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<RunId> for String {
+    fn from(id: RunId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_id_is_the_hex_of_its_uuid_and_parses_back() {
+        let id = RunId::new(Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_00ff));
+        assert_eq!(id.as_str(), "run_019300000000700080000000000000ff");
+        assert_eq!(id.as_str().parse(), Ok(id));
+    }
+
+    #[test]
+    fn other_texts_are_no_run_ids() {
+        for text in ["", "run_", "run_xyz", "batch_019300000000700080000000000000ff", "run_019300000000700080000000000000FF"] {
+            assert!(text.parse::<RunId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn uuid_ids_say_what_they_expect() {
+        assert_eq!("nope".parse::<AccountId>(), Err(InvalidId { expected: "a UUID" }));
+        let id = AccountId(Uuid::nil());
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+}

@@ -1,0 +1,1 @@
+//! Deterministic numbers of a profile.

@@ -1,0 +1,68 @@
+//! An Instagram profile as we keep it, whichever vendor fetched it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::Username;
+
+/// What kind of post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PostKind {
+    /// One picture.
+    Photo,
+    /// A video or reel.
+    Video,
+    /// Several pictures or videos.
+    Carousel,
+}
+
+/// One of the latest posts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Post {
+    /// Instagram's id of it.
+    pub id: String,
+    /// What kind.
+    pub kind: PostKind,
+    /// The caption, from a stranger: never trusted.
+    pub caption: String,
+    /// Likes; `None` where the owner hides them.
+    pub like_count: Option<i64>,
+    /// Comments; `None` where they are unknown.
+    pub comment_count: Option<i64>,
+    /// Plays of a video.
+    pub view_count: Option<i64>,
+    /// When it was posted.
+    pub posted_at: Option<Timestamp>,
+}
+
+/// A profile. Every text in it comes from a stranger and is data, never an instruction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// The handle.
+    pub username: Username,
+    /// The name shown; the handle where there is none.
+    pub display_name: String,
+    /// The self-description.
+    pub bio: String,
+    /// Followers.
+    pub follower_count: i64,
+    /// Accounts followed.
+    pub following_count: i64,
+    /// All posts ever, not only `posts`.
+    pub post_count: i64,
+    /// The link in the bio.
+    pub external_url: Option<String>,
+    /// The picture; signed by Instagram and dead after some days.
+    pub profile_pic_url: Option<String>,
+    /// Verified by Instagram.
+    pub is_verified: bool,
+    /// Visible to followers only.
+    pub is_private: bool,
+    /// A business account.
+    pub is_business_account: bool,
+    /// Its business category.
+    pub business_category: Option<String>,
+    /// The latest posts, newest first, at most twelve.
+    pub posts: Vec<Post>,
+}
