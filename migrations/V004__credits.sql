@@ -1,0 +1,257 @@
+-- Credits: an append-only ledger that the database itself keeps true.
+--   Negative is a debit and positive a grant, everywhere.
+--   Nobody writes a balance: it follows from the ledger row that was just inserted, under the lock of the balance row.
+--   Nobody changes a ledger row: corrections are new rows.
+
+CREATE TABLE IF NOT EXISTS credit_balances (
+    account_id uuid PRIMARY KEY REFERENCES accounts (id) ON DELETE RESTRICT,
+    current_balance integer NOT NULL DEFAULT 0 CONSTRAINT balance_never_negative CHECK (current_balance >= 0),
+    entry_count bigint NOT NULL DEFAULT 0,
+    last_transaction_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE IF NOT EXISTS credit_ledger (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    account_id uuid NOT NULL REFERENCES accounts (id) ON DELETE RESTRICT,
+    entry_no bigint NOT NULL,
+    amount integer NOT NULL,
+    balance_after integer NOT NULL CHECK (balance_after >= 0),
+    transaction_type text NOT NULL CHECK (transaction_type IN
+        ('signup_bonus', 'subscription_renewal', 'purchase', 'analysis', 'refund', 'admin_grant', 'chargeback')),
+    run_id text,
+    idempotency_key text CHECK (char_length(idempotency_key) BETWEEN 1 AND 255),
+    description text,
+    metadata jsonb NOT NULL DEFAULT '{}',
+    created_by uuid REFERENCES users (id) ON DELETE RESTRICT,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT ledger_sign CHECK (amount <> 0 AND (transaction_type IN ('analysis', 'chargeback')) = (amount < 0)),
+    CONSTRAINT ledger_of_a_run CHECK ((transaction_type IN ('analysis', 'refund')) = (run_id IS NOT NULL)),
+    CONSTRAINT ledger_of_a_payment CHECK ((transaction_type IN ('analysis', 'refund')) = (idempotency_key IS NULL)),
+    CONSTRAINT ledger_gapless UNIQUE (account_id, entry_no)
+);
+COMMENT ON COLUMN credit_ledger.entry_no IS 'counts an account''s entries from 1 without gaps, in the order in which they took effect';
+CREATE UNIQUE INDEX IF NOT EXISTS one_charge_a_run ON credit_ledger (run_id) WHERE transaction_type = 'analysis';
+CREATE UNIQUE INDEX IF NOT EXISTS one_refund_a_run ON credit_ledger (run_id) WHERE transaction_type = 'refund';
+CREATE UNIQUE INDEX IF NOT EXISTS one_grant_a_key ON credit_ledger (account_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+-- Number, balance and legality of an entry are decided here, under the balance's lock, whatever the statement said.
+CREATE OR REPLACE FUNCTION ledger_before_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    balance credit_balances;
+BEGIN
+    INSERT INTO credit_balances (account_id) VALUES (NEW.account_id) ON CONFLICT (account_id) DO NOTHING;
+    SELECT * INTO STRICT balance FROM credit_balances WHERE account_id = NEW.account_id FOR UPDATE;
+    IF balance.current_balance + NEW.amount < 0 THEN
+        RAISE EXCEPTION 'insufficient credits: % available, % required', balance.current_balance, -NEW.amount USING ERRCODE = 'OS402';
+    END IF;
+    IF NEW.transaction_type = 'analysis'
+       AND NOT EXISTS (SELECT 1 FROM analyses WHERE run_id = NEW.run_id AND account_id = NEW.account_id) THEN
+        RAISE EXCEPTION 'a charge needs its run' USING ERRCODE = 'OS409';
+    END IF;
+    IF NEW.transaction_type = 'refund'
+       AND NOT EXISTS (SELECT 1 FROM credit_ledger charge WHERE charge.run_id = NEW.run_id AND charge.transaction_type = 'analysis'
+                       AND charge.account_id = NEW.account_id AND charge.amount = -NEW.amount) THEN
+        RAISE EXCEPTION 'a refund needs its charge, of the same account and amount' USING ERRCODE = 'OS409';
+    END IF;
+    NEW.entry_no := balance.entry_count + 1;
+    NEW.balance_after := balance.current_balance + NEW.amount;
+    NEW.created_at := clock_timestamp();
+    RETURN NEW;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION ledger_after_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    UPDATE credit_balances
+    SET current_balance = NEW.balance_after, entry_count = NEW.entry_no, last_transaction_at = NEW.created_at, updated_at = NEW.created_at
+    WHERE account_id = NEW.account_id;
+    RETURN NULL;
+END
+$$;
+
+-- A balance takes exactly one step at a time, onto the ledger entry that says so: owners are held to it too.
+CREATE OR REPLACE FUNCTION guard_balance() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' AND NEW.current_balance = 0 AND NEW.entry_count = 0 THEN
+        RETURN NEW;
+    END IF;
+    IF TG_OP = 'UPDATE' AND NEW.account_id = OLD.account_id AND NEW.entry_count = OLD.entry_count + 1
+       AND EXISTS (SELECT 1 FROM credit_ledger
+                   WHERE account_id = NEW.account_id AND entry_no = NEW.entry_count AND balance_after = NEW.current_balance) THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'balances follow the ledger and nothing else' USING ERRCODE = 'OS403';
+END
+$$;
+
+CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION '% is kept forever and append-only', TG_TABLE_NAME USING ERRCODE = 'OS403';
+END
+$$;
+
+-- At commit: a charge has a run that is under way or paid for, and what ended without a result is refunded.
+CREATE OR REPLACE FUNCTION guard_run_money() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    run analyses;
+    charged integer;
+    refunded integer;
+BEGIN
+    SELECT * INTO run FROM analyses WHERE run_id = NEW.run_id;
+    IF NOT FOUND THEN
+        RETURN NULL; -- hard-deleted after its retention; its entries stay
+    END IF;
+    SELECT coalesce(-sum(amount) FILTER (WHERE transaction_type = 'analysis'), 0), coalesce(sum(amount) FILTER (WHERE transaction_type = 'refund'), 0)
+    INTO charged, refunded FROM credit_ledger WHERE run_id = run.run_id;
+    IF run.credits_charged <> charged
+       OR run.status = 'pending' AND charged <> 0
+       OR run.status IN ('processing', 'completed') AND (charged = 0 OR refunded <> 0)
+       OR run.status IN ('failed', 'cancelled') AND charged <> refunded THEN
+        RAISE EXCEPTION 'run % is % with % charged and % refunded', run.run_id, run.status, charged, refunded USING ERRCODE = 'OS409';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+DROP TRIGGER IF EXISTS ledger_before_insert ON credit_ledger;
+CREATE TRIGGER ledger_before_insert BEFORE INSERT ON credit_ledger FOR EACH ROW EXECUTE FUNCTION ledger_before_insert();
+DROP TRIGGER IF EXISTS ledger_after_insert ON credit_ledger;
+CREATE TRIGGER ledger_after_insert AFTER INSERT ON credit_ledger FOR EACH ROW EXECUTE FUNCTION ledger_after_insert();
+DROP TRIGGER IF EXISTS ledger_append_only ON credit_ledger;
+CREATE TRIGGER ledger_append_only BEFORE UPDATE OR DELETE ON credit_ledger FOR EACH ROW EXECUTE FUNCTION refuse_change();
+DROP TRIGGER IF EXISTS ledger_no_truncate ON credit_ledger;
+CREATE TRIGGER ledger_no_truncate BEFORE TRUNCATE ON credit_ledger FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+DROP TRIGGER IF EXISTS guard_balance ON credit_balances;
+CREATE TRIGGER guard_balance BEFORE INSERT OR UPDATE ON credit_balances FOR EACH ROW EXECUTE FUNCTION guard_balance();
+DROP TRIGGER IF EXISTS balance_kept ON credit_balances;
+CREATE TRIGGER balance_kept BEFORE DELETE ON credit_balances FOR EACH ROW EXECUTE FUNCTION refuse_change();
+DROP TRIGGER IF EXISTS balance_no_truncate ON credit_balances;
+CREATE TRIGGER balance_no_truncate BEFORE TRUNCATE ON credit_balances FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+DROP TRIGGER IF EXISTS guard_run_money ON credit_ledger;
+CREATE CONSTRAINT TRIGGER guard_run_money AFTER INSERT ON credit_ledger DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.run_id IS NOT NULL) EXECUTE FUNCTION guard_run_money();
+DROP TRIGGER IF EXISTS guard_run_money ON analyses;
+CREATE CONSTRAINT TRIGGER guard_run_money AFTER INSERT OR UPDATE OF status, credits_charged ON analyses DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION guard_run_money();
+
+-- Grants credits once for a key: a second call with the same key changes nothing and answers as the first did.
+CREATE OR REPLACE FUNCTION grant_credits(p_account_id uuid, p_amount integer, p_type text, p_idempotency_key text,
+                                         p_description text DEFAULT NULL, p_metadata jsonb DEFAULT '{}', p_created_by uuid DEFAULT NULL)
+RETURNS TABLE (transaction_id uuid, new_balance integer, granted boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF p_amount IS NULL OR p_amount <= 0 OR p_type NOT IN ('signup_bonus', 'subscription_renewal', 'purchase', 'admin_grant') THEN
+        RAISE EXCEPTION 'a grant has a positive amount and a type of its own' USING ERRCODE = 'OS400';
+    END IF;
+    INSERT INTO credit_ledger (account_id, amount, balance_after, entry_no, transaction_type, idempotency_key, description, metadata, created_by)
+    VALUES (p_account_id, p_amount, 0, 0, p_type, p_idempotency_key, p_description, p_metadata, p_created_by)
+    ON CONFLICT (account_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING id, balance_after INTO transaction_id, new_balance;
+    granted := FOUND;
+    IF NOT granted THEN
+        SELECT l.id, b.current_balance INTO transaction_id, new_balance
+        FROM credit_ledger l JOIN credit_balances b USING (account_id)
+        WHERE l.account_id = p_account_id AND l.idempotency_key = p_idempotency_key;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+-- Takes back what is left of p_amount, never below zero. Answers what was taken.
+CREATE OR REPLACE FUNCTION chargeback_credits(p_account_id uuid, p_amount integer, p_idempotency_key text, p_description text DEFAULT NULL)
+RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    taken integer;
+BEGIN
+    IF p_amount IS NULL OR p_amount <= 0 THEN
+        RAISE EXCEPTION 'a chargeback has a positive amount' USING ERRCODE = 'OS400';
+    END IF;
+    SELECT least(current_balance, p_amount) INTO taken FROM credit_balances WHERE account_id = p_account_id FOR UPDATE;
+    IF coalesce(taken, 0) = 0 THEN
+        RETURN 0;
+    END IF;
+    INSERT INTO credit_ledger (account_id, amount, balance_after, entry_no, transaction_type, idempotency_key, description, metadata)
+    VALUES (p_account_id, -taken, 0, 0, 'chargeback', p_idempotency_key, p_description, jsonb_build_object('shortfall', p_amount - taken))
+    ON CONFLICT (account_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING;
+    RETURN CASE WHEN FOUND THEN taken ELSE 0 END;
+END
+$$;
+
+-- Charges a run once. A repeat answers the first charge; too little credit raises OS402.
+CREATE OR REPLACE FUNCTION deduct_credits_atomic(p_account_id uuid, p_amount integer, p_run_id text, p_description text DEFAULT NULL)
+RETURNS TABLE (transaction_id uuid, new_balance integer)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF p_amount IS NULL OR p_amount <= 0 THEN
+        RAISE EXCEPTION 'a charge has a positive amount' USING ERRCODE = 'OS400';
+    END IF;
+    PERFORM 1 FROM credit_balances WHERE account_id = p_account_id FOR UPDATE;
+    SELECT l.id, l.balance_after INTO transaction_id, new_balance
+    FROM credit_ledger l WHERE l.run_id = p_run_id AND l.transaction_type = 'analysis' AND l.account_id = p_account_id AND l.amount = -p_amount;
+    IF NOT FOUND THEN
+        INSERT INTO credit_ledger (account_id, amount, balance_after, entry_no, transaction_type, run_id, description)
+        VALUES (p_account_id, -p_amount, 0, 0, 'analysis', p_run_id, p_description)
+        RETURNING id, balance_after INTO transaction_id, new_balance;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+-- Refunds a run's charge once and answers the amount; 0 if there was no charge or it is refunded already.
+-- Only in the transaction that ends the run: at commit a refund of a run that is not ended fails.
+CREATE OR REPLACE FUNCTION refund_run(p_run_id text) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    refunded integer;
+BEGIN
+    INSERT INTO credit_ledger (account_id, amount, balance_after, entry_no, transaction_type, run_id, description)
+    SELECT account_id, -amount, 0, 0, 'refund', run_id, 'Refund: ' || coalesce(description, 'analysis')
+    FROM credit_ledger WHERE run_id = p_run_id AND transaction_type = 'analysis'
+    ON CONFLICT (run_id) WHERE transaction_type = 'refund' DO NOTHING
+    RETURNING amount INTO refunded;
+    RETURN coalesce(refunded, 0);
+END
+$$;
+
+-- Everything that must never be: empty while the books are true. Tests ask after every case; operations ask nightly.
+CREATE OR REPLACE VIEW ledger_faults AS
+    SELECT 'balance is not the sum of the ledger' AS fault, b.account_id::text AS subject
+    FROM credit_balances b
+    WHERE b.current_balance <> (SELECT coalesce(sum(l.amount), 0) FROM credit_ledger l WHERE l.account_id = b.account_id)
+UNION ALL
+    SELECT 'entries are not chained', l.account_id || ' ' || l.entry_no
+    FROM (SELECT account_id, entry_no, balance_after, amount,
+                 lag(balance_after, 1, 0) OVER w AS previous, lag(entry_no, 1, 0::bigint) OVER w AS previous_no
+          FROM credit_ledger WINDOW w AS (PARTITION BY account_id ORDER BY entry_no)) l
+    WHERE l.balance_after <> l.previous + l.amount OR l.entry_no <> l.previous_no + 1
+UNION ALL
+    SELECT 'run is ' || a.status || ' with ' || m.charged || ' charged and ' || m.refunded || ' refunded', a.run_id
+    FROM analyses a
+    CROSS JOIN LATERAL (
+        SELECT coalesce(-sum(amount) FILTER (WHERE transaction_type = 'analysis'), 0) AS charged,
+               coalesce(sum(amount) FILTER (WHERE transaction_type = 'refund'), 0) AS refunded
+        FROM credit_ledger l WHERE l.run_id = a.run_id) m
+    WHERE m.charged <> a.credits_charged
+       OR a.status = 'pending' AND m.charged <> 0
+       OR a.status IN ('processing', 'completed') AND (m.charged = 0 OR m.refunded <> 0)
+       OR a.status IN ('failed', 'cancelled') AND m.charged <> m.refunded;
+
+ALTER TABLE credit_balances ENABLE ROW LEVEL SECURITY;
+ALTER TABLE credit_balances FORCE ROW LEVEL SECURITY;
+ALTER TABLE credit_ledger ENABLE ROW LEVEL SECURITY;
+ALTER TABLE credit_ledger FORCE ROW LEVEL SECURITY;
+REVOKE ALL ON credit_balances, credit_ledger, ledger_faults FROM PUBLIC, anon, authenticated, service_role;
+GRANT SELECT ON credit_balances, credit_ledger TO authenticated, service_role;
+GRANT SELECT ON ledger_faults TO service_role;
+DROP POLICY IF EXISTS credit_balances_read ON credit_balances;
+CREATE POLICY credit_balances_read ON credit_balances FOR SELECT TO authenticated USING (account_id = ANY (ARRAY(SELECT user_account_ids())));
+DROP POLICY IF EXISTS credit_ledger_read ON credit_ledger;
+CREATE POLICY credit_ledger_read ON credit_ledger FOR SELECT TO authenticated USING (account_id = ANY (ARRAY(SELECT user_account_ids())));
