@@ -81,7 +81,7 @@ CREATE TABLE IF NOT EXISTS analyses (
     total_cost_micro_usd bigint CHECK (total_cost_micro_usd >= 0),
     cost jsonb,
     steps jsonb NOT NULL DEFAULT '[]',
-    processing_duration_ms integer,
+    processing_duration_ms bigint,
     started_at timestamptz,
     last_step_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     completed_at timestamptz,

@@ -1,0 +1,86 @@
+//! Opening a connection: TLS by default, credentials from a source that can be asked again after a rotation.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio_postgres::{Client, Config, config::SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::DbError;
+
+/// The secret of a database login.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Credential {
+    /// `postgres://login:password@host:port/database`. Without `sslmode` TLS is required; the certificate is always verified.
+    pub url: SecretString,
+    /// The root certificate (PEM) of a server that no public authority vouches for, such as Supabase's.
+    #[serde(default)]
+    pub ca: Option<String>,
+}
+
+/// Where the credential comes from; `true` asks for a fresh one because the last was refused.
+pub type CredentialSource = Arc<dyn Fn(bool) -> Pin<Box<dyn Future<Output = Result<Credential, DbError>> + Send>> + Send + Sync>;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Opens a connection. A refused credential is fetched anew and tried once more: it may have been rotated.
+pub(crate) async fn connect(source: &CredentialSource) -> Result<Client, DbError> {
+    match open(&source(false).await?).await {
+        Err(DbError::Unauthorized) => open(&source(true).await?).await,
+        other => other,
+    }
+}
+
+async fn open(credential: &Credential) -> Result<Client, DbError> {
+    let url = credential.url.expose_secret();
+    let mut config = Config::from_str(url).map_err(|_| DbError::Unexpected("the database secret holds no valid URL".to_owned()))?;
+    if !url.contains("sslmode=") {
+        config.ssl_mode(SslMode::Require);
+    }
+    // A frozen Lambda may wake up with a connection that died meanwhile: notice within seconds, not after TCP's quarter of an hour.
+    config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(CONNECT_TIMEOUT).keepalives_idle(Duration::from_secs(30)).application_name("oslira");
+    let connecting = async {
+        if config.get_ssl_mode() == SslMode::Disable {
+            let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+            tokio::spawn(drive(connection));
+            return Ok(client);
+        }
+        let (client, connection) = config.connect(tls(credential.ca.as_deref())?).await?;
+        tokio::spawn(drive(connection));
+        Ok(client)
+    };
+    tokio::time::timeout(CONNECT_TIMEOUT * 2, connecting).await.map_err(|_| DbError::Unavailable("connecting took too long".to_owned()))?
+}
+
+/// Runs the connection until it ends. The next statement sees that it is closed and opens another.
+async fn drive<C: Future<Output = Result<(), tokio_postgres::Error>>>(connection: C) {
+    if let Err(error) = connection.await {
+        tracing::info!(%error, "database connection ended");
+    }
+}
+
+fn tls(ca: Option<&str>) -> Result<MakeRustlsConnect, DbError> {
+    let invalid = |what: &str| DbError::Unexpected(format!("the database secret's CA {what}"));
+    let mut roots = rustls::RootCertStore::empty();
+    match ca {
+        Some(pem) => {
+            let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| invalid("is no PEM certificate"))?;
+            roots.add(certificate).map_err(|_| invalid("cannot be used as a root"))?;
+        }
+        None => {
+            roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+        }
+    }
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| DbError::Unexpected(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}

@@ -1,0 +1,72 @@
+//! What can go wrong with the database, as far as callers tell it apart.
+
+use tokio_postgres::error::SqlState;
+
+/// An error of the database.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// It cannot be reached, is starting or stopping, or took too long. Worth another try.
+    #[error("database unavailable: {0}")]
+    Unavailable(String),
+    /// It does not accept our login. Worth another try with a fresh secret.
+    #[error("database refused the credential")]
+    Unauthorized,
+    /// Two transactions got in each other's way and this one gave in. Worth another try.
+    #[error("transaction conflict: {0}")]
+    Conflict(String),
+    /// A rule of the schema said no: a constraint, a policy or a trigger. Trying again will not help.
+    #[error("database rule {code}: {message}")]
+    Rule {
+        /// SQLSTATE; our own begin with `OS`.
+        code: String,
+        /// What the database said. Never the row's data.
+        message: String,
+    },
+    /// An answer that this code does not understand: a migration and a deployment do not fit.
+    #[error("unexpected answer of the database: {0}")]
+    Unexpected(String),
+}
+
+impl DbError {
+    /// Whether the same statement may succeed a little later.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Unauthorized | Self::Conflict(_))
+    }
+}
+
+impl From<tokio_postgres::Error> for DbError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(db) = error.as_db_error() else {
+            // Never `{error:?}`: a debug form may hold parameters.
+            return if error.is_closed() || std::error::Error::source(&error).is_some_and(|source| source.is::<std::io::Error>()) {
+                Self::Unavailable(error.to_string())
+            } else {
+                Self::Unexpected(error.to_string())
+            };
+        };
+        let message = db.message().to_owned();
+        match db.code() {
+            code if *code == SqlState::INVALID_PASSWORD || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Self::Unauthorized,
+            code if *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::LOCK_NOT_AVAILABLE => {
+                Self::Conflict(message)
+            }
+            // 08 connection, 53 resources, 57 operator intervention (shutdown, restart, statement timeout).
+            code if ["08", "53", "57"].iter().any(|class| code.code().starts_with(class)) => Self::Unavailable(message),
+            code => Self::Rule { code: code.code().to_owned(), message },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_passes_by_itself_is_tried_again() {
+        assert!(DbError::Unavailable(String::new()).is_retryable());
+        assert!(DbError::Unauthorized.is_retryable());
+        assert!(DbError::Conflict(String::new()).is_retryable());
+        assert!(!DbError::Rule { code: "OS402".into(), message: String::new() }.is_retryable());
+        assert!(!DbError::Unexpected(String::new()).is_retryable());
+    }
+}

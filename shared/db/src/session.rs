@@ -1,0 +1,122 @@
+//! One statement, one transaction, one round trip, as the one role that the caller may take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use oslira_domain::UserId;
+use tokio::sync::Mutex;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
+
+use crate::connect::{CredentialSource, connect};
+use crate::error::DbError;
+
+/// A statement's parameter with its type: naming the type saves asking the server for it.
+pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// Longer than the logins' own `statement_timeout`: if this one fires, the connection is gone.
+const DEADLINE: Duration = Duration::from_secs(25);
+
+/// One connection, opened when first needed and opened again when it ended.
+struct Session {
+    source: CredentialSource,
+    client: Mutex<Option<Client>>,
+}
+
+impl Session {
+    /// Runs `sql` in a transaction of its own as `role` with `claims`.
+    async fn run(&self, role: &str, claims: &str, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
+        // The lock is held until COMMIT is answered: two pipelines on one connection would share a transaction.
+        let mut slot = self.client.lock().await;
+        let mut reused = true;
+        loop {
+            let client = match slot.take().filter(|client| !client.is_closed()) {
+                Some(client) => client,
+                None => {
+                    reused = false;
+                    connect(&self.source).await?
+                }
+            };
+            let outcome = tokio::time::timeout(DEADLINE, pipeline(&client, role, claims, sql, params))
+                .await
+                .unwrap_or_else(|_| Err(DbError::Unavailable("no answer in time".to_owned())));
+            match outcome {
+                // A connection that had been idle died unnoticed: the statement goes out again on a new one, once.
+                Err(DbError::Unavailable(_)) if reused => {}
+                Err(error @ DbError::Unavailable(_)) => return Err(error),
+                outcome => {
+                    *slot = Some(client);
+                    return outcome;
+                }
+            }
+        }
+    }
+}
+
+/// Sends BEGIN, role, statement and COMMIT without waiting in between. The first error counts: whatever follows it in an aborted
+/// transaction fails too, and its COMMIT is a ROLLBACK.
+async fn pipeline(client: &Client, role: &str, claims: &str, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
+    let settings: [Param<'_>; 2] = [(&role, Type::TEXT), (&claims, Type::TEXT)];
+    let (begin, role, rows, commit) = tokio::join!(
+        biased;
+        client.batch_execute("BEGIN"),
+        client.query_typed("SELECT set_config('role', $1, true), set_config('request.jwt.claims', $2, true)", &settings),
+        client.query_typed(sql, params),
+        client.batch_execute("COMMIT"),
+    );
+    begin?;
+    role?;
+    let rows = rows?;
+    commit?;
+    Ok(rows)
+}
+
+/// The verified claims of a caller, as policies read them.
+#[derive(Debug, Clone)]
+pub struct Claims {
+    /// The caller.
+    pub user_id: UserId,
+}
+
+/// The database as a user sees it: row-level security decides, with the caller's claims in every transaction.
+#[derive(Clone)]
+pub struct UserDb(Arc<Session>);
+
+impl UserDb {
+    /// A client that connects when first used.
+    pub fn new(source: CredentialSource) -> Self {
+        Self(Arc::new(Session { source, client: Mutex::new(None) }))
+    }
+
+    pub(crate) async fn query(&self, claims: &Claims, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
+        let claims = serde_json::json!({ "sub": claims.user_id, "role": "authenticated" }).to_string();
+        self.0.run("authenticated", &claims, sql, params).await
+    }
+
+    /// Whether it answers.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        self.0.run("authenticated", "{}", "SELECT 1", &[]).await.map(drop)
+    }
+}
+
+/// The database for the workflow and schedules: not bound to a tenant, and able to do only what the functions it may execute do.
+#[derive(Clone)]
+pub struct AdminDb(Arc<Session>);
+
+impl AdminDb {
+    /// A client that connects when first used.
+    pub fn new(source: CredentialSource) -> Self {
+        Self(Arc::new(Session { source, client: Mutex::new(None) }))
+    }
+
+    pub(crate) async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
+        self.0.run("service_role", r#"{"role":"service_role"}"#, sql, params).await
+    }
+
+    pub(crate) async fn one(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<Row>, DbError> {
+        Ok(self.query(sql, params).await?.into_iter().next())
+    }
+}
