@@ -4,6 +4,7 @@
 //! [`RunId`] or a [`Tier`] is parsed once at the edge and valid from then on.
 
 pub mod assessment;
+pub mod business;
 pub mod cache;
 pub mod ids;
 pub mod metrics;
@@ -14,7 +15,9 @@ pub mod step;
 pub mod tier;
 pub mod username;
 
+pub use business::BusinessContext;
 pub use ids::{AccountId, BusinessProfileId, InvalidId, LeadId, RunId, UserId};
+pub use metrics::Metrics;
 pub use money::{Credits, MicroUsd};
 pub use profile::{Post, PostKind, Profile};
 pub use run::{FailureCode, Run, RunStatus};

@@ -1,1 +1,278 @@
-//! Deterministic numbers of a profile.
+//! Deterministic numbers of a profile: computed here, given to the model and stored, so that no model has to do sums.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Post, PostKind, Profile};
+
+/// How large an audience is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AudienceScale {
+    /// Below 10,000 followers.
+    Nano,
+    /// Below 50,000.
+    Micro,
+    /// Below 250,000.
+    Mid,
+    /// Below a million.
+    Macro,
+    /// Below three million.
+    Mega,
+    /// Three million and more.
+    Enterprise,
+}
+
+impl AudienceScale {
+    /// The scale of so many followers.
+    pub const fn of(followers: i64) -> Self {
+        match followers {
+            ..10_000 => Self::Nano,
+            10_000..50_000 => Self::Micro,
+            50_000..250_000 => Self::Mid,
+            250_000..1_000_000 => Self::Macro,
+            1_000_000..3_000_000 => Self::Mega,
+            _ => Self::Enterprise,
+        }
+    }
+}
+
+/// How often a profile posts, in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PostingFrequency {
+    /// Seven posts a week and more.
+    Daily,
+    /// Three and a half and more.
+    SeveralPerWeek,
+    /// One and more.
+    Weekly,
+    /// Less than one.
+    LessThanWeekly,
+    /// Fewer than two dated posts.
+    Unknown,
+}
+
+/// The numbers. Whatever cannot be known is `None`: hidden likes, no followers, no posts. No number is ever infinite or NaN.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// How many posts the other numbers rest on.
+    pub posts_analyzed: usize,
+    /// How many of them hide their likes.
+    pub hidden_likes_posts: usize,
+    /// Mean of likes and comments over posts with visible likes, in percent of the followers.
+    pub engagement_rate_percent: Option<f64>,
+    /// Mean likes of the posts that show them.
+    pub avg_likes: Option<f64>,
+    /// Mean comments of the posts where they are known.
+    pub avg_comments: Option<f64>,
+    /// Mean plays of the videos where they are known.
+    pub avg_video_views: Option<f64>,
+    /// Posts a week between the oldest and the newest of the posts.
+    pub posts_per_week: Option<f64>,
+    /// The same in words.
+    pub posting_frequency: PostingFrequency,
+    /// Whole days since the newest post.
+    pub days_since_last_post: Option<i64>,
+    /// How large the audience is.
+    pub audience_scale: AudienceScale,
+    /// Followers for each account followed; `None` if it follows none.
+    pub follower_following_ratio: Option<f64>,
+    /// The kind that more than half of the posts are of.
+    pub dominant_format: Option<PostKind>,
+}
+
+impl Metrics {
+    /// The numbers of `profile` at the time `now`.
+    pub fn of(profile: &Profile, now: Timestamp) -> Self {
+        let posts = &profile.posts;
+        let interactions = |post: &Post| {
+            let likes = known(post.like_count)?;
+            Some(likes + known(post.comment_count).unwrap_or(0.0))
+        };
+        let followers = known(Some(profile.follower_count)).filter(|followers| *followers > 0.0);
+        let engagement = mean(posts.iter().filter_map(interactions)).zip(followers).map(|(mean, followers)| mean / followers * 100.0);
+        let following = known(Some(profile.following_count)).filter(|following| *following > 0.0);
+        let ratio = known(Some(profile.follower_count)).zip(following).map(|(followers, following)| followers / following);
+        let per_week = posts_per_week(posts);
+        let newest = posts.iter().filter_map(|post| post.posted_at).max();
+        Self {
+            posts_analyzed: posts.len(),
+            hidden_likes_posts: posts.iter().filter(|post| known(post.like_count).is_none()).count(),
+            engagement_rate_percent: engagement.map(two_decimals),
+            avg_likes: mean(posts.iter().filter_map(|post| known(post.like_count))).map(two_decimals),
+            avg_comments: mean(posts.iter().filter_map(|post| known(post.comment_count))).map(two_decimals),
+            avg_video_views: mean(posts.iter().filter_map(|post| known(post.view_count))).map(two_decimals),
+            posts_per_week: per_week.map(two_decimals),
+            posting_frequency: in_words(per_week),
+            days_since_last_post: newest.map(|newest| (now.duration_since(newest).as_secs() / 86_400).max(0)),
+            audience_scale: AudienceScale::of(profile.follower_count),
+            follower_following_ratio: ratio.map(two_decimals),
+            dominant_format: [PostKind::Photo, PostKind::Video, PostKind::Carousel]
+                .into_iter()
+                .find(|kind| posts.iter().filter(|post| post.kind == *kind).count() * 2 > posts.len()),
+        }
+    }
+}
+
+/// A count as a number; negative ones are the vendor's way to say unknown.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53, and above it a rounded mean is as good")]
+fn known(count: Option<i64>) -> Option<f64> {
+    count.filter(|count| *count >= 0).map(|count| count as f64)
+}
+
+fn mean(numbers: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = numbers.fold((0.0, 0_u32), |(sum, count), number| (sum + number, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+/// Rounded for people. Numbers too large for the rounding have no decimals to lose.
+fn two_decimals(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
+
+/// The intervals between the dated posts, by their span; a burst within one day counts as one day.
+fn posts_per_week(posts: &[Post]) -> Option<f64> {
+    let dates = || posts.iter().filter_map(|post| post.posted_at);
+    let intervals = u32::try_from(dates().count()).ok()?.checked_sub(1).filter(|intervals| *intervals > 0)?;
+    let span = dates().max()?.duration_since(dates().min()?);
+    Some(f64::from(intervals) / span.as_secs_f64().max(86_400.0) * 604_800.0)
+}
+
+fn in_words(posts_per_week: Option<f64>) -> PostingFrequency {
+    match posts_per_week {
+        None => PostingFrequency::Unknown,
+        Some(rate) if rate >= 7.0 => PostingFrequency::Daily,
+        Some(rate) if rate >= 3.5 => PostingFrequency::SeveralPerWeek,
+        Some(rate) if rate >= 1.0 => PostingFrequency::Weekly,
+        Some(_) => PostingFrequency::LessThanWeekly,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-22T12:00:00Z".parse().unwrap()
+    }
+
+    fn post(kind: PostKind, likes: Option<i64>, comments: Option<i64>, hours_ago: Option<i64>) -> Post {
+        let posted_at = hours_ago.map(|hours| now() - hours.hours());
+        Post { id: "1".to_owned(), kind, caption: String::new(), like_count: likes, comment_count: comments, view_count: None, posted_at }
+    }
+
+    fn profile(followers: i64, following: i64, posts: Vec<Post>) -> Profile {
+        Profile {
+            username: "nike".parse().unwrap(),
+            display_name: "Nike".to_owned(),
+            bio: String::new(),
+            follower_count: followers,
+            following_count: following,
+            post_count: 12,
+            external_url: None,
+            profile_pic_url: None,
+            is_verified: false,
+            is_private: false,
+            is_business_account: false,
+            business_category: None,
+            posts,
+        }
+    }
+
+    #[test]
+    fn an_ordinary_profile() {
+        let posts = vec![
+            post(PostKind::Video, Some(100), Some(20), Some(30)),
+            post(PostKind::Video, None, Some(10), Some(54)),
+            post(PostKind::Photo, Some(50), None, Some(30 + 48)),
+        ];
+        let metrics = Metrics::of(&profile(10_000, 300, posts), now());
+        let expected = Metrics {
+            posts_analyzed: 3,
+            hidden_likes_posts: 1,
+            engagement_rate_percent: Some(0.85),
+            avg_likes: Some(75.0),
+            avg_comments: Some(15.0),
+            avg_video_views: None,
+            posts_per_week: Some(7.0),
+            posting_frequency: PostingFrequency::Daily,
+            days_since_last_post: Some(1),
+            audience_scale: AudienceScale::Micro,
+            follower_following_ratio: Some(33.33),
+            dominant_format: Some(PostKind::Video),
+        };
+        assert_eq!(metrics, expected);
+        assert_eq!(serde_json::to_value(&metrics).unwrap()["posting_frequency"], "daily");
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_none() {
+        let nothing = Metrics::of(&profile(0, 0, Vec::new()), now());
+        assert_eq!(
+            [nothing.engagement_rate_percent, nothing.avg_likes, nothing.posts_per_week, nothing.follower_following_ratio],
+            [None; 4]
+        );
+        assert_eq!(
+            (nothing.posting_frequency, nothing.days_since_last_post, nothing.dominant_format),
+            (PostingFrequency::Unknown, None, None)
+        );
+
+        let hidden = Metrics::of(&profile(500, 10, vec![post(PostKind::Photo, Some(-1), Some(4), None)]), now());
+        assert_eq!((hidden.hidden_likes_posts, hidden.engagement_rate_percent, hidden.avg_comments), (1, None, Some(4.0)));
+
+        let zero = Metrics::of(&profile(0, 10, vec![post(PostKind::Photo, Some(9), Some(4), None)]), now());
+        assert_eq!((zero.engagement_rate_percent, zero.follower_following_ratio), (None, Some(0.0)));
+    }
+
+    #[test]
+    fn frequency_in_words_at_its_limits() {
+        let every = |hours: i64| (0..4).map(|n| post(PostKind::Photo, None, None, Some(n * hours))).collect::<Vec<_>>();
+        let words = [0, 24, 25, 48, 49, 168, 169].map(|hours| Metrics::of(&profile(1, 1, every(hours)), now()).posting_frequency);
+        use PostingFrequency::{Daily, LessThanWeekly, SeveralPerWeek, Weekly};
+        assert_eq!(words, [Daily, Daily, SeveralPerWeek, SeveralPerWeek, Weekly, Weekly, LessThanWeekly]);
+    }
+
+    #[test]
+    fn scales_begin_at_their_limits() {
+        let scales = [-5, 9_999, 10_000, 50_000, 250_000, 1_000_000, 3_000_000].map(AudienceScale::of);
+        use AudienceScale::{Enterprise, Macro, Mega, Micro, Mid, Nano};
+        assert_eq!(scales, [Nano, Nano, Micro, Mid, Macro, Mega, Enterprise]);
+    }
+
+    #[test]
+    fn a_post_from_the_future_was_posted_today() {
+        let metrics = Metrics::of(&profile(1, 1, vec![post(PostKind::Photo, None, None, Some(-500))]), now());
+        assert_eq!(metrics.days_since_last_post, Some(0));
+    }
+
+    fn any_post() -> impl Strategy<Value = Post> {
+        let count = || proptest::option::of(any::<i64>());
+        let kind = prop_oneof![Just(PostKind::Photo), Just(PostKind::Video), Just(PostKind::Carousel)];
+        let second = proptest::option::of(-377_705_023_201_i64..253_402_207_200);
+        (kind, count(), count(), count(), second).prop_map(|(kind, like_count, comment_count, view_count, second)| Post {
+            posted_at: second.map(|second| Timestamp::from_second(second).unwrap()),
+            view_count,
+            ..post(kind, like_count, comment_count, None)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_number_is_ever_infinite_or_nan(
+            followers: i64, following: i64, posts in proptest::collection::vec(any_post(), 0..14), second in -377_705_023_201_i64..253_402_207_200
+        ) {
+            let metrics = Metrics::of(&profile(followers, following, posts), Timestamp::from_second(second).unwrap());
+            let numbers = [metrics.engagement_rate_percent, metrics.avg_likes, metrics.avg_comments, metrics.avg_video_views,
+                metrics.posts_per_week, metrics.follower_following_ratio];
+            for number in numbers.into_iter().flatten() {
+                prop_assert!(number.is_finite() && number >= 0.0, "{number}");
+            }
+            let json = serde_json::to_string(&metrics).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Metrics>(&json).unwrap(), metrics);
+        }
+    }
+}

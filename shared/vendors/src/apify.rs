@@ -1,0 +1,208 @@
+//! Apify: starts an Actor run that fetches Instagram profiles, waits for it and reads what it found.
+//!
+//! Facts from Apify's `OpenAPI` description of 2026-08-07. A run cannot be started idempotently: a lost answer to `start` leaves a
+//! run behind, which ends by itself after its timeout.
+
+use std::time::Duration;
+
+use oslira_domain::{MicroUsd, Profile, Username};
+use reqwest::{Client, RequestBuilder};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::VendorError;
+use crate::scraped::outcomes;
+use crate::wire::{Reply, code};
+
+const ACTOR: &str = "apify~instagram-profile-scraper";
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const ITEMS_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_RUN_BYTES: usize = 1 << 20;
+/// A hundred profiles with twelve posts each are some 20 MB.
+const MAX_ITEMS_BYTES: usize = 64 << 20;
+/// Apify waits no longer than this in one poll.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// The only fields of an item that we read; the rest (related profiles, picture links) is most of its size.
+const FIELDS: &str = "id,inputUrl,username,url,fullName,biography,externalUrl,followersCount,followsCount,postsCount,isBusinessAccount,\
+                      businessCategoryName,private,verified,profilePicUrl,profilePicUrlHD,latestPosts,error,errorDescription";
+
+/// The client.
+#[derive(Debug, Clone)]
+pub struct Apify {
+    http: Client,
+    base_url: String,
+}
+
+/// A run of the Actor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActorRun {
+    /// Apify's id of it.
+    pub id: String,
+    /// Where its items are.
+    pub dataset_id: String,
+    /// How far it is.
+    pub status: ActorRunStatus,
+    /// What it has cost so far.
+    pub cost: MicroUsd,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActorRunStatus {
+    /// Waiting, at work, or about to end.
+    Running,
+    /// Ended well; single profiles may still be missing or blocked.
+    Succeeded,
+    /// Ended with a failure.
+    Failed,
+    /// Ended by its own timeout.
+    TimedOut,
+    /// Ended by us or an operator.
+    Aborted,
+}
+
+impl ActorRunStatus {
+    /// Whether nothing more will happen.
+    pub const fn is_terminal(self) -> bool {
+        !matches!(self, Self::Running)
+    }
+
+    fn of(word: &str) -> Result<Self, VendorError> {
+        match word {
+            "READY" | "RUNNING" | "TIMING-OUT" | "ABORTING" => Ok(Self::Running),
+            "SUCCEEDED" => Ok(Self::Succeeded),
+            "FAILED" => Ok(Self::Failed),
+            "TIMED-OUT" => Ok(Self::TimedOut),
+            "ABORTED" => Ok(Self::Aborted),
+            _ => Err(VendorError::Invalid("an unknown status of a run")),
+        }
+    }
+}
+
+/// What became of one handle that was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScrapedItem {
+    /// The handle as it was asked for.
+    pub username: Username,
+    /// What was found.
+    pub outcome: ScrapeOutcome,
+}
+
+/// What was found for a handle.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ScrapeOutcome {
+    /// The profile.
+    Found(Profile),
+    /// A profile that shows its posts to followers only.
+    Private(Profile),
+    /// Instagram knows no such profile.
+    NotFound,
+    /// Instagram showed nothing this time: worth another try.
+    Blocked,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    data: RunBody,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RunBody {
+    id: String,
+    status: String,
+    default_dataset_id: String,
+    usage_total_usd: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct ErrorEnvelope {
+    error: ErrorBody,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+impl Apify {
+    /// A client of the API at `base_url` (Apify's own: `https://api.apify.com`), without `/v2`.
+    pub fn new(http: Client, base_url: String) -> Self {
+        let base_url = base_url.trim_end_matches('/').to_owned();
+        Self { http, base_url }
+    }
+
+    /// Starts one run for all of `usernames`. It ends by itself when it takes absurdly long.
+    ///
+    /// # Errors
+    /// [`VendorError`]. After a timeout or a broken connection the run may exist all the same.
+    pub async fn start(&self, token: &SecretString, usernames: &[Username]) -> Result<ActorRun, VendorError> {
+        let timeout = (120 + 10 * usernames.len()).min(3600);
+        let url = format!("{}/v2/actors/{ACTOR}/runs?timeout={timeout}", self.base_url);
+        let reply = self.send(self.http.post(url).json(&json!({ "usernames": usernames })), token, ANSWER_TIMEOUT, MAX_RUN_BYTES).await?;
+        run(&reply)
+    }
+
+    /// The run, as soon as it has ended or `wait` (at most a minute) is over.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn wait(&self, token: &SecretString, run_id: &str, wait: Duration) -> Result<ActorRun, VendorError> {
+        let wait = wait.min(MAX_WAIT);
+        let url = format!("{}/v2/actor-runs/{}?waitForFinish={}", self.base_url, id(run_id)?, wait.as_secs());
+        run(&self.send(self.http.get(url), token, wait + ANSWER_TIMEOUT, MAX_RUN_BYTES).await?)
+    }
+
+    /// What became of each of the handles `asked` for, in their order. A handle that the run says nothing of counts as blocked.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn items(&self, token: &SecretString, run: &ActorRun, asked: &[Username]) -> Result<Vec<ScrapedItem>, VendorError> {
+        let url = format!("{}/v2/datasets/{}/items?format=json&clean=1&fields={FIELDS}", self.base_url, id(&run.dataset_id)?);
+        let reply = self.send(self.http.get(url), token, ITEMS_TIMEOUT, MAX_ITEMS_BYTES).await?;
+        outcomes(&reply.body, asked)
+    }
+
+    /// Stops a run. One that has ended already stays as it is.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn abort(&self, token: &SecretString, run_id: &str) -> Result<(), VendorError> {
+        let url = format!("{}/v2/actor-runs/{}/abort", self.base_url, id(run_id)?);
+        self.send(self.http.post(url), token, ANSWER_TIMEOUT, MAX_RUN_BYTES).await.map(drop)
+    }
+
+    async fn send(&self, request: RequestBuilder, token: &SecretString, timeout: Duration, max_bytes: usize) -> Result<Reply, VendorError> {
+        let reply = Reply::to(request.bearer_auth(token.expose_secret()), timeout, max_bytes).await?;
+        if reply.status.is_success() { Ok(reply) } else { Err(failure(&reply)) }
+    }
+}
+
+/// The id of a run or a dataset, which becomes a part of a URL.
+fn id(text: &str) -> Result<&str, VendorError> {
+    let valid = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    if valid { Ok(text) } else { Err(VendorError::Invalid("an id that is none")) }
+}
+
+fn run(reply: &Reply) -> Result<ActorRun, VendorError> {
+    let Envelope { data } = reply.json()?;
+    id(&data.id)?;
+    id(&data.default_dataset_id)?;
+    let cost = MicroUsd::from_usd(data.usage_total_usd.unwrap_or(0.0).max(0.0));
+    Ok(ActorRun { status: ActorRunStatus::of(&data.status)?, id: data.id, dataset_id: data.default_dataset_id, cost })
+}
+
+fn failure(reply: &Reply) -> VendorError {
+    let kind = reply.json::<ErrorEnvelope>().ok().and_then(|body| body.error.kind);
+    match kind.as_deref() {
+        // "Wait for resources", whatever the status.
+        Some("actor-memory-limit-exceeded" | "concurrent-runs-limit-exceeded" | "rate-limit-exceeded" | "too-many-requests") => {
+            VendorError::RateLimited { retry_after: reply.retry_after() }
+        }
+        Some("monthly-usage-limit-too-low" | "platform-feature-disabled") => VendorError::QuotaExhausted(code(kind.as_deref())),
+        Some("user-or-token-not-found" | "token-not-provided" | "invalid-token") => VendorError::Unauthorized,
+        _ => reply.error(code(kind.as_deref())),
+    }
+}
