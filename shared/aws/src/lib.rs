@@ -1,1 +1,20 @@
-//! TODO
+//! The AWS services that hold Oslira's state: the profile cache (S3), progress and rate limits (DynamoDB), executions
+//! (Step Functions) and secrets. Each behind a feature, so that a function carries only the SDKs it uses.
+
+mod config;
+mod error;
+
+#[cfg(feature = "sfn")]
+pub mod executions;
+#[cfg(feature = "dynamodb")]
+pub mod limits;
+#[cfg(feature = "s3")]
+pub mod profiles;
+#[cfg(feature = "dynamodb")]
+pub mod progress;
+#[cfg(feature = "secrets")]
+pub mod secrets;
+
+pub use aws_config::SdkConfig;
+pub use config::{MissingVariable, sdk_config, variable};
+pub use error::AwsError;

@@ -1,0 +1,35 @@
+//! What can go wrong with AWS, as far as callers tell it apart.
+
+/// A service did not do what it was asked. The SDK has retried already what is worth it within one invocation.
+#[derive(Debug, thiserror::Error)]
+#[error("{service}: {message}")]
+pub struct AwsError {
+    /// Which service.
+    pub service: &'static str,
+    /// The error's code or kind. Never request or response bodies, which may hold profiles or secrets.
+    pub message: String,
+}
+
+impl AwsError {
+    /// The error of a service, described without its content.
+    pub fn new(service: &'static str, message: impl Into<String>) -> Self {
+        Self { service, message: message.into() }
+    }
+}
+
+/// The code of an SDK error, or the kind of transport failure.
+#[cfg(any(feature = "dynamodb", feature = "s3", feature = "secrets", feature = "sfn"))]
+macro_rules! describe {
+    ($service:literal, $error:expr, $sdk:ident) => {{
+        use $sdk::error::ProvideErrorMetadata;
+        let message = match &$error {
+            $sdk::error::SdkError::ServiceError(context) => context.err().code().unwrap_or("unknown service error").to_owned(),
+            $sdk::error::SdkError::TimeoutError(_) => "timeout".to_owned(),
+            $sdk::error::SdkError::DispatchFailure(_) => "unreachable".to_owned(),
+            _ => "malformed response".to_owned(),
+        };
+        $crate::AwsError::new($service, message)
+    }};
+}
+#[cfg(any(feature = "dynamodb", feature = "s3", feature = "secrets", feature = "sfn"))]
+pub(crate) use describe;

@@ -1,0 +1,97 @@
+//! Rate limits: fixed windows, one conditional update each.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::Timestamp;
+
+use crate::error::describe;
+use crate::{AwsError, MissingVariable, variable};
+
+/// A limit: so many in each window.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// What is limited; part of the counter's key.
+    pub scope: &'static str,
+    /// How many.
+    pub count: u32,
+    /// In how long.
+    pub window: Duration,
+}
+
+/// Analyses an account may start (a bulk request counts its handles).
+pub const ANALYSES: Limit = Limit { scope: "analyses", count: 100, window: Duration::from_hours(1) };
+/// Requests of a user in general.
+pub const GENERAL: Limit = Limit { scope: "general", count: 60, window: Duration::from_mins(1) };
+/// Progress requests of a user: a page polls several runs, once or twice a second.
+pub const PROGRESS: Limit = Limit { scope: "progress", count: 300, window: Duration::from_mins(1) };
+
+/// Where a caller stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether this request is within the limit.
+    pub allowed: bool,
+    /// How many are left in this window.
+    pub remaining: u32,
+    /// Seconds until the next window.
+    pub reset_after: u64,
+}
+
+/// The counters.
+#[derive(Clone)]
+pub struct Limits {
+    client: Client,
+    table: String,
+}
+
+impl Limits {
+    /// The table in `RATE_LIMITS_TABLE`.
+    ///
+    /// # Errors
+    /// When the variable is missing.
+    pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
+        Ok(Self { client: Client::new(config), table: variable("RATE_LIMITS_TABLE")? })
+    }
+
+    /// Counts `weight` requests of `subject`, all or none.
+    ///
+    /// # Errors
+    /// When DynamoDB does not answer; callers let the request through then, spending is guarded by the ledger.
+    pub async fn count(&self, limit: Limit, subject: &str, weight: u32, now: Timestamp) -> Result<Standing, AwsError> {
+        let length = limit.window.as_secs().max(1);
+        let second = u64::try_from(now.as_second()).unwrap_or(0);
+        let window = second / length;
+        let end = (window + 1) * length;
+        let number = |n: u64| AttributeValue::N(n.to_string());
+        let Some(most_before) = limit.count.checked_sub(weight) else {
+            return Ok(Standing { allowed: false, remaining: 0, reset_after: end - second });
+        };
+        let updated = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("bucket", AttributeValue::S(format!("{}#{subject}#{window}", limit.scope)))
+            .update_expression("ADD used :weight SET expires_at = :end")
+            .condition_expression("attribute_not_exists(used) OR used <= :most")
+            .expression_attribute_values(":weight", number(weight.into()))
+            .expression_attribute_values(":most", number(most_before.into()))
+            .expression_attribute_values(":end", number(end + 60))
+            .return_values(aws_sdk_dynamodb::types::ReturnValue::UpdatedNew)
+            .send()
+            .await;
+        let reset_after = end - second;
+        match updated {
+            Ok(output) => {
+                let used = output.attributes.and_then(|fields| fields.get("used")?.as_n().ok()?.parse::<u32>().ok()).unwrap_or(weight);
+                Ok(Standing { allowed: true, remaining: limit.count.saturating_sub(used), reset_after })
+            }
+            Err(error) if matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_))) => {
+                Ok(Standing { allowed: false, remaining: 0, reset_after })
+            }
+            Err(error) => Err(describe!("dynamodb", error, aws_sdk_dynamodb)),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Secrets Manager: one loader for every secret of an environment.
+//!
+//! Values are kept for five minutes; several callers at once cause one fetch; when a vendor or the database refuses a
+//! credential, the caller asks for a fresh one, which is how a rotation reaches running functions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_config::SdkConfig;
+use aws_sdk_secretsmanager::Client;
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+
+use crate::error::describe;
+use crate::{AwsError, MissingVariable, variable};
+
+/// How long a value is trusted.
+const LIFETIME: Duration = Duration::from_secs(300);
+
+/// A refused credential is fetched anew at most this often: a secret that is simply wrong must not become a storm.
+const REFRESH_PAUSE: Duration = Duration::from_secs(5);
+
+/// A value with the time of its fetch, locked while it is being fetched.
+type Slot = Arc<Mutex<Option<(Instant, SecretString)>>>;
+
+/// The secrets of one environment: `oslira/{environment}/{name}`.
+#[derive(Clone)]
+pub struct Secrets {
+    client: Client,
+    environment: String,
+    slots: Arc<Mutex<HashMap<&'static str, Slot>>>,
+}
+
+impl Secrets {
+    /// The loader for the environment in `ENVIRONMENT`.
+    ///
+    /// # Errors
+    /// When the variable is missing.
+    pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
+        Ok(Self { client: Client::new(config), environment: variable("ENVIRONMENT")?, slots: Arc::default() })
+    }
+
+    /// The secret `name`, a JSON object, as `T`. `refresh` says that the last value was refused.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, or is not what `T` expects. The message never holds the value.
+    pub async fn get<T: DeserializeOwned>(&self, name: &'static str, refresh: bool) -> Result<T, AwsError> {
+        let slot = self.slots.lock().await.entry(name).or_default().clone();
+        let mut kept = slot.lock().await;
+        let longest = if refresh { REFRESH_PAUSE } else { LIFETIME };
+        let text = match &*kept {
+            Some((fetched, text)) if fetched.elapsed() < longest => text.clone(),
+            _ => {
+                let text = self.fetch(name).await?;
+                *kept = Some((Instant::now(), text.clone()));
+                text
+            }
+        };
+        serde_json::from_str(text.expose_secret())
+            .map_err(|_| AwsError::new("secretsmanager", format!("secret {name} is not the JSON object expected")))
+    }
+
+    async fn fetch(&self, name: &str) -> Result<SecretString, AwsError> {
+        let id = format!("oslira/{}/{name}", self.environment);
+        let answer = self.client.get_secret_value().secret_id(&id).send().await.map_err(|error| {
+            let error = describe!("secretsmanager", error, aws_sdk_secretsmanager);
+            AwsError::new(error.service, format!("{id}: {}", error.message))
+        })?;
+        answer.secret_string.map(SecretString::from).ok_or_else(|| AwsError::new("secretsmanager", format!("{id} is binary")))
+    }
+}
