@@ -1,0 +1,192 @@
+//! From API Gateway to a handler and back.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{Response, StatusCode, header};
+use jiff::Timestamp;
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, RequestExt, service_fn};
+use oslira_aws::limits::{Limit, Limits, Standing};
+use oslira_aws::secrets::Secrets;
+use oslira_aws::{MissingVariable, SdkConfig, variable};
+use oslira_domain::AccountId;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::auth::{TokenVerifier, VerifierError};
+use crate::fields::Fault;
+use crate::problem::Problem;
+use crate::reply::{Reply, render};
+use crate::request::{Caller, Request};
+
+/// How an endpoint is limited.
+#[derive(Debug, Clone, Copy)]
+pub enum Access {
+    /// It changes nothing: counting and answering go on at once.
+    Read(Limit),
+    /// It changes something: counted first.
+    Write(Limit),
+    /// It has a limit of its own, which the handler counts.
+    Own,
+}
+
+/// What every authenticated endpoint needs.
+#[derive(Clone)]
+pub struct Gateway {
+    verifier: TokenVerifier,
+    limits: Limits,
+}
+
+impl Gateway {
+    /// Reads `SUPABASE_URL` and `RATE_LIMITS_TABLE`.
+    ///
+    /// # Errors
+    /// Names the missing variable.
+    pub fn from_env(config: &SdkConfig, secrets: &Secrets) -> Result<Self, MissingVariable> {
+        let verifier = TokenVerifier::new(reqwest::Client::new(), &variable("SUPABASE_URL")?, secrets.clone());
+        Ok(Self { verifier, limits: Limits::from_env(config)? })
+    }
+
+    /// Counts `weight` requests of `subject`. When the counters are out of reach the request goes on: what costs money is guarded by
+    /// the ledger.
+    ///
+    /// # Errors
+    /// 429 above the limit.
+    pub async fn count(&self, limit: Limit, subject: &str, weight: u32) -> Result<Option<(Limit, Standing)>, Problem> {
+        match self.limits.count(limit, subject, weight, Timestamp::now()).await {
+            Ok(standing) if standing.allowed => Ok(Some((limit, standing))),
+            Ok(standing) => Err(Problem::rate_limited(standing).with_limit((limit, standing))),
+            Err(error) => {
+                tracing::warn!(%error, scope = limit.scope, "rate limit not counted");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn authenticate(&self, request: &lambda_http::Request) -> Result<Caller, Problem> {
+        let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = authorization
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
+            .ok_or_else(|| Problem::unauthorized("UNAUTHORIZED", "A bearer token is required."))?;
+        let user_id = self.verifier.verify(token).await.map_err(|error| match error {
+            VerifierError::Rejected(why) => Problem::unauthorized("INVALID_TOKEN", why),
+            VerifierError::Unavailable(_) => Problem::unavailable(error),
+        })?;
+        let account = request.headers().get("x-account-id").map(|value| {
+            let id = value.to_str().ok().and_then(|text| text.parse::<AccountId>().ok());
+            id.ok_or_else(|| Problem::validation(&[Fault::invalid("X-Account-Id", "expected a UUID")]))
+        });
+        Ok(Caller { user_id, account_id: account.transpose()? })
+    }
+
+    async fn answer<F, Fut>(&self, access: Access, request: lambda_http::Request, request_id: &str, handler: F) -> Answer
+    where
+        F: FnOnce(Request) -> Fut,
+        Fut: Future<Output = Result<Reply, Problem>>,
+    {
+        let received_at = Timestamp::now();
+        let caller = self.authenticate(&request).await?;
+        let subject = caller.user_id.to_string();
+        let request = Request { caller, request_id: request_id.to_owned(), received_at, inner: request };
+        match access {
+            Access::Own => handler(request).await,
+            Access::Write(limit) => {
+                let standing = self.count(limit, &subject, 1).await?;
+                handler(request).await.map(|reply| reply.with_limit(standing))
+            }
+            Access::Read(limit) => {
+                let (standing, outcome) = tokio::join!(self.count(limit, &subject, 1), handler(request));
+                let standing = standing?;
+                outcome.map(|reply| reply.with_limit(standing))
+            }
+        }
+    }
+}
+
+type Answer = Result<Reply, Problem>;
+
+/// Runs an endpoint for signed-in users until the environment ends.
+///
+/// # Errors
+/// When the runtime cannot be reached.
+pub async fn run<F, Fut>(gateway: Gateway, access: Access, handler: F) -> Result<(), lambda_http::Error>
+where
+    F: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Answer> + Send + 'static,
+{
+    let (gateway, handler) = (Arc::new(gateway), Arc::new(handler));
+    serve(move |request, id| {
+        let (gateway, handler) = (gateway.clone(), handler.clone());
+        async move { gateway.answer(access, request, &id, |request| handler(request)).await }
+    })
+    .await
+}
+
+/// Runs an endpoint that asks for no token.
+///
+/// # Errors
+/// When the runtime cannot be reached.
+pub async fn public<F, Fut>(handler: F) -> Result<(), lambda_http::Error>
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Answer> + Send + 'static,
+{
+    serve(move |_, _| handler()).await
+}
+
+async fn serve<F, Fut>(respond: F) -> Result<(), lambda_http::Error>
+where
+    F: Fn(lambda_http::Request, String) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Answer> + Send + 'static,
+{
+    lambda_http::run(service_fn(move |request: lambda_http::Request| {
+        let request_id = request_id(&request);
+        let span = tracing::info_span!("request", requestId = request_id, run_id = tracing::field::Empty, account_id = tracing::field::Empty);
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let response = respond(request, request_id.clone());
+        async move {
+            let started = Instant::now();
+            let outcome = response.await;
+            let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            match &outcome {
+                Ok(_) => tracing::info!(%method, path, duration_ms, "answered"),
+                Err(problem) if problem.status.is_server_error() => {
+                    tracing::error!(%method, path, duration_ms, status = problem.status.as_u16(), code = problem.code, cause = problem.cause, "failed");
+                }
+                Err(problem) => tracing::info!(%method, path, duration_ms, status = problem.status.as_u16(), code = problem.code, "refused"),
+            }
+            Ok::<Response<Body>, Infallible>(render(outcome, &request_id, Timestamp::now()))
+        }
+        .instrument(span)
+    }))
+    .await
+}
+
+/// API Gateway's id of the request, or one of our own.
+fn request_id(request: &lambda_http::Request) -> String {
+    match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
+        _ => None,
+    }
+    .unwrap_or_else(|| format!("req_{}", Uuid::now_v7().simple()))
+}
+
+impl Problem {
+    /// With `RateLimit` headers.
+    fn with_limit(self, limit: (Limit, Standing)) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
+    /// 403 for a caller without the account it needs.
+    pub fn no_account(asked: Option<AccountId>) -> Self {
+        match asked {
+            Some(_) => Self::forbidden("You are not a member of the account in X-Account-Id."),
+            None => Self::new(StatusCode::FORBIDDEN, "NO_ACCOUNTS", "You are not a member of any account."),
+        }
+    }
+}
