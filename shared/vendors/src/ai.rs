@@ -1,17 +1,22 @@
 //! Asks a model for one answer: the catalogue says whom, a second provider steps in when the first cannot, and an answer that is
 //! not what was asked for is asked for once more.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use oslira_domain::{Call, MicroUsd, Tier};
+use oslira_domain::{Call, MicroUsd, Tier, assessment};
 use reqwest::Client;
 use reqwest::header::HeaderMap;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Catalogue, Prompt, Provider};
+use crate::models::{Model, Usage};
+use crate::wire::{self, Reply};
+use crate::{Catalogue, Effort, Prompt, Provider, VendorError, anthropic, openai};
+
+/// An answer is some 10 KB.
+const MAX_ANSWER_BYTES: usize = 4 << 20;
 
 /// Where a provider is reached.
 #[derive(Debug, Clone)]
@@ -171,7 +176,150 @@ impl Models {
     /// # Errors
     /// [`AskError`].
     pub async fn ask(&self, keys: &Keys, question: &Question) -> Result<Answer, AskError> {
-        let _ = (&self.http, &self.endpoints, &self.catalogue, self.timeout_cap, keys, question);
-        Err(AskError { kind: AskErrorKind::Rejected, attempts: Vec::new() })
+        let mut attempts = Vec::new();
+        match self.first_answer(keys, question, &mut attempts).await {
+            Ok(output) => Ok(Answer { output, attempts }),
+            Err(kind) => Err(AskError { kind, attempts }),
+        }
+    }
+
+    /// The first provider's answer, or the second's when the first cannot give one.
+    async fn first_answer(&self, keys: &Keys, question: &Question, attempts: &mut Vec<Attempt>) -> Result<Value, AskErrorKind> {
+        let (route, models) = self.catalogue.route(question.tier, question.call).ok_or(AskErrorKind::Rejected)?;
+        let schema = assessment::schema(question.call, question.tier);
+        let timeout = Duration::from_secs(route.timeout_seconds.into());
+        let mut kind = AskErrorKind::Rejected;
+        for (name, model) in models {
+            let Some(key) = keys.of(model.provider) else { continue };
+            let max_output_tokens = route.max_output_tokens;
+            let request = Request { model: name, effort: route.effort, max_output_tokens, question, schema: &schema };
+            let asked = Asked { model, key, timeout: self.timeout_cap.map_or(timeout, |cap| cap.min(timeout)) };
+            match self.twice(request, &asked, attempts).await {
+                Ok(output) => return Ok(output),
+                Err(Failure::Refused) => return Err(AskErrorKind::Refused),
+                Err(Failure::Truncated | Failure::Broken(_)) => return Err(AskErrorKind::InvalidOutput),
+                Err(Failure::Vendor(error)) if error.is_unauthorized() => return Err(AskErrorKind::Unauthorized(model.provider)),
+                Err(Failure::Vendor(error)) if error.is_retryable() => kind = AskErrorKind::Retryable,
+                Err(Failure::Vendor(_)) => {}
+            }
+        }
+        Err(kind)
+    }
+
+    /// One provider's answer: asked for once more if it is not what was asked for, with more room if it did not fit.
+    async fn twice(&self, mut request: Request<'_>, asked: &Asked<'_>, attempts: &mut Vec<Attempt>) -> Result<Value, Failure> {
+        match self.once(&request, asked, attempts).await {
+            Err(Failure::Truncated) => request.max_output_tokens *= 2,
+            Err(Failure::Broken(_)) => {}
+            decided => return decided,
+        }
+        self.once(&request, asked, attempts).await
+    }
+
+    /// One request, booked whatever becomes of it.
+    async fn once(&self, request: &Request<'_>, asked: &Asked<'_>, attempts: &mut Vec<Attempt>) -> Result<Value, Failure> {
+        let (started_at, clock) = (Timestamp::now(), Instant::now());
+        let Reading { usage, response_id, text } = self.send(request, asked).await;
+        let result = text.and_then(|text| understood(request.question, &text));
+        attempts.push(Attempt {
+            provider: asked.model.provider,
+            model: request.model.to_owned(),
+            status: match &result {
+                Ok(_) => AttemptStatus::Success,
+                Err(Failure::Vendor(VendorError::Timeout)) => AttemptStatus::Timeout,
+                Err(_) => AttemptStatus::Error,
+            },
+            error: result.as_ref().err().map(ToString::to_string),
+            input_tokens: usage.fresh_input + usage.cached_input + usage.cache_write,
+            cached_input_tokens: usage.cached_input,
+            cache_write_tokens: usage.cache_write,
+            output_tokens: usage.output,
+            reasoning_tokens: usage.reasoning,
+            cost: asked.model.cost(&usage),
+            duration_ms: i64::try_from(clock.elapsed().as_millis()).unwrap_or(i64::MAX),
+            started_at,
+            response_id,
+        });
+        result
+    }
+
+    async fn send(&self, request: &Request<'_>, asked: &Asked<'_>) -> Reading {
+        let post = |endpoint: &Endpoint, path: &str, body: Value| {
+            let post = self.http.post(format!("{}/{path}", endpoint.base_url)).headers(endpoint.headers.clone());
+            post.bearer_auth(asked.key.expose_secret()).json(&body)
+        };
+        let provider = asked.model.provider;
+        let post = match provider {
+            Provider::OpenAi => post(&self.endpoints.openai, "responses", openai::body(request)),
+            Provider::Anthropic => {
+                post(&self.endpoints.anthropic, "v1/messages", anthropic::body(request)).header("anthropic-version", anthropic::VERSION)
+            }
+        };
+        match (Reply::to(post, asked.timeout, MAX_ANSWER_BYTES).await, provider) {
+            (Ok(reply), Provider::OpenAi) => openai::read(&reply),
+            (Ok(reply), Provider::Anthropic) => anthropic::read(&reply),
+            (Err(error), _) => Reading::failed(error),
+        }
     }
 }
+
+/// The answer in a model's text, if it is what was asked for.
+fn understood(question: &Question, text: &str) -> Result<Value, Failure> {
+    let answer: Value = wire::json(text.as_bytes()).ok_or_else(|| Failure::Broken("the text is not JSON".to_owned()))?;
+    let fields = assessment::parse(question.call, question.tier, &answer).map_err(|error| Failure::Broken(error.to_string()))?;
+    Ok(Value::Object(fields))
+}
+
+impl Keys {
+    fn of(&self, provider: Provider) -> Option<&SecretString> {
+        match provider {
+            Provider::OpenAi => self.openai.as_ref(),
+            Provider::Anthropic => self.anthropic.as_ref(),
+        }
+    }
+}
+
+/// Whom a request goes to.
+struct Asked<'a> {
+    model: &'a Model,
+    key: &'a SecretString,
+    timeout: Duration,
+}
+
+/// What every provider's request is made from.
+pub(crate) struct Request<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) effort: Effort,
+    pub(crate) max_output_tokens: u32,
+    pub(crate) question: &'a Question,
+    pub(crate) schema: &'a Value,
+}
+
+/// What was read from a provider's answer, its costs even if there is no text.
+pub(crate) struct Reading {
+    pub(crate) usage: Usage,
+    pub(crate) response_id: Option<String>,
+    pub(crate) text: Result<String, Failure>,
+}
+
+impl Reading {
+    pub(crate) fn failed(error: VendorError) -> Self {
+        Self { usage: Usage::default(), response_id: None, text: Err(Failure::Vendor(error)) }
+    }
+}
+
+/// Why a try gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Vendor(#[from] VendorError),
+    #[error("the model declined")]
+    Refused,
+    #[error("the answer did not fit into its budget")]
+    Truncated,
+    #[error("{0}")]
+    Broken(String),
+}
+
+#[cfg(test)]
+mod tests;

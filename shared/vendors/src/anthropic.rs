@@ -1,1 +1,130 @@
-//! Anthropic.
+//! The Messages API of Anthropic: what is sent, and how the answer is read.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::VendorError;
+use crate::ai::{Failure, Reading, Request};
+use crate::models::{Effort, Usage};
+use crate::wire::{Reply, code};
+
+/// The version of the API that the client speaks. It knows no temperature.
+pub(crate) const VERSION: &str = "2026-10-21";
+
+/// The body of a request. The cache is told to keep everything before the profile.
+pub(crate) fn body(request: &Request<'_>) -> Value {
+    let question = request.question;
+    let mut body = json!({
+        "model": request.model,
+        "max_tokens": request.max_output_tokens,
+        "system": [
+            {"type": "text", "text": question.prompt.instructions},
+            {"type": "text", "text": question.prompt.business, "cache_control": {"type": "ephemeral"}},
+        ],
+        "messages": [{"role": "user", "content": question.prompt.profile}],
+        "output_config": {"format": {"type": "json_schema", "schema": request.schema}},
+        "metadata": {"user_id": question.safety_id},
+    });
+    match request.effort {
+        Effort::None => body["thinking"] = json!({"type": "disabled"}),
+        effort => body["output_config"]["effort"] = json!(effort.as_str()),
+    }
+    body
+}
+
+#[derive(Deserialize)]
+struct Message {
+    id: Option<String>,
+    #[serde(default)]
+    content: Vec<Block>,
+    stop_reason: Option<String>,
+    usage: Option<UsageBody>,
+}
+
+#[derive(Deserialize)]
+struct Block {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct UsageBody {
+    input_tokens: i64,
+    cache_creation_input_tokens: Option<i64>,
+    cache_read_input_tokens: Option<i64>,
+    output_tokens: i64,
+    output_tokens_details: Option<OutputDetails>,
+}
+
+#[derive(Deserialize)]
+struct OutputDetails {
+    thinking_tokens: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct ErrorEnvelope {
+    error: ErrorBody,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    details: Option<ErrorDetails>,
+}
+
+#[derive(Deserialize)]
+struct ErrorDetails {
+    error_code: Option<String>,
+}
+
+/// Reads an answer: why it ended before its text.
+pub(crate) fn read(reply: &Reply) -> Reading {
+    if !reply.status.is_success() {
+        return Reading::failed(failure(reply));
+    }
+    let message = match reply.json::<Message>() {
+        Ok(message) => message,
+        Err(error) => return Reading::failed(error),
+    };
+    let usage = message.usage.as_ref().map(usage).unwrap_or_default();
+    let response_id = message.id.clone().filter(|id| code(Some(id)) == *id);
+    Reading { usage, response_id, text: text(&message) }
+}
+
+fn text(message: &Message) -> Result<String, Failure> {
+    match message.stop_reason.as_deref() {
+        // Thinking comes as blocks of its own.
+        Some("end_turn" | "stop_sequence") => {
+            Ok(message.content.iter().filter(|block| block.kind == "text").map(|block| block.text.as_str()).collect())
+        }
+        Some("max_tokens" | "model_context_window_exceeded") => Err(Failure::Truncated),
+        Some("refusal") => Err(Failure::Refused),
+        _ => Err(Failure::Vendor(VendorError::Invalid("ended for an unknown reason"))),
+    }
+}
+
+/// `input_tokens` is only what no cache was used for.
+fn usage(body: &UsageBody) -> Usage {
+    Usage {
+        fresh_input: body.input_tokens,
+        cached_input: body.cache_read_input_tokens.unwrap_or(0),
+        cache_write: body.cache_creation_input_tokens.unwrap_or(0),
+        output: body.output_tokens,
+        reasoning: body.output_tokens_details.as_ref().and_then(|details| details.thinking_tokens).unwrap_or(0),
+    }
+}
+
+fn failure(reply: &Reply) -> VendorError {
+    let error = reply.json::<ErrorEnvelope>().map_or(ErrorBody { kind: None, details: None }, |body| body.error);
+    let detail = error.details.and_then(|details| details.error_code);
+    let name = code(detail.as_deref().or(error.kind.as_deref()));
+    match name.as_str() {
+        // Spending limits come as 429, which otherwise means: wait.
+        "enforced_spend_limit_reached" | "billing_error" => VendorError::QuotaExhausted(name),
+        "overloaded_error" => VendorError::Overloaded(529),
+        _ => reply.error(name),
+    }
+}

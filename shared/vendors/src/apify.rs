@@ -17,12 +17,12 @@ use crate::wire::{Reply, code};
 
 const ACTOR: &str = "apify~instagram-profile-scraper";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-const ITEMS_TIMEOUT: Duration = Duration::from_secs(60);
+const ITEMS_TIMEOUT: Duration = Duration::from_mins(1);
 const MAX_RUN_BYTES: usize = 1 << 20;
 /// A hundred profiles with twelve posts each are some 20 MB.
 const MAX_ITEMS_BYTES: usize = 64 << 20;
 /// Apify waits no longer than this in one poll.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 /// The only fields of an item that we read; the rest (related profiles, picture links) is most of its size.
 const FIELDS: &str = "id,inputUrl,username,url,fullName,biography,externalUrl,followersCount,followsCount,postsCount,isBusinessAccount,\
                       businessCategoryName,private,verified,profilePicUrl,profilePicUrlHD,latestPosts,error,errorDescription";
@@ -129,9 +129,9 @@ struct ErrorBody {
 
 impl Apify {
     /// A client of the API at `base_url` (Apify's own: `https://api.apify.com`), without `/v2`.
-    pub fn new(http: Client, base_url: String) -> Self {
-        let base_url = base_url.trim_end_matches('/').to_owned();
-        Self { http, base_url }
+    pub fn new(http: Client, base_url: impl Into<String>) -> Self {
+        let base_url: String = base_url.into();
+        Self { http, base_url: base_url.trim_end_matches('/').to_owned() }
     }
 
     /// Starts one run for all of `usernames`. It ends by itself when it takes absurdly long.
@@ -204,5 +204,116 @@ fn failure(reply: &Reply) -> VendorError {
         Some("monthly-usage-limit-too-low" | "platform-feature-disabled") => VendorError::QuotaExhausted(code(kind.as_deref())),
         Some("user-or-token-not-found" | "token-not-provided" | "invalid-token") => VendorError::Unauthorized,
         _ => reply.error(code(kind.as_deref())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::stub::{Script, Stub};
+
+    fn token() -> SecretString {
+        "apify_secret".into()
+    }
+
+    fn run_body(status: &str) -> Value {
+        json!({"data": {"id": "Run1", "status": status, "defaultDatasetId": "Set1", "usageTotalUsd": 0.0023, "stats": {}}})
+    }
+
+    async fn serving(script: Script) -> (Apify, Stub) {
+        let stub = Stub::new(vec![script]).await;
+        (Apify::new(crate::http_client().unwrap(), format!("{}/", stub.url)), stub)
+    }
+
+    #[tokio::test]
+    async fn a_run_is_started_watched_read_and_aborted() {
+        let usernames: Vec<Username> = vec!["nike".parse().unwrap(), "adidas".parse().unwrap()];
+        let (apify, stub) = serving(Script::json(201, &run_body("READY"))).await;
+        let run = apify.start(&token(), &usernames).await.unwrap();
+        let expected =
+            ActorRun { id: "Run1".to_owned(), dataset_id: "Set1".to_owned(), status: ActorRunStatus::Running, cost: MicroUsd(2300) };
+        assert_eq!(run, expected);
+        let asked = stub.asked().remove(0);
+        assert_eq!(asked.line, "POST /v2/actors/apify~instagram-profile-scraper/runs?timeout=140 HTTP/1.1");
+        assert_eq!(asked.body, json!({"usernames": ["nike", "adidas"]}));
+        assert!(asked.headers.contains("authorization: bearer apify_secret") && asked.headers.contains("content-type: application/json"));
+
+        let (apify, stub) = serving(Script::json(200, &run_body("SUCCEEDED"))).await;
+        assert_eq!(apify.wait(&token(), "Run1", Duration::from_secs(999)).await.unwrap().status, ActorRunStatus::Succeeded);
+        assert_eq!(stub.asked()[0].line, "GET /v2/actor-runs/Run1?waitForFinish=60 HTTP/1.1");
+
+        let (apify, stub) = serving(Script::json(200, &json!([{"id": "1", "username": "Nike", "fullName": "Nike"}]))).await;
+        let items = apify.items(&token(), &run, &usernames).await.unwrap();
+        assert!(matches!((&items[0].outcome, &items[1].outcome), (ScrapeOutcome::Found(_), ScrapeOutcome::Blocked)));
+        assert!(stub.asked()[0].line.starts_with("GET /v2/datasets/Set1/items?format=json&clean=1&fields=id,inputUrl,"));
+
+        let (apify, stub) = serving(Script::json(200, &run_body("ABORTING"))).await;
+        apify.abort(&token(), "Run1").await.unwrap();
+        assert_eq!(stub.asked()[0].line, "POST /v2/actor-runs/Run1/abort HTTP/1.1");
+    }
+
+    #[tokio::test]
+    async fn every_status_of_a_run_is_known() {
+        use ActorRunStatus::{Aborted, Failed, Running, Succeeded, TimedOut};
+        let words = ["READY", "RUNNING", "TIMING-OUT", "ABORTING", "SUCCEEDED", "FAILED", "TIMED-OUT", "ABORTED"];
+        assert_eq!(
+            words.map(|word| ActorRunStatus::of(word).unwrap()),
+            [Running, Running, Running, Running, Succeeded, Failed, TimedOut, Aborted]
+        );
+        assert!(!Running.is_terminal() && Aborted.is_terminal());
+        let (apify, _stub) = serving(Script::json(200, &run_body("NAPPING"))).await;
+        assert!(matches!(apify.wait(&token(), "Run1", Duration::ZERO).await, Err(VendorError::Invalid(_))));
+    }
+
+    #[tokio::test]
+    async fn every_failure_has_its_meaning_and_tells_nothing() {
+        let limited = || VendorError::RateLimited { retry_after: None };
+        let cases = [
+            (401, "token-not-provided", VendorError::Unauthorized),
+            (404, "user-or-token-not-found", VendorError::Unauthorized),
+            (402, "not-enough-usage", VendorError::QuotaExhausted("not-enough-usage".to_owned())),
+            (403, "monthly-usage-limit-too-low", VendorError::QuotaExhausted("monthly-usage-limit-too-low".to_owned())),
+            (402, "actor-memory-limit-exceeded", limited()),
+            (400, "concurrent-runs-limit-exceeded", limited()),
+            (429, "rate-limit-exceeded", limited()),
+            (500, "internal-error", VendorError::Overloaded(500)),
+            (408, "run-timeout-exceeded", VendorError::Overloaded(408)),
+            (400, "invalid-input", VendorError::Rejected { status: 400, code: "invalid-input".to_owned() }),
+            (404, "Profile of @jane", VendorError::Rejected { status: 404, code: "no code".to_owned() }),
+        ];
+        for (status, kind, expected) in cases {
+            let body = json!({"error": {"type": kind, "message": "token apify_secret of @jane"}});
+            let (apify, _stub) = serving(Script::json(status, &body)).await;
+            let error = apify.start(&token(), &[]).await.unwrap_err();
+            assert_eq!(error, expected, "{status} {kind}");
+            assert!(!error.to_string().contains("secret") && !error.to_string().contains("jane"));
+        }
+    }
+
+    #[tokio::test]
+    async fn broken_answers_and_connections_are_worth_another_try() {
+        let scripts = [
+            Script::BreakOff,
+            Script::Close,
+            Script::Answer(200, "", b"{\"data\":{\"id\":".to_vec()),
+            Script::Answer(502, "", b"<html>".to_vec()),
+        ];
+        for script in scripts {
+            let (apify, _stub) = serving(script).await;
+            assert!(apify.wait(&token(), "Run1", Duration::ZERO).await.unwrap_err().is_retryable());
+        }
+        let nobody = Apify::new(crate::http_client().unwrap(), "http://127.0.0.1:1".to_owned());
+        assert_eq!(nobody.start(&token(), &[]).await, Err(VendorError::Transport("no connection")));
+    }
+
+    #[tokio::test]
+    async fn ids_cannot_lead_to_another_address() {
+        let (apify, stub) = serving(Script::Close).await;
+        for id in ["", "../users/me", "a?b", &"a".repeat(65)] {
+            assert!(apify.wait(&token(), id, Duration::ZERO).await.is_err() && apify.abort(&token(), id).await.is_err());
+        }
+        assert!(stub.asked().is_empty());
     }
 }

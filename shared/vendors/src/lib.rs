@@ -8,10 +8,13 @@ pub mod ai;
 mod anthropic;
 pub mod apify;
 pub mod error;
+mod instructions;
 pub mod models;
 mod openai;
 pub mod prompt;
 mod scraped;
+#[cfg(test)]
+mod stub;
 mod wire;
 
 pub use ai::{Answer, AskError, AskErrorKind, Attempt, AttemptStatus, Endpoint, Endpoints, Keys, Models, Question};

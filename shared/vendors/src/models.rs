@@ -179,3 +179,58 @@ impl Catalogue {
         Some((route, names.filter_map(|name| self.models.get_key_value(name)).map(|(name, model)| (name.as_str(), model)).collect()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(from: &str, to: &str) -> Result<Catalogue, CatalogueError> {
+        let text = include_str!("../models.toml");
+        assert!(text.contains(from), "{from}");
+        Catalogue::parse(&text.replacen(from, to, 1))
+    }
+
+    #[test]
+    fn the_builtin_catalogue_is_complete_and_falls_back_to_another_provider() {
+        let catalogue = Catalogue::builtin();
+        for tier in Tier::ALL {
+            for call in tier.calls() {
+                let (_, models) = catalogue.route(tier, *call).unwrap();
+                assert_eq!(models.iter().map(|(_, model)| model.provider).collect::<Vec<_>>(), [Provider::OpenAi, Provider::Anthropic]);
+            }
+        }
+        assert_eq!(catalogue.route(Tier::Light, Call::Commercial), None);
+        assert_eq!([Provider::OpenAi, Provider::Anthropic].map(Provider::as_str), ["openai", "anthropic"]);
+    }
+
+    #[test]
+    fn costs_are_the_exact_sum_rounded_once() {
+        let catalogue = Catalogue::builtin();
+        let luna = catalogue.route(Tier::Light, Call::Core).unwrap().1[0].1;
+        let usage = Usage { fresh_input: 1000, cached_input: 2048, cache_write: 100, output: 500, reasoning: 200 };
+        // 100 + 20.48 + 12.5 + 250
+        assert_eq!(luna.cost(&usage), MicroUsd(383));
+        assert_eq!(luna.cost(&Usage { fresh_input: 5, ..Usage::default() }), MicroUsd(1));
+        assert_eq!(luna.cost(&Usage { fresh_input: 4, ..Usage::default() }), MicroUsd(0));
+        assert_eq!(luna.cost(&Usage { output: i64::MAX, fresh_input: -5, ..Usage::default() }), MicroUsd(i64::MAX / 2 + 1));
+    }
+
+    #[test]
+    fn faulty_catalogues_are_refused_when_they_are_loaded() {
+        let bad = |fault| Err(CatalogueError::BadRoute(Tier::Light, Call::Core, fault));
+        assert!(matches!(Catalogue::parse("models = 1"), Err(CatalogueError::Unreadable(_))));
+        assert!(matches!(changed("input = 100_000", "input = -1"), Err(CatalogueError::Unreadable(_))));
+        assert!(matches!(changed("effort = \"low\"", "effort = \"high\""), Err(CatalogueError::Unreadable(_))));
+        assert_eq!(changed("[routes.light.core]", "[routes.light.outreach]"), Err(CatalogueError::NoRoute(Tier::Light, Call::Core)));
+        assert_eq!(changed("model = \"gpt-6-luna\"", "model = \"gpt-5\""), bad("names an unknown model"));
+        assert_eq!(changed("fallback = \"claude-haiku-5-5\"", "fallback = \"gpt-5\""), bad("names an unknown fallback"));
+        assert_eq!(
+            changed("fallback = \"claude-haiku-5-5\"", "fallback = \"gpt-6.1-sol\""),
+            bad("falls back to the provider that has just failed")
+        );
+        assert_eq!(changed("max_output_tokens = 2500", "max_output_tokens = 1"), bad("needs max_output_tokens from 256 to 64000"));
+        assert_eq!(changed("timeout_seconds = 30", "timeout_seconds = 0"), bad("needs timeout_seconds from 1 to 300"));
+        let without = changed("fallback = \"claude-haiku-5-5\"", "").unwrap();
+        assert_eq!(without.route(Tier::Light, Call::Core).unwrap().1.len(), 1);
+    }
+}

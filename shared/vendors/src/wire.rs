@@ -18,7 +18,7 @@ pub fn http_client() -> reqwest::Result<Client> {
     Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(5))
-        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_idle_timeout(Duration::from_mins(1))
         .user_agent(concat!("oslira/", env!("CARGO_PKG_VERSION")))
         .build()
 }
@@ -48,7 +48,7 @@ impl Reply {
 
     /// The body as JSON.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, VendorError> {
-        serde_json::from_slice(&self.body).map_err(|_| VendorError::Invalid("not the documented JSON"))
+        json(&self.body).ok_or(VendorError::Invalid("not the documented JSON"))
     }
 
     /// How long the vendor asks us to wait: in milliseconds, in seconds or until a date.
@@ -94,5 +94,88 @@ fn transport(error: &reqwest::Error) -> VendorError {
         VendorError::Transport("no valid address or header")
     } else {
         VendorError::Transport("broken off")
+    }
+}
+
+/// Reads JSON. Texts cut in the middle of an emoji leave half a surrogate pair, which JSON's grammar allows and Rust's strings do not:
+/// one such caption must not cost a whole dataset.
+pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).or_else(|_| serde_json::from_slice(&without_lone_surrogates(bytes))).ok()
+}
+
+/// The same JSON with U+FFFD for each lone surrogate.
+fn without_lone_surrogates(json: &[u8]) -> Vec<u8> {
+    let escape = |at: usize| {
+        let hex = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
+    };
+    let mut mended = Vec::with_capacity(json.len());
+    let mut at = 0;
+    while at < json.len() {
+        let length = match (escape(at), escape(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                mended.extend_from_slice(b"\\ufffd");
+                at += 6;
+                continue;
+            }
+            _ if json[at] == b'\\' => 2,
+            _ => 1,
+        };
+        let end = (at + length).min(json.len());
+        mended.extend_from_slice(&json[at..end]);
+        at = end;
+    }
+    mended
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    fn reply(status: u16, headers: &[(&'static str, &str)]) -> Reply {
+        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap())).collect();
+        Reply { status: StatusCode::from_u16(status).unwrap(), headers, body: Vec::new() }
+    }
+
+    #[test]
+    fn retry_after_is_read_in_all_its_forms() {
+        let wait = |headers: &[(&'static str, &str)]| reply(429, headers).retry_after();
+        assert_eq!(wait(&[("retry-after-ms", "1500"), ("retry-after", "9")]), Some(Duration::from_millis(1500)));
+        assert_eq!(wait(&[("retry-after", "9")]), Some(Duration::from_secs(9)));
+        assert_eq!(wait(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), Some(Duration::ZERO));
+        assert!(wait(&[("retry-after", "Thu, 31 Dec 2099 23:59:59 GMT")]).unwrap() > Duration::from_hours(24));
+        assert_eq!([wait(&[("retry-after", "soon")]), wait(&[])], [None, None]);
+    }
+
+    #[test]
+    fn statuses_have_one_meaning() {
+        let error = |status| reply(status, &[]).error("c".to_owned());
+        assert_eq!([error(401), error(403)], [VendorError::Unauthorized, VendorError::Unauthorized]);
+        assert_eq!(error(402), VendorError::QuotaExhausted("c".to_owned()));
+        assert_eq!(error(429), VendorError::RateLimited { retry_after: None });
+        for status in [408, 409, 500, 503, 529] {
+            assert_eq!(error(status), VendorError::Overloaded(status));
+        }
+        assert_eq!(error(404), VendorError::Rejected { status: 404, code: "c".to_owned() });
+    }
+
+    #[test]
+    fn only_what_reads_like_a_code_is_kept() {
+        assert_eq!(code(Some("insufficient_quota")), "insufficient_quota");
+        for text in [None, Some(""), Some("Sorry, @jane said hi"), Some(&"x".repeat(65))] {
+            assert_eq!(code(text), "no code");
+        }
+    }
+
+    #[test]
+    fn half_an_emoji_does_not_cost_the_document() {
+        let read = |text: &str| json::<String>(text.as_bytes());
+        assert_eq!(read(r#""a\ud83d b""#).as_deref(), Some("a\u{fffd} b"));
+        assert_eq!(read(r#""\ude00\ud83d\ude00\ud83d""#).as_deref(), Some("\u{fffd}\u{1f600}\u{fffd}"));
+        assert_eq!(read(r#""\\ud83d \ud83d\n""#).as_deref(), Some("\\ud83d \u{fffd}\n"));
+        assert_eq!([read(r#""\ud83d"#), read("\"\\")], [None, None]);
     }
 }

@@ -1,0 +1,303 @@
+use oslira_domain::Tier;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::stub::{Asked as Sent, Script, Stub};
+
+fn light() -> Value {
+    json!({
+        "overall_score": 72, "niche_fit_score": 80, "engagement_score": 55, "confidence_level": 0.75, "summary_text": "Runs a studio.",
+        "key_strengths": ["Posts classes"], "red_flags": [], "recommended_action": "pursue"
+    })
+}
+
+/// A Responses answer, with reasoning before the message.
+fn openai_body(status: &str, part: &Value) -> Value {
+    json!({
+        "id": "resp_1", "object": "response", "status": status, "error": null, "incomplete_details": null,
+        "output": [
+            {"type": "reasoning", "id": "rs_1", "summary": []},
+            {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+        ],
+        "usage": {
+            "input_tokens": 3000, "input_tokens_details": {"cached_tokens": 1024, "cache_write_tokens": 1000}, "output_tokens": 500,
+            "output_tokens_details": {"reasoning_tokens": 200}, "total_tokens": 3500
+        }
+    })
+}
+
+fn openai_text(text: &str) -> Script {
+    Script::json(200, &openai_body("completed", &json!({"type": "output_text", "text": text, "annotations": []})))
+}
+
+fn anthropic(stop_reason: &str, text: &str) -> Script {
+    let body = json!({
+        "id": "msg_2", "type": "message", "role": "assistant", "model": "claude-haiku-5-5", "stop_reason": stop_reason,
+        "content": [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": text}],
+        "usage": {"input_tokens": 1000, "cache_creation_input_tokens": 100, "cache_read_input_tokens": 2000, "output_tokens": 300}
+    });
+    Script::json(200, &body)
+}
+
+fn openai_error(status: u16, kind: &str, code: &str) -> Script {
+    Script::json(status, &json!({"error": {"message": "key sk-secret of @jane", "type": kind, "param": null, "code": code}}))
+}
+
+fn anthropic_error(status: u16, kind: &str, code: Option<&str>) -> Script {
+    let details = code.map(|code| json!({"error_code": code}));
+    Script::json(status, &json!({"type": "error", "error": {"type": kind, "message": "@jane", "details": details}, "request_id": "req_1"}))
+}
+
+fn keys() -> Keys {
+    Keys { openai: Some("sk-secret".into()), anthropic: Some("sk-ant-secret".into()) }
+}
+
+struct Outcome {
+    result: Result<Answer, AskError>,
+    openai: Vec<Sent>,
+    anthropic: Vec<Sent>,
+}
+
+impl Outcome {
+    fn attempts(&self) -> &[Attempt] {
+        match &self.result {
+            Ok(answer) => &answer.attempts,
+            Err(error) => &error.attempts,
+        }
+    }
+
+    /// How it ended, and provider and error of each try.
+    fn story(&self) -> (Option<AskErrorKind>, Vec<(Provider, Option<&str>)>) {
+        let tries = self.attempts().iter().map(|attempt| (attempt.provider, attempt.error.as_deref())).collect();
+        (self.result.as_ref().err().map(|error| error.kind), tries)
+    }
+}
+
+async fn ask_with(keys: Keys, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
+    let (openai, anthropic) = (Stub::new(openai).await, Stub::new(anthropic).await);
+    let mut endpoints = Endpoints { openai: Endpoint::new(format!("{}/v1/", openai.url)), anthropic: Endpoint::new(&anthropic.url) };
+    endpoints.openai.headers.insert("cf-aig-authorization", "Bearer gateway".parse().unwrap());
+    let models = Models::new(crate::http_client().unwrap(), endpoints, Catalogue::builtin(), Some(Duration::from_millis(300)));
+    let prompt = Prompt { instructions: "INSTRUCTIONS".to_owned(), business: "BUSINESS".to_owned(), profile: "PROFILE".to_owned() };
+    let question =
+        Question { tier: Tier::Light, call: Call::Core, prompt, cache_key: "business-1".to_owned(), safety_id: "account-1".to_owned() };
+    let result = models.ask(&keys, &question).await;
+    Outcome { result, openai: openai.asked(), anthropic: anthropic.asked() }
+}
+
+async fn ask(openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
+    ask_with(keys(), openai, anthropic).await
+}
+
+use Provider::{Anthropic, OpenAi};
+
+#[tokio::test]
+async fn openai_is_asked_first_with_the_stable_parts_first_and_a_strict_schema() {
+    let outcome = ask(vec![openai_text(&light().to_string())], vec![]).await;
+    let answer = outcome.result.unwrap();
+    assert_eq!(answer.output, light());
+    let attempt = &answer.attempts[0];
+    assert_eq!(
+        (attempt.provider, attempt.model.as_str(), attempt.status, &attempt.error),
+        (OpenAi, "gpt-6-luna", AttemptStatus::Success, &None)
+    );
+    let tokens =
+        [attempt.input_tokens, attempt.cached_input_tokens, attempt.cache_write_tokens, attempt.output_tokens, attempt.reasoning_tokens];
+    assert_eq!(tokens, [3000, 1024, 1000, 500, 200]);
+    // 976 x 0.1 + 1024 x 0.01 + 1000 x 0.125 + 500 x 0.5
+    assert_eq!((attempt.cost, attempt.response_id.as_deref()), (MicroUsd(483), Some("resp_1")));
+
+    let sent = &outcome.openai[0];
+    assert_eq!(sent.line, "POST /v1/responses HTTP/1.1");
+    assert!(sent.headers.contains("authorization: bearer sk-secret") && sent.headers.contains("cf-aig-authorization: bearer gateway"));
+    let mut body = sent.body.clone();
+    let schema = body["text"]["format"]["schema"].take();
+    assert_eq!(schema, assessment::schema(Call::Core, Tier::Light));
+    let expected = json!({
+        "model": "gpt-6-luna", "instructions": "INSTRUCTIONS",
+        "input": [{"role": "developer", "content": "BUSINESS"}, {"role": "user", "content": "PROFILE"}],
+        "max_output_tokens": 2500, "reasoning": {"effort": "low"},
+        "text": {"format": {"type": "json_schema", "name": "light_core", "schema": null, "strict": true}},
+        "store": false, "prompt_cache_key": "business-1", "safety_identifier": "account-1"
+    });
+    assert_eq!(body, expected);
+    assert!(outcome.anthropic.is_empty());
+}
+
+#[tokio::test]
+async fn anthropic_answers_when_openai_is_overloaded_and_the_cost_is_booked_on_it() {
+    let outcome = ask(
+        vec![openai_error(503, "service_unavailable_error", "server_is_overloaded")],
+        vec![anthropic("end_turn", &light().to_string())],
+    )
+    .await;
+    assert_eq!(outcome.story(), (None, vec![(OpenAi, Some("the vendor is overloaded or failing (503)")), (Anthropic, None)]));
+    let attempt = &outcome.attempts()[1];
+    let tokens = [attempt.input_tokens, attempt.cached_input_tokens, attempt.cache_write_tokens, attempt.output_tokens];
+    assert_eq!(tokens, [3100, 2000, 100, 300]);
+    // 1000 x 0.1 + 2000 x 0.01 + 100 x 0.125 + 300 x 0.5
+    assert_eq!((attempt.cost, attempt.model.as_str()), (MicroUsd(283), "claude-haiku-5-5"));
+    assert_eq!(outcome.attempts()[0].cost, MicroUsd::ZERO);
+
+    let sent = &outcome.anthropic[0];
+    assert_eq!(sent.line, "POST /v1/messages HTTP/1.1");
+    assert!(sent.headers.contains("authorization: bearer sk-ant-secret") && sent.headers.contains("anthropic-version: 2026-10-21"));
+    let expected = json!({
+        "model": "claude-haiku-5-5", "max_tokens": 2500,
+        "system": [
+            {"type": "text", "text": "INSTRUCTIONS"},
+            {"type": "text", "text": "BUSINESS", "cache_control": {"type": "ephemeral"}}
+        ],
+        "messages": [{"role": "user", "content": "PROFILE"}],
+        "output_config": {"format": {"type": "json_schema", "schema": assessment::schema(Call::Core, Tier::Light)}, "effort": "low"},
+        "metadata": {"user_id": "account-1"}
+    });
+    assert_eq!(sent.body, expected);
+}
+
+#[tokio::test]
+async fn every_temporary_failure_moves_on_to_the_other_provider_and_is_retryable_if_that_fails_too() {
+    let slow = Script::Answer(429, "retry-after: 7\r\n", b"{}".to_vec());
+    let cases = [
+        (openai_error(429, "rate_limit_error", "slow_down"), "too many requests"),
+        (slow, "too many requests, retry after 7000 ms"),
+        (openai_error(500, "server_error", "x"), "the vendor is overloaded or failing (500)"),
+        (Script::Hang, "no answer in time"),
+        (Script::Close, "the connection failed (broken off)"),
+        (Script::BreakOff, "the connection failed (broken off)"),
+        (Script::Answer(200, "", b"{\"id\":\"resp_1\",\"sta".to_vec()), "the answer is not understood: not the documented JSON"),
+        (Script::json(200, &json!({"status": "failed", "error": {"code": "server_error"}})), "the vendor is overloaded or failing (200)"),
+        (Script::json(200, &json!({"status": "failed", "error": {"code": "rate_limit_exceeded"}})), "too many requests"),
+        (Script::json(200, &json!({"status": "queued"})), "the answer is not understood: neither completed nor failed"),
+        (
+            Script::json(200, &json!({"status": "incomplete", "incomplete_details": {"reason": "steered"}})),
+            "the answer is not understood: incomplete for an unknown reason",
+        ),
+    ];
+    for (script, error) in cases {
+        let outcome = ask(vec![script], vec![anthropic_error(529, "overloaded_error", None)]).await;
+        let tries = vec![(OpenAi, Some(error)), (Anthropic, Some("the vendor is overloaded or failing (529)"))];
+        assert_eq!(outcome.story(), (Some(AskErrorKind::Retryable), tries));
+        let timeout = if error.contains("in time") { AttemptStatus::Timeout } else { AttemptStatus::Error };
+        assert_eq!(outcome.attempts()[0].status, timeout);
+    }
+}
+
+#[tokio::test]
+async fn used_up_quotas_are_not_waited_for() {
+    let cases = [
+        (429, "insufficient_quota", "credit_balance_exhausted"),
+        (429, "insufficient_quota", "insufficient_quota"),
+        (429, "billing", "project_spend_limit_exceeded"),
+        (429, "billing", "organization_usage_limit_exceeded"),
+        (402, "x", "x"),
+    ];
+    for (status, kind, code) in cases {
+        let limit = anthropic_error(429, "rate_limit_error", Some("enforced_spend_limit_reached"));
+        let outcome = ask(vec![openai_error(status, kind, code)], vec![limit]).await;
+        let (ours, theirs) = (format!("the quota is used up ({code})"), "the quota is used up (enforced_spend_limit_reached)");
+        assert_eq!(outcome.story(), (Some(AskErrorKind::Rejected), vec![(OpenAi, Some(ours.as_str())), (Anthropic, Some(theirs))]));
+    }
+    let outcome =
+        ask(vec![openai_error(400, "invalid_request_error", "invalid_json_schema")], vec![anthropic_error(402, "billing_error", None)])
+            .await;
+    assert_eq!(outcome.story().0, Some(AskErrorKind::Rejected));
+    let outcome =
+        ask(vec![openai_error(404, "x", "model_not_found")], vec![anthropic_error(429, "rate_limit_error", Some("ramp_limit_exceeded"))])
+            .await;
+    assert_eq!(outcome.story().0, Some(AskErrorKind::Retryable));
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_whoever_says_it() {
+    let refusal = openai_body("completed", &json!({"type": "refusal", "refusal": "I will not judge @jane"}));
+    let mut filtered = openai_body("incomplete", &json!({"type": "output_text", "text": "{"}));
+    filtered["incomplete_details"] = json!({"reason": "content_filter"});
+    for body in [refusal, filtered] {
+        let outcome = ask(vec![Script::json(200, &body)], vec![]).await;
+        assert_eq!(outcome.story(), (Some(AskErrorKind::Refused), vec![(OpenAi, Some("the model declined"))]));
+        assert!(outcome.anthropic.is_empty() && outcome.attempts()[0].cost > MicroUsd::ZERO);
+    }
+    let outcome = ask(vec![Script::Close], vec![anthropic("refusal", "")]).await;
+    assert_eq!(outcome.story().0, Some(AskErrorKind::Refused));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_its_schema_is_asked_for_once_more() {
+    let good = light().to_string();
+    for bad in
+        ["", "Sure! Here it is:", "{\"overall_score\":", "{}", &good.replace("72", "720"), &good.replace("\"red_flags\"", "\"flags\"")]
+    {
+        let outcome = ask(vec![openai_text(bad), openai_text(&good)], vec![]).await;
+        assert_eq!(outcome.result.as_ref().map(|answer| answer.attempts.len()).ok(), Some(2), "{bad}");
+        assert_eq!(outcome.openai[0].body, outcome.openai[1].body);
+
+        let outcome = ask(vec![openai_text(bad), openai_text(bad)], vec![]).await;
+        assert_eq!(
+            (outcome.story().0, outcome.attempts().len(), outcome.anthropic.len()),
+            (Some(AskErrorKind::InvalidOutput), 2, 0),
+            "{bad}"
+        );
+        assert!(outcome.attempts().iter().all(|attempt| attempt.cost == MicroUsd(483)));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_did_not_fit_is_asked_for_with_twice_the_room() {
+    let mut cut = openai_body("incomplete", &json!({"type": "output_text", "text": "{\"overall"}));
+    cut["incomplete_details"] = json!({"reason": "max_output_tokens"});
+    let cut = Script::json(200, &cut);
+    let outcome = ask(vec![cut.clone(), openai_text(&light().to_string())], vec![]).await;
+    assert!(outcome.result.is_ok());
+    assert_eq!(outcome.openai.iter().map(|sent| sent.body["max_output_tokens"].clone()).collect::<Vec<_>>(), [2500, 5000]);
+
+    let outcome = ask(vec![cut.clone(), cut], vec![]).await;
+    let story = (Some(AskErrorKind::InvalidOutput), vec![(OpenAi, Some("the answer did not fit into its budget")); 2]);
+    assert_eq!(outcome.story(), story);
+
+    for reason in ["max_tokens", "model_context_window_exceeded"] {
+        let outcome = ask(vec![Script::Close], vec![anthropic(reason, "{"), anthropic("end_turn", &light().to_string())]).await;
+        assert_eq!((outcome.result.is_ok(), outcome.anthropic[1].body["max_tokens"].as_u64()), (true, Some(5000)));
+    }
+}
+
+#[tokio::test]
+async fn a_second_try_that_meets_an_overload_moves_on_too() {
+    let outcome = ask(vec![openai_text("{}"), openai_error(500, "x", "x")], vec![anthropic("end_turn", &light().to_string())]).await;
+    assert_eq!((outcome.result.is_ok(), outcome.attempts().len()), (true, 3));
+    let outcome = ask(vec![Script::Close], vec![anthropic("tool_use", "")]).await;
+    assert_eq!(outcome.story().0, Some(AskErrorKind::Retryable));
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_the_callers_to_renew() {
+    let outcome = ask(vec![openai_error(401, "invalid_request_error", "invalid_api_key")], vec![]).await;
+    assert_eq!(outcome.story(), (Some(AskErrorKind::Unauthorized(OpenAi)), vec![(OpenAi, Some("the credential was refused"))]));
+    assert!(outcome.anthropic.is_empty());
+    let outcome = ask(vec![Script::Close], vec![anthropic_error(401, "authentication_error", None)]).await;
+    assert_eq!(outcome.story().0, Some(AskErrorKind::Unauthorized(Anthropic)));
+}
+
+#[tokio::test]
+async fn a_provider_without_a_key_is_not_asked() {
+    let without_openai = Keys { openai: None, ..keys() };
+    let outcome = ask_with(without_openai, vec![], vec![anthropic("end_turn", &light().to_string())]).await;
+    assert_eq!((outcome.story(), outcome.openai.len()), ((None, vec![(Anthropic, None)]), 0));
+    let outcome = ask_with(Keys::default(), vec![], vec![]).await;
+    assert_eq!(outcome.story(), (Some(AskErrorKind::Rejected), vec![]));
+}
+
+#[tokio::test]
+async fn nothing_that_is_logged_holds_a_key_or_a_strangers_words() {
+    let words = light().to_string().replace("Runs a studio.", "").replace("pursue", "@jane");
+    let cases = [
+        vec![openai_error(401, "x", "key of @jane")],
+        vec![openai_error(400, "@jane", "@jane")],
+        vec![openai_text(&words), openai_text(&words)],
+    ];
+    for scripts in cases {
+        let error = ask(scripts, vec![anthropic_error(400, "@jane", Some("@jane"))]).await.result.unwrap_err();
+        let logged = format!("{error} {error:?} {:?}", keys());
+        assert!(!logged.contains("secret") && !logged.contains("jane"), "{logged}");
+    }
+}
