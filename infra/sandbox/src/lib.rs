@@ -1,1 +1,31 @@
+//! Stand-ins for the third parties of the product: Apify, OpenAI, Anthropic and Supabase Auth.
+//!
+//! They speak the vendors' wire formats well enough for the vendors' own SDKs (`sdk_check/` runs those), with invented but
+//! believable data, delays and failures on demand, a log of all calls, and a bill from a price table of their own.
+//!
+//! | below | stands for |
+//! |---|---|
+//! | `/apify` | `https://api.apify.com` |
+//! | `/openai/v1` | `https://api.openai.com/v1` |
+//! | `/anthropic` | `https://api.anthropic.com` |
+//! | `/supabase` | `https://<project>.supabase.co` |
+//! | `/_control` | nothing: tokens, faults, delays, calls, bill |
 
+mod anthropic;
+mod apify;
+mod app;
+mod bill;
+mod calls;
+mod control;
+mod faults;
+mod models;
+mod openai;
+mod profiles;
+mod seed;
+mod server;
+mod supabase;
+pub mod tokens;
+mod wire;
+
+pub use app::Credentials;
+pub use server::{Options, Sandbox, serve};

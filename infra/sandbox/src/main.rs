@@ -1,1 +1,66 @@
-fn main() {}
+//! Runs the stand-ins until it is stopped.
+#![allow(clippy::print_stdout, reason = "a command-line tool")]
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Parser;
+use sandbox::{Credentials, Options, serve};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Stand-ins for Apify, OpenAI, Anthropic and Supabase Auth on one port of 127.0.0.1.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The port; 0 takes any free one.
+    #[arg(long, default_value_t = 0, env = "SANDBOX_PORT")]
+    port: u16,
+    /// A file to write the port to once requests are taken.
+    #[arg(long)]
+    port_file: Option<PathBuf>,
+    /// The Apify token that is accepted.
+    #[arg(long, env = "SANDBOX_APIFY_TOKEN")]
+    apify_token: Option<String>,
+    /// The OpenAI key that is accepted.
+    #[arg(long, env = "SANDBOX_OPENAI_KEY")]
+    openai_key: Option<String>,
+    /// The Anthropic key that is accepted.
+    #[arg(long, env = "SANDBOX_ANTHROPIC_KEY")]
+    anthropic_key: Option<String>,
+    /// The HS256 secret of the Supabase project.
+    #[arg(long, env = "SANDBOX_JWT_SECRET")]
+    jwt_secret: Option<String>,
+}
+
+/// Written beside and renamed: a reader never sees half a port.
+fn write_port(path: &Path, port: u16) -> anyhow::Result<()> {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, port.to_string())
+        .and_then(|()| std::fs::rename(&beside, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let (credentials, usual) = (Credentials::default(), Options::default());
+    let sandbox = serve(Options {
+        port: arguments.port,
+        credentials: Credentials {
+            apify: arguments.apify_token.unwrap_or(credentials.apify),
+            openai: arguments.openai_key.unwrap_or(credentials.openai),
+            anthropic: arguments.anthropic_key.unwrap_or(credentials.anthropic),
+        },
+        jwt_secret: arguments.jwt_secret.unwrap_or(usual.jwt_secret),
+    })
+    .await?;
+    println!("sandbox ready at {}", sandbox.base_url);
+    if let Some(path) = &arguments.port_file {
+        write_port(path, sandbox.port)?;
+    }
+    let mut terminated = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::select! {
+        result = sandbox.finished() => result,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = terminated.recv() => Ok(()),
+    }
+}

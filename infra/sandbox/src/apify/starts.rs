@@ -1,0 +1,183 @@
+//! Starting Actor runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::runs::{ACTOR_ID, End, Plan};
+use super::{Admitted, Parameters, Run, admit, error, error_type, send_items, wait_for_finish};
+use crate::app::App;
+use crate::calls::Owed;
+use crate::faults::Fault;
+use crate::profiles::{self, Listing, Person};
+use crate::seed::Choices;
+use crate::wire;
+
+/// A synchronous run gives up on waiting after this.
+const LONGEST_SYNC: Duration = Duration::from_mins(5);
+
+fn is_scraper(actor: &str) -> bool {
+    actor == ACTOR_ID || actor.replace('/', "~") == "apify~instagram-profile-scraper"
+}
+
+pub(super) async fn actor(
+    State(app): State<Arc<App>>,
+    Path(actor): Path<String>,
+    Query(query): Parameters,
+    headers: HeaderMap,
+) -> Response {
+    let admitted = match admit(&app, "actor", &headers, &query, (&Bytes::new(), &[])).await {
+        Ok(admitted) => admitted,
+        Err(response) => return response,
+    };
+    if !is_scraper(&actor) {
+        return admitted.refuse(404, "record-not-found", "Actor was not found");
+    }
+    admitted.answer(
+        200,
+        &json!({"data": {"id": ACTOR_ID, "userId": "apifyUser00000001", "name": "instagram-profile-scraper", "username": "apify",
+            "title": "Instagram Profile Scraper", "isPublic": true, "createdAt": "2022-01-01T00:00:00.000Z",
+            "modifiedAt": "2026-11-01T00:00:00.000Z", "stats": {}, "versions": [], "defaultRunOptions": {"build": "latest",
+            "timeoutSecs": 3600, "memoryMbytes": 1024}}}),
+    )
+}
+
+/// Starts a run: 201 at once, or after `waitForFinish`.
+pub(super) async fn start(
+    State(app): State<Arc<App>>,
+    Path(actor): Path<String>,
+    Query(query): Parameters,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match begin(&app, &actor, &query, &headers, body).await {
+        Ok((admitted, run)) => {
+            run.wait(wait_for_finish(&query)).await;
+            let location = format!("{}/apify/v2/actor-runs/{}", app.base_url, run.id);
+            let mut response = admitted.answer(201, &json!({"data": run.json()}));
+            wire::set(&mut response, "location", &location);
+            response
+        }
+        Err(response) => response,
+    }
+}
+
+/// Starts a run and answers with its items.
+pub(super) async fn run_sync(
+    State(app): State<Arc<App>>,
+    Path(actor): Path<String>,
+    Query(query): Parameters,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let (admitted, run) = match begin(&app, &actor, &query, &headers, body).await {
+        Ok(begun) => begun,
+        Err(response) => return response,
+    };
+    run.wait(LONGEST_SYNC).await;
+    if !run.is_over() {
+        return admitted.refuse(408, "run-timeout-exceeded", "Actor run exceeded the timeout of 300 seconds for this API endpoint");
+    }
+    match run.status() {
+        "SUCCEEDED" => send_items(admitted, &run, 201, &query),
+        status => admitted.refuse(400, "run-failed", &format!("Actor run did not succeed (run ID: {}, status: {status})", run.id)),
+    }
+}
+
+/// The handles of an input, as written.
+fn handles(input: &[u8]) -> Result<Vec<String>, &'static str> {
+    let input: Value = serde_json::from_slice(input).map_err(|_| "The request body is not valid JSON")?;
+    let Some(list) = input.get("usernames").and_then(Value::as_array) else {
+        return Err("Input is not valid: Field input.usernames is required");
+    };
+    if list.is_empty() {
+        return Err("Input is not valid: Field input.usernames must contain at least 1 item");
+    }
+    let handles: Option<Vec<String>> = list.iter().map(|handle| handle.as_str().map(str::to_owned)).collect();
+    handles.ok_or("Input is not valid: Items in input.usernames must be strings")
+}
+
+async fn begin(
+    app: &Arc<App>,
+    actor: &str,
+    query: &HashMap<String, String>,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<(Admitted, Arc<Run>), Response> {
+    let input = wire::unpacked(headers, body)
+        .map_err(|status| error(status.as_u16(), error_type(status.as_u16()), "The request body could not be unpacked"))?;
+    let asked = handles(&input);
+    let names = asked.as_deref().unwrap_or_default();
+    let admitted = admit(app, "start", headers, query, (&input, names)).await?;
+    if !is_scraper(actor) {
+        return Err(admitted.refuse(404, "record-not-found", "Actor was not found"));
+    }
+    if !wire::is_json(headers) {
+        return Err(admitted.refuse(400, "invalid-input", "The input of this Actor is JSON: send Content-Type application/json"));
+    }
+    let names = match asked {
+        Ok(names) => names,
+        Err(message) => return Err(admitted.refuse(400, "invalid-input", message)),
+    };
+    app.remember(&names);
+    let limit = query.get("timeout").and_then(|text| text.parse().ok()).filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    let plan = Plan {
+        listings: listings(&names, admitted.fault.as_ref()),
+        pace: app.faults.run_pace(&input),
+        end: match admitted.fault {
+            Some(Fault::RunFailed) => End::Failed,
+            Some(Fault::RunTimedOut) => End::TimedOut,
+            Some(Fault::RunAborted) => End::Aborted,
+            _ => End::Succeeded,
+        },
+        limit,
+        handles: names,
+        input,
+    };
+    let run = app.runs.start(plan);
+    admitted.call.note(|call| call.owed = Owed::Run(Arc::clone(&run)));
+    Ok((admitted, run))
+}
+
+/// What the run will find, in an order of its own.
+fn listings(handles: &[String], fault: Option<&Fault>) -> Vec<Listing> {
+    let now = Timestamp::now();
+    let mut listings: Vec<Listing> = match fault {
+        Some(Fault::EmptyDataset) => Vec::new(),
+        Some(Fault::Blocked) => handles.iter().map(|handle| Listing { item: profiles::blocked(handle), is_error: false }).collect(),
+        _ => handles.iter().map(|handle| profiles::item(&Person::of(handle), now)).collect(),
+    };
+    Choices::of(&handles.join(" ")).shuffle(&mut listings);
+    listings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_without_handles_is_refused() {
+        for input in ["", "{}", r#"{"usernames":[]}"#, r#"{"usernames":[1]}"#, r#"{"usernames":"nike"}"#] {
+            assert!(handles(input.as_bytes()).is_err(), "{input}");
+        }
+        assert_eq!(handles(br#"{"usernames":["Nike"]}"#), Ok(vec!["Nike".to_owned()]));
+    }
+
+    #[test]
+    fn many_handles_come_back_complete_and_in_another_order() {
+        let asked: Vec<String> = (0..20).map(|n| format!("creator_{n}")).collect();
+        let mut found: Vec<String> = listings(&asked, None).iter().map(|l| l.item["username"].as_str().unwrap().to_owned()).collect();
+        assert_ne!(found, asked);
+        found.sort();
+        let mut sorted = asked;
+        sorted.sort();
+        assert_eq!(found, sorted);
+    }
+}

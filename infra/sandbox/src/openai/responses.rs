@@ -1,0 +1,131 @@
+//! `POST /v1/responses`.
+
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use axum::response::Response;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::calls::Vendor;
+use crate::models::{Ask, Caching, Dialect, Refusal, Reply, Stop};
+use crate::wire;
+
+/// The Responses API.
+pub(super) struct Responses;
+
+const PARAMETERS: &[&str] = &[
+    "model",
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "reasoning",
+    "text",
+    "store",
+    "metadata",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "truncation",
+    "temperature",
+    "top_p",
+    "stream",
+    "background",
+    "include",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "user",
+    "previous_response_id",
+    "conversation",
+    "max_tool_calls",
+    "top_logprobs",
+];
+
+impl Dialect for Responses {
+    const VENDOR: Vendor = Vendor::Openai;
+    const OP: &'static str = "responses";
+
+    fn ask(_headers: &HeaderMap, request: &Value) -> Result<Ask, Refusal> {
+        super::known(request, PARAMETERS)?;
+        let (model, model_name) = super::model(request)?;
+        super::unsupported(request)?;
+        let format = &request["text"]["format"];
+        let schema = if format["type"] == "json_schema" { super::schema(format, "text.format")? } else { None };
+        let mut prompt = schema.as_ref().map(|(schema, _)| schema.to_string()).unwrap_or_default();
+        super::content(&request["instructions"], &mut prompt);
+        match &request["input"] {
+            Value::Array(items) => items.iter().for_each(|item| super::content(&item["content"], &mut prompt)),
+            text @ Value::String(_) => super::content(text, &mut prompt),
+            _ => return Err(Refusal::invalid("Missing required parameter: 'input'.", Some("input"), Some("missing_required_parameter"))),
+        }
+        if request["safety_identifier"].as_str().is_some_and(|id| id.chars().count() > 128) {
+            return Err(Refusal::invalid(
+                "Invalid 'safety_identifier': string too long.",
+                Some("safety_identifier"),
+                Some("string_above_max_length"),
+            ));
+        }
+        let (schema, schema_title) = schema.unzip();
+        Ok(Ask {
+            model,
+            model_name,
+            schema,
+            schema_title,
+            prompt,
+            caching: Caching::Implicit { key: request["prompt_cache_key"].as_str().unwrap_or_default().to_owned() },
+            budget: super::budget(&request["max_output_tokens"], "max_output_tokens")?,
+            effort: super::effort(model, &request["reasoning"]["effort"], "reasoning.effort")?,
+        })
+    }
+
+    fn answer(request: &Value, reply: &Reply) -> Value {
+        let mut output = Vec::new();
+        if reply.tokens.reasoning > 0 {
+            output.push(json!({"id": format!("rs_{}", wire::id(32)), "type": "reasoning", "summary": []}));
+        }
+        let cut = reply.stop == Stop::Budget;
+        if reply.text.is_some() || !cut {
+            let text = reply.text.as_deref().unwrap_or_default();
+            let content = match reply.stop {
+                Stop::Refused => json!([{"type": "refusal", "refusal": text}]),
+                _ => json!([{"type": "output_text", "annotations": [], "logprobs": [], "text": text}]),
+            };
+            let status = if cut { "incomplete" } else { "completed" };
+            output.push(json!({"id": format!("msg_{}", wire::id(32)), "type": "message", "status": status, "role": "assistant", "content": content}));
+        }
+        let now = Timestamp::now().as_second();
+        let or = |name: &str, usual: Value| request.get(name).filter(|value| !value.is_null()).cloned().unwrap_or(usual);
+        json!({
+            "id": format!("resp_{}", wire::id(32)), "object": "response", "created_at": now,
+            "status": if cut { "incomplete" } else { "completed" }, "background": false, "completed_at": now, "error": null,
+            "incomplete_details": cut.then(|| json!({"reason": "max_output_tokens"})), "instructions": request["instructions"],
+            "max_output_tokens": request["max_output_tokens"], "max_tool_calls": null, "model": reply.model_name, "output": output,
+            "parallel_tool_calls": true, "previous_response_id": null, "prompt_cache_key": request["prompt_cache_key"],
+            "reasoning": {"effort": or("reasoning", json!({}))["effort"], "summary": null}, "safety_identifier": request["safety_identifier"],
+            "service_tier": "default", "store": or("store", true.into()), "temperature": 1.0, "text": or("text", json!({"format": {"type": "text"}})),
+            "tool_choice": "auto", "tools": [], "top_logprobs": 0, "top_p": 1.0, "truncation": "disabled",
+            "usage": {
+                "input_tokens": reply.tokens.input,
+                "input_tokens_details": {"cached_tokens": reply.tokens.cached, "cache_write_tokens": reply.tokens.cache_write},
+                "output_tokens": reply.tokens.output, "output_tokens_details": {"reasoning_tokens": reply.tokens.reasoning},
+                "total_tokens": reply.tokens.input + reply.tokens.output
+            },
+            "user": null, "metadata": or("metadata", json!({}))
+        })
+    }
+
+    fn error(refusal: &Refusal) -> Response {
+        super::error(refusal)
+    }
+
+    fn dress(response: &mut Response, took: Duration) {
+        super::dress(response, took);
+    }
+
+    fn credential(headers: &HeaderMap) -> Option<&str> {
+        wire::bearer(headers)
+    }
+}

@@ -1,0 +1,118 @@
+//! What all stand-ins do with requests and answers on the wire.
+
+use std::io::Read;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde_json::Value;
+
+/// The largest request body taken, unpacked: Apify's limit, the largest of the vendors'.
+pub(crate) const BODY_LIMIT: usize = 9_437_184;
+
+/// The request body, unpacked where it is packed.
+///
+/// # Errors
+/// The HTTP status for a body that cannot be unpacked or is too large.
+pub(crate) fn unpacked(headers: &HeaderMap, body: Bytes) -> Result<Bytes, StatusCode> {
+    let limit = BODY_LIMIT as u64 + 1;
+    let mut plain = Vec::new();
+    let read = match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => return Ok(body),
+        Some(b"gzip") => flate2::read::GzDecoder::new(&body[..]).take(limit).read_to_end(&mut plain),
+        Some(b"deflate") => flate2::read::ZlibDecoder::new(&body[..]).take(limit).read_to_end(&mut plain),
+        Some(_) => return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    };
+    match read {
+        Ok(_) if plain.len() > BODY_LIMIT => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Ok(_) => Ok(plain.into()),
+        Err(_) => Err(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// The token of `Authorization: Bearer …`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Is it declared as JSON?
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json")))
+}
+
+/// A JSON answer.
+pub(crate) fn json(status: u16, value: &Value) -> Response {
+    raw_json(status, value.to_string().into_bytes())
+}
+
+/// The first half of a JSON answer, as a broken proxy would pass it on.
+pub(crate) fn half_json(status: u16, value: &Value) -> Response {
+    let mut bytes = value.to_string().into_bytes();
+    bytes.truncate(bytes.len() / 2);
+    raw_json(status, bytes)
+}
+
+fn raw_json(status: u16, bytes: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    set(&mut response, "content-type", "application/json; charset=utf-8");
+    response
+}
+
+/// Sets a header; a value that is no header value is left out.
+pub(crate) fn set(response: &mut Response, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// An answer that never starts: the body fails before the head is flushed, and the server closes the connection.
+pub(crate) fn disconnect() -> Response {
+    let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset)) });
+    Response::new(Body::from_stream(broken))
+}
+
+/// Waits; a zero wait does not even yield.
+pub(crate) async fn pause(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// A new opaque id of that many letters and digits (at most 32).
+pub(crate) fn id(length: usize) -> String {
+    let mut id = uuid::Uuid::new_v4().simple().to_string();
+    id.truncate(length);
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn packed_bodies_are_unpacked_and_broken_ones_refused() {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(b"{\"usernames\":[\"nike\"]}").unwrap();
+        let packed = Bytes::from(packer.finish().unwrap());
+        let headers = |coding: &'static str| HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(coding))]);
+        assert_eq!(unpacked(&headers("gzip"), packed.clone()).unwrap(), &b"{\"usernames\":[\"nike\"]}"[..]);
+        assert_eq!(unpacked(&headers("gzip"), Bytes::from_static(b"plain")), Err(StatusCode::BAD_REQUEST));
+        assert_eq!(unpacked(&headers("br"), packed.clone()), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        assert_eq!(unpacked(&HeaderMap::new(), packed.clone()), Ok(packed));
+    }
+
+    #[test]
+    fn the_bearer_scheme_has_no_case() {
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("bearer  abc"))]);
+        assert_eq!(bearer(&headers), Some("abc"));
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+}
