@@ -1,1 +1,30 @@
+//! The local stack: PostgreSQL, the AWS emulator with the deployed template, and stand-ins for the third parties, as child
+//! processes on the loopback interface. `cargo local` runs one for a developer, the tests run one of their own.
 
+mod binaries;
+mod database;
+mod deploy;
+mod emulator;
+mod info;
+mod intrinsics;
+pub mod logs;
+pub mod ports;
+mod postgres;
+mod prerequisites;
+mod processes;
+mod progress;
+mod routes;
+mod stack;
+mod state;
+mod template;
+mod vendors;
+mod venv;
+
+pub use info::{Demo, Options, StackInfo};
+pub use stack::{Stack, create_account, functions_of, info_of};
+pub use state::owner;
+
+/// A password of 128 random bits.
+fn random_password() -> String {
+    uuid::Uuid::from_u128(rand::random()).simple().to_string()
+}

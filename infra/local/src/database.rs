@@ -1,0 +1,121 @@
+//! The schema and the accounts in it.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use oslira_db::Credential;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+use crate::postgres::{Cluster, DATABASE};
+
+const SUPABASE: &str = include_str!("../supabase.sql");
+
+/// What every new account is given by the signup.
+const SIGNUP_CREDITS: u32 = 25;
+
+/// URLs of the stack's logins.
+pub(crate) struct Logins {
+    pub(crate) owner: String,
+    pub(crate) user: String,
+    pub(crate) admin: String,
+}
+
+/// An account with a business profile, as its owner sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) user_id: Uuid,
+    pub(crate) email: String,
+    #[serde(rename = "account_id")]
+    pub(crate) id: Uuid,
+    pub(crate) business_profile_id: Uuid,
+}
+
+/// Opens a connection that is driven in the background.
+pub(crate) async fn connect(url: &str) -> Result<Client> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("cannot connect to PostgreSQL")?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Creates the database when it is missing, brings its schema up to date and gives the logins new passwords.
+pub(crate) async fn prepare(cluster: &Cluster) -> Result<Logins> {
+    let maintenance = connect(&cluster.maintenance_url()).await?;
+    if maintenance.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&DATABASE]).await?.is_none() {
+        maintenance.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+    }
+    let owner = cluster.owner_url();
+    let client = connect(&owner).await?;
+    client.batch_execute(SUPABASE).await.context("infra/local/supabase.sql")?;
+    let credential = Credential { url: owner.clone().into(), ca: None };
+    let source: oslira_db::CredentialSource = Arc::new(move |_| {
+        let credential = credential.clone();
+        Box::pin(async move { Ok(credential) })
+    });
+    oslira_db::migrate(source).await.context("the migrations do not fit this database: `cargo local reset` makes a new one")?;
+    let (user, admin) = (crate::random_password(), crate::random_password());
+    client.batch_execute(&format!("ALTER ROLE oslira_user PASSWORD '{user}'; ALTER ROLE oslira_admin PASSWORD '{admin}'")).await?;
+    Ok(Logins { user: cluster.url("oslira_user", &user, DATABASE), admin: cluster.url("oslira_admin", &admin, DATABASE), owner })
+}
+
+/// Signs somebody up and leaves the account with exactly so many credits.
+pub(crate) async fn create_account(owner_url: &str, credits: u32) -> Result<Account> {
+    let mut client = connect(owner_url).await?;
+    let tx = client.transaction().await?;
+    let user_id = Uuid::new_v4();
+    let email = format!("demo-{}@example.com", &user_id.simple().to_string()[..8]);
+    // As Supabase Auth does it: a trigger makes the account within the same transaction.
+    tx.execute(
+        "INSERT INTO auth.users (id, email, raw_user_meta_data) VALUES ($1, $2, $3)",
+        &[&user_id, &email, &json!({"full_name": "Demo Person"})],
+    )
+    .await?;
+    let account_id: Uuid = tx.query_one("SELECT id FROM accounts WHERE owner_id = $1", &[&user_id]).await?.get(0);
+    let profile = tx
+        .query_one(
+            "INSERT INTO business_profiles (account_id, business_name, website, business_one_liner, business_context_pack) VALUES ($1, $2, $3, $4, $5) RETURNING id",
+            &[&account_id, &"Nordlicht Studio", &"https://nordlicht.example", &"Brand photography for independent outdoor and wellness labels", &business_context()],
+        )
+        .await?;
+    let key = format!("local-{user_id}");
+    let difference = i32::try_from(credits.abs_diff(SIGNUP_CREDITS))?;
+    if credits > SIGNUP_CREDITS {
+        tx.execute("SELECT grant_credits($1, $2, 'admin_grant', $3, 'Local account')", &[&account_id, &difference, &key]).await?;
+    } else if credits < SIGNUP_CREDITS {
+        tx.execute("SELECT chargeback_credits($1, $2, $3, 'Local account')", &[&account_id, &difference, &key]).await?;
+    }
+    let balance: i32 = tx.query_one("SELECT current_balance FROM credit_balances WHERE account_id = $1", &[&account_id]).await?.get(0);
+    if u32::try_from(balance) != Ok(credits) {
+        bail!("the new account has {balance} credits instead of {credits}");
+    }
+    tx.commit().await?;
+    Ok(Account { user_id, email, id: account_id, business_profile_id: profile.get(0) })
+}
+
+/// Whether an account of an earlier start is still there.
+pub(crate) async fn has_account(owner_url: &str, account: &Account) -> Result<bool> {
+    let client = connect(owner_url).await?;
+    let found = client
+        .query_opt("SELECT 1 FROM business_profiles WHERE id = $1 AND account_id = $2", &[&account.business_profile_id, &account.id])
+        .await?;
+    Ok(found.is_some())
+}
+
+fn business_context() -> Value {
+    json!({
+        "target_audience": "Founders and marketing leads of outdoor, yoga and natural cosmetics labels with 5 to 50 people",
+        "industry": "Commercial photography",
+        "offering": "Seasonal brand shoots, product stills and short films, delivered ready for social media",
+        "icp_min_followers": 2000,
+        "icp_max_followers": 250_000,
+        "icp_min_engagement_rate": 1.5,
+        "icp_content_themes": ["outdoor", "wellness", "sustainable products", "behind the scenes"],
+        "icp_geographic_focus": "Europe",
+        "icp_industry_niche": "Outdoor and wellness brands",
+        "selling_points": ["fixed price per season", "full usage rights", "two-week delivery"],
+        "brand_voice": "warm, concrete, no superlatives",
+        "outreach_goals": "A 20 minute call about the next season's pictures"
+    })
+}

@@ -1,0 +1,109 @@
+//! The local AWS: one MiniStack process on the loopback interface.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use nix::sys::signal::Signal;
+
+use crate::ports;
+use crate::processes::{Mark, Service};
+
+pub(crate) const REGION: &str = "eu-west-1";
+
+pub(crate) struct Emulator {
+    /// Held for its end.
+    _service: Service,
+    pub(crate) endpoint: String,
+}
+
+/// How to start it.
+pub(crate) struct Launch<'a> {
+    pub(crate) python: &'a Path,
+    pub(crate) home: PathBuf,
+    pub(crate) log: &'a Path,
+    pub(crate) mark: &'a Mark,
+    pub(crate) port: Option<u16>,
+    pub(crate) extra: &'a [(String, String)],
+}
+
+impl Emulator {
+    /// Starts it on the given port, or on a free one.
+    pub(crate) async fn start(http: &reqwest::Client, launch: &Launch<'_>) -> Result<Self> {
+        let mut last = None;
+        for _ in 0..if launch.port.is_some() { 1 } else { 5 } {
+            match Self::attempt(http, launch).await {
+                Ok(emulator) => return Ok(emulator),
+                Err(error) => last = Some(error),
+            }
+        }
+        let log = launch.log.display();
+        Err(last.context("not tried")?).with_context(|| format!("the AWS emulator does not start: see {log}"))
+    }
+
+    async fn attempt(http: &reqwest::Client, launch: &Launch<'_>) -> Result<Self> {
+        let port = launch.port.map_or_else(ports::free, Ok)?;
+        if !ports::is_free(port) {
+            bail!("port {port} is in use");
+        }
+        let endpoint = format!("http://127.0.0.1:{port}");
+        let mut service = Service::start(command(launch, port, &endpoint), launch.mark, launch.log, Signal::SIGKILL)?;
+        let patience = Instant::now() + Duration::from_secs(30);
+        let health = format!("{endpoint}/_ministack/health");
+        loop {
+            if let Some(status) = service.ended() {
+                bail!("it ended at once ({status})");
+            }
+            if http.get(&health).timeout(Duration::from_secs(2)).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(Self { _service: service, endpoint });
+            }
+            if Instant::now() > patience {
+                bail!("it does not answer");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Its environment is built from nothing, since every Lambda inherits it: no credentials, endpoints or proxies of the developer.
+fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
+    let mut command = Command::new(launch.python);
+    command.args(["-m", "ministack"]).current_dir(&launch.home).env_clear();
+    let settings = [
+        ("PATH", std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned())),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("HOME", launch.home.display().to_string()),
+        ("TMPDIR", launch.home.display().to_string()),
+        ("BIND_HOST", "127.0.0.1".to_owned()),
+        ("GATEWAY_PORT", port.to_string()),
+        ("MINISTACK_HOST", "localhost".to_owned()),
+        ("AWS_ENDPOINT_URL", endpoint.to_owned()),
+        ("MINISTACK_REGION", REGION.to_owned()),
+        ("AWS_DEFAULT_REGION", REGION.to_owned()),
+        ("AWS_REGION", REGION.to_owned()),
+        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        // Two listeners that nobody here needs.
+        ("IOT_MTLS_ENABLED", "0".to_owned()),
+        ("SFTP_ENABLED", "0".to_owned()),
+        // AWS's own default; the emulator would derive a lower one from the machine's memory.
+        ("LAMBDA_ACCOUNT_CONCURRENCY", "1000".to_owned()),
+        ("LOG_LEVEL", "WARNING".to_owned()),
+    ];
+    command.envs(settings).envs(launch.extra.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+/// The SDK's configuration for the emulator. Built by hand: nothing of the developer's profiles or environment gets in.
+pub(crate) fn sdk_config(endpoint: &str) -> SdkConfig {
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static(REGION))
+        .endpoint_url(endpoint)
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "local")))
+        .build()
+}

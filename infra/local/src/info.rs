@@ -1,0 +1,72 @@
+//! What a stack is asked for and what it tells about itself.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// How to start a stack.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The checkout.
+    pub root: PathBuf,
+    /// Where the stack keeps its files. One stack at a time runs on it.
+    pub state_dir: PathBuf,
+    /// The emulator's port, which is the API's; none takes a free one.
+    pub fixed_port: Option<u16>,
+    /// Whether to build the functions and the sandbox first.
+    pub build: bool,
+    /// Whether to start with an empty database instead of what the last start left.
+    pub fresh: bool,
+    /// Whether to show what is being done on standard error.
+    pub progress: bool,
+    /// More parameters of the template; those that it does not declare are left out.
+    pub parameters: Vec<(String, String)>,
+    /// More environment variables of the emulator, which every function inherits.
+    pub emulator_env: Vec<(String, String)>,
+}
+
+impl Options {
+    /// A stack in `state_dir` below the checkout, on a free port, built first, with an empty database.
+    pub fn new(root: impl Into<PathBuf>, state_dir: impl AsRef<std::path::Path>) -> Self {
+        let root = root.into();
+        let state_dir = root.join(state_dir);
+        Self {
+            root,
+            state_dir,
+            fixed_port: None,
+            build: true,
+            fresh: true,
+            progress: false,
+            parameters: Vec::new(),
+            emulator_env: Vec::new(),
+        }
+    }
+}
+
+/// An account to try the API with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Demo {
+    /// A bearer token of the account's owner.
+    pub token: String,
+    /// The account.
+    pub account_id: String,
+    /// A business profile of the account.
+    pub business_profile_id: String,
+}
+
+/// What `stack.json` holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StackInfo {
+    /// Address of the HTTP API, without a slash at its end.
+    pub api: String,
+    /// Address of the emulator, for any AWS SDK.
+    pub aws_endpoint: String,
+    /// The login that API functions use: it can become `authenticated`.
+    pub database_url: String,
+    /// The owner of the schema.
+    pub admin_database_url: String,
+    /// Address of the stand-ins; its `/_control` sets faults and latencies.
+    pub sandbox: String,
+    /// The demo account.
+    pub demo: Demo,
+}

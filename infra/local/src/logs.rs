@@ -1,0 +1,44 @@
+//! What the functions wrote, from CloudWatch Logs.
+
+use anyhow::{Context, Result};
+use aws_config::SdkConfig;
+use aws_sdk_cloudwatchlogs::Client;
+use aws_sdk_cloudwatchlogs::types::FilteredLogEvent;
+
+/// A line and when it was written, in milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogLine {
+    /// Milliseconds since 1970.
+    pub timestamp: i64,
+    /// The text, without its line end.
+    pub text: String,
+}
+
+/// The lines of one function, or of every log group, in the order of their times.
+///
+/// # Errors
+/// When the emulator does not answer.
+pub async fn lines(config: &SdkConfig, function_name: Option<&str>, since: i64) -> Result<Vec<LogLine>> {
+    let client = Client::new(config);
+    let prefix = function_name.map_or_else(|| "/".to_owned(), |name| format!("/aws/lambda/{name}"));
+    let mut groups = client.describe_log_groups().log_group_name_prefix(prefix).into_paginator().items().send();
+    let mut lines = Vec::new();
+    while let Some(group) = groups.next().await {
+        let group = group.context("cannot list the log groups")?;
+        let Some(name) = group.log_group_name() else { continue };
+        if function_name.is_some_and(|function| name != format!("/aws/lambda/{function}")) {
+            continue;
+        }
+        let mut pages = client.filter_log_events().log_group_name(name).start_time(since).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.with_context(|| format!("cannot read {name}"))?;
+            let line = |event: &FilteredLogEvent| LogLine {
+                timestamp: event.timestamp().unwrap_or_default(),
+                text: event.message().unwrap_or_default().trim_end().to_owned(),
+            };
+            lines.extend(page.events().iter().map(line));
+        }
+    }
+    lines.sort_by_key(|line| line.timestamp);
+    Ok(lines)
+}

@@ -1,0 +1,274 @@
+//! A running stack.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use aws_config::SdkConfig;
+use tokio::sync::Mutex;
+
+use crate::binaries::Binaries;
+use crate::database::{self, Account, Logins};
+use crate::deploy::{self, Deployment};
+use crate::emulator::{self, Emulator, Launch};
+use crate::info::{Demo, Options, StackInfo};
+use crate::postgres::Cluster;
+use crate::processes::{self, Mark, Watchdog};
+use crate::progress::Progress;
+use crate::state::StateDir;
+use crate::template::Template;
+use crate::vendors::Sandbox;
+use crate::{logs, prerequisites, routes, vendors, venv};
+
+/// Where `stack.json` and the demo account are kept in the state directory.
+const INFO: &str = "stack.json";
+const DEMO_ACCOUNT: &str = "demo-account.json";
+const FUNCTIONS: &str = "functions.json";
+
+/// A running stack. Dropping it ends every process of it; so does the end of this process, however it ends.
+pub struct Stack {
+    info: StackInfo,
+    deployment: Deployment,
+    routes: Vec<String>,
+    sdk: SdkConfig,
+    http: reqwest::Client,
+    mark: Mark,
+    // Dropped in this order: what uses the others first.
+    _emulator: Emulator,
+    _sandbox: Sandbox,
+    postgres: Mutex<Cluster>,
+    state: StateDir,
+    _watchdog: Watchdog,
+}
+
+impl Stack {
+    /// Builds, starts and deploys everything, and writes `stack.json`.
+    ///
+    /// # Errors
+    /// When a stack already runs on the state directory, a prerequisite is missing, or a part does not build, start or deploy.
+    /// Whatever was started by then is ended again.
+    pub async fn start(options: Options) -> Result<Self> {
+        let progress = Progress::new(options.progress);
+        let state = StateDir::acquire(&options.state_dir)?;
+        let mark = Mark::new(state.path());
+        processes::end(&mark.processes_of_any_start());
+        state.remove(INFO);
+
+        let postgres_binaries = prerequisites::postgres_binaries(progress).await?;
+        let python = venv::python(&options.root, progress).await?;
+        let binaries = Binaries::of(&options.root).await?;
+        if options.build {
+            build(&binaries, &options.root, progress).await?;
+        }
+        let template = Template::read(&options.root, &binaries)?;
+
+        let watchdog = Watchdog::start(&mark).context("cannot start /bin/sh")?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let (cluster, logins, sandbox, emulator) = progress
+            .phase("start PostgreSQL, the AWS emulator and the sandbox", |_| async {
+                let database = async {
+                    let cluster = Cluster::start(postgres_binaries, &state, &mark, options.fresh).await?;
+                    let logins = database::prepare(&cluster).await?;
+                    anyhow::Ok((cluster, logins))
+                };
+                let home = state.empty_dir("emulator")?;
+                let log = state.join("emulator.log");
+                let launch =
+                    Launch { python: &python, home, log: &log, mark: &mark, port: options.fixed_port, extra: &options.emulator_env };
+                let sandbox = binaries.path("sandbox")?;
+                let ((cluster, logins), sandbox, emulator) =
+                    tokio::try_join!(database, Sandbox::start(&sandbox, &state, &mark), Emulator::start(&http, &launch))?;
+                Ok((cluster, logins, sandbox, emulator))
+            })
+            .await?;
+
+        let sdk = emulator::sdk_config(&emulator.endpoint);
+        let parameters = parameters(&options, &sandbox);
+        let (deployment, routes) = progress
+            .phase("deploy template.yaml", |phase| {
+                let (sdk, template, logins) = (&sdk, &template, &logins);
+                async move {
+                    vendors::write_secrets(sdk, logins).await?;
+                    let deployment = deploy::deploy(sdk, template, parameters, &phase).await?;
+                    let routes = routes::create(sdk, &deployment).await?;
+                    Ok((deployment, routes))
+                }
+            })
+            .await?;
+
+        let demo = demo_account(&state, &http, &logins, &sandbox.base_url).await?;
+        let info = StackInfo {
+            api: format!("{0}/_aws/execute-api/{1}/$default", emulator.endpoint, deployment.api_id),
+            aws_endpoint: emulator.endpoint.clone(),
+            database_url: logins.user,
+            admin_database_url: logins.owner,
+            sandbox: sandbox.base_url.clone(),
+            demo,
+        };
+        state.write(FUNCTIONS, &deployment.functions)?;
+        state.write(INFO, &info)?;
+        let postgres = Mutex::new(cluster);
+        Ok(Self { info, deployment, routes, sdk, http, mark, _emulator: emulator, _sandbox: sandbox, postgres, state, _watchdog: watchdog })
+    }
+
+    /// What `stack.json` holds.
+    pub fn info(&self) -> &StackInfo {
+        &self.info
+    }
+
+    /// Ends every process of the stack.
+    pub async fn stop(self) {
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+
+    /// The template's outputs.
+    pub fn outputs(&self) -> &BTreeMap<String, String> {
+        &self.deployment.outputs
+    }
+
+    /// The state machine of the template.
+    pub fn state_machine_arn(&self) -> &str {
+        &self.deployment.state_machine_arn
+    }
+
+    /// Names of the deployed functions by their binaries.
+    pub fn functions(&self) -> &BTreeMap<String, String> {
+        &self.deployment.functions
+    }
+
+    /// The template after SAM's transformation, as CloudFormation gives it.
+    pub fn processed_template(&self) -> &serde_json::Value {
+        &self.deployment.processed
+    }
+
+    /// Keys of the API's routes, such as `GET /health`.
+    pub fn routes(&self) -> &[String] {
+        &self.routes
+    }
+
+    /// Where the stack keeps its files.
+    pub fn state_dir(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// Configuration for any AWS client.
+    pub fn sdk_config(&self) -> SdkConfig {
+        self.sdk.clone()
+    }
+
+    /// A client that talks to the stack whatever proxies the environment names.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// The processes that run a function's binary at this moment.
+    pub fn function_pids(&self, binary: &str) -> Vec<u32> {
+        let runs = |id: &u32| processes::executable(*id).is_some_and(|path| path.file_name().is_some_and(|name| name == binary));
+        self.mark.processes().into_iter().filter(runs).collect()
+    }
+
+    /// What a function wrote, by its binary's name, or what all of them wrote.
+    ///
+    /// # Errors
+    /// When the function does not exist or the emulator does not answer.
+    pub async fn log_lines(&self, function: Option<&str>) -> Result<Vec<String>> {
+        let name =
+            function.map(|binary| self.deployment.functions.get(binary).with_context(|| format!("no function {binary}"))).transpose()?;
+        let lines = logs::lines(&self.sdk, name.map(String::as_str), 0).await?;
+        Ok(lines.into_iter().map(|line| line.text).collect())
+    }
+
+    /// A new account with a business profile and so many credits.
+    ///
+    /// # Errors
+    /// When the database or the sandbox refuse.
+    pub async fn create_account(&self, credits: u32) -> Result<Demo> {
+        create_account(&self.http, &self.info, credits).await
+    }
+
+    /// Ends PostgreSQL as a crash would.
+    pub async fn stop_postgres(&self) {
+        self.postgres.lock().await.crash();
+    }
+
+    /// Starts PostgreSQL on its port again.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_postgres(&self) -> Result<()> {
+        self.postgres.lock().await.run().await
+    }
+
+    /// Ends PostgreSQL as a crash would and starts it again.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn restart_postgres(&self) -> Result<()> {
+        let mut cluster = self.postgres.lock().await;
+        cluster.crash();
+        cluster.run().await
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.state.remove(INFO);
+        // Everything at once but the database, whose shutdown comes after.
+        let database = self.postgres.get_mut().id();
+        let others: Vec<u32> = self.mark.processes().into_iter().filter(|id| Some(*id) != database).collect();
+        processes::end(&others);
+    }
+}
+
+/// A new account on a stack that may run in another process.
+///
+/// # Errors
+/// When the database or the sandbox refuse.
+pub async fn create_account(http: &reqwest::Client, info: &StackInfo, credits: u32) -> Result<Demo> {
+    let account = database::create_account(&info.admin_database_url, credits).await?;
+    demo(http, &info.sandbox, &account).await
+}
+
+async fn demo(http: &reqwest::Client, sandbox: &str, account: &Account) -> Result<Demo> {
+    let token = vendors::token(http, sandbox, account).await?;
+    Ok(Demo { token, account_id: account.id.to_string(), business_profile_id: account.business_profile_id.to_string() })
+}
+
+/// The demo account of the last start while its database lives, else a new one.
+async fn demo_account(state: &StateDir, http: &reqwest::Client, logins: &Logins, sandbox: &str) -> Result<Demo> {
+    let account = match state.read::<Account>(DEMO_ACCOUNT) {
+        Some(account) if database::has_account(&logins.owner, &account).await? => account,
+        _ => {
+            let account = database::create_account(&logins.owner, DEMO_CREDITS).await?;
+            state.write(DEMO_ACCOUNT, &account)?;
+            account
+        }
+    };
+    demo(http, sandbox, &account).await
+}
+
+/// What the signup gives.
+const DEMO_CREDITS: u32 = 25;
+
+async fn build(binaries: &Binaries, root: &Path, progress: Progress) -> Result<()> {
+    let begun = std::time::Instant::now();
+    let outcome = binaries.build(root, progress.is_shown()).await;
+    progress.done("build the functions and the sandbox", begun.elapsed(), outcome.is_ok());
+    outcome
+}
+
+fn parameters(options: &Options, sandbox: &Sandbox) -> BTreeMap<String, String> {
+    let fixed =
+        [("Environment", "local"), ("AllowedOrigins", "http://localhost:5173")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    fixed.into_iter().chain(sandbox.parameters()).chain(options.parameters.iter().cloned()).collect()
+}
+
+/// What a running stack wrote about itself.
+pub fn info_of(state_dir: &Path) -> Option<StackInfo> {
+    serde_json::from_slice(&std::fs::read(state_dir.join(INFO)).ok()?).ok()
+}
+
+/// Names of the deployed functions of a stack that may run in another process, by their binaries.
+pub fn functions_of(state_dir: &Path) -> BTreeMap<String, String> {
+    std::fs::read(state_dir.join(FUNCTIONS)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
