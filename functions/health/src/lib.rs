@@ -1,1 +1,5 @@
-//! TODO
+//! Whether the service is up, and which of its dependencies answer.
+
+mod health;
+
+pub use health::{Health, health};

@@ -97,14 +97,14 @@ impl ProgressTable {
     ///
     /// # Errors
     /// When DynamoDB does not answer.
-    pub async fn create(&self, run: &Run, step: StepTiming, now: Timestamp) -> Result<(), AwsError> {
+    pub async fn create(&self, run: &Run, steps: &[StepTiming], now: Timestamp) -> Result<(), AwsError> {
         let mut update = Update::default();
         update.set("run", json(run)?);
         update.set("account_id", text(run.account_id.to_string()));
         update.set("status", text(RunStatus::Pending.as_str()));
         update.set("percent", number(0));
         update.set("step", text(Step::GenerateRunId.as_str()));
-        update.timings(&[step])?;
+        update.timings(steps)?;
         self.send(&run.run_id, update, now, LIVE_SECONDS, "attribute_not_exists(run_id)").await
     }
 

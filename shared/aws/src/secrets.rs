@@ -4,6 +4,8 @@
 //! credential, the caller asks for a fresh one, which is how a rotation reaches running functions.
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,5 +71,23 @@ impl Secrets {
             AwsError::new(error.service, format!("{id}: {}", error.message))
         })?;
         answer.secret_string.map(SecretString::from).ok_or_else(|| AwsError::new("secretsmanager", format!("{id} is binary")))
+    }
+}
+
+/// Fetches one secret; `true` asks for a fresh one because the last was refused.
+pub type Fetcher<T, E> = Arc<dyn Fn(bool) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send>> + Send + Sync>;
+
+impl Secrets {
+    /// A fetcher of `name`, for clients that know when their credential was refused, with the error that they speak.
+    pub fn fetcher<T, E>(&self, name: &'static str, unavailable: fn(AwsError) -> E) -> Fetcher<T, E>
+    where
+        T: DeserializeOwned + Send + 'static,
+        E: 'static,
+    {
+        let secrets = self.clone();
+        Arc::new(move |refresh| {
+            let secrets = secrets.clone();
+            Box::pin(async move { secrets.get(name, refresh).await.map_err(unavailable) })
+        })
     }
 }

@@ -28,6 +28,11 @@ pub enum DbError {
 }
 
 impl DbError {
+    /// The database cannot be reached because its credential cannot.
+    pub fn no_credential(cause: impl std::fmt::Display) -> Self {
+        Self::Unavailable(format!("no credential: {cause}"))
+    }
+
     /// Whether the same statement may succeed a little later.
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Unauthorized | Self::Conflict(_))

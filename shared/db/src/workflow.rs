@@ -1,6 +1,5 @@
 //! What the workflow's tasks write, one database function each. All are idempotent by run.
 
-use jiff::Timestamp;
 use oslira_domain::{FailureCode, MicroUsd, Profile, Run, RunId, RunStatus, StepTiming};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -212,12 +211,12 @@ impl AdminDb {
         .transpose()
     }
 
-    /// Remembers the Apify run that fetches the profile, if none (or only `replaces`) is remembered. Answers whose to wait
-    /// for; `None` if the run has ended.
+    /// Remembers the Apify run that fetches the profile (or forgets it, with `None`), if what is remembered so far is
+    /// `replaces`. Answers whose to wait for; `None` if there is none or the run has ended.
     ///
     /// # Errors
     /// As any statement.
-    pub async fn record_scrape_run(&self, run_id: &RunId, scrape_run_id: &str, replaces: Option<&str>) -> Result<Option<String>, DbError> {
+    pub async fn record_scrape_run(&self, run_id: &RunId, scrape_run_id: Option<&str>, replaces: Option<&str>) -> Result<Option<String>, DbError> {
         let row = self
             .one(
                 "SELECT record_scrape_run($1, $2, $3)",
@@ -290,17 +289,18 @@ impl AdminDb {
         )
     }
 
-    /// Ends a run without a result and refunds it, unless it has ended already.
+    /// Ends a run without a result and refunds it, unless it has ended already. With `run`, its input, a run that was never
+    /// admitted gets a failed row.
     ///
     /// # Errors
     /// As any statement.
-    pub async fn fail(&self, run: &Run, code: FailureCode, steps: &[StepTiming]) -> Result<Failure, DbError> {
-        let (steps, seed) = (storable(&steps)?, seed(run));
+    pub async fn fail(&self, run_id: &RunId, run: Option<&Run>, code: FailureCode, steps: &[StepTiming]) -> Result<Failure, DbError> {
+        let (steps, seed) = (storable(&steps)?, run.map(seed));
         parse(
             self.one(
                 "SELECT fail_run($1, $2, NULL, $3, $4)",
                 &[
-                    (&run.run_id.as_str(), Type::TEXT),
+                    (&run_id.as_str(), Type::TEXT),
                     (&code.as_str(), Type::TEXT),
                     (&steps, Type::JSONB),
                     (&seed, Type::JSONB),
@@ -309,11 +309,6 @@ impl AdminDb {
             .await?,
         )
     }
-}
-
-/// The present in milliseconds, for [`VendorCall::started_at_ms`].
-pub fn millis(at: Timestamp) -> i64 {
-    at.as_millisecond()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -148,7 +149,8 @@ where
         let request_id = request_id(&request);
         let span = tracing::info_span!("request", requestId = request_id, run_id = tracing::field::Empty, account_id = tracing::field::Empty);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let response = respond(request, request_id.clone());
+        // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
+        let response: Pin<Box<dyn Future<Output = Answer> + Send>> = Box::pin(respond(request, request_id.clone()));
         async move {
             let started = Instant::now();
             let outcome = response.await;

@@ -1,0 +1,203 @@
+//! `GET /api/analysis/{runId}/progress`
+
+use jiff::Timestamp;
+use oslira_aws::progress::Progress;
+use oslira_db::runs::RunRow;
+use oslira_domain::{FailureCode, RunId, RunStatus, Step, StepTiming, Tier};
+use oslira_http::{Problem, Reply, Request};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::Deps;
+
+/// How far a run is.
+#[derive(Debug, Serialize)]
+pub struct ProgressView {
+    run_id: RunId,
+    username: String,
+    analysis_type: Tier,
+    status: RunStatus,
+    progress: u8,
+    current_step: Step,
+    current_step_number: u8,
+    total_steps: usize,
+    message: &'static str,
+    steps: Vec<StepView>,
+    started_at: Timestamp,
+    updated_at: Timestamp,
+    completed_at: Option<Timestamp>,
+    error: Option<ErrorView>,
+    result: Option<Scores>,
+}
+
+/// One of the twelve steps.
+#[derive(Debug, Serialize)]
+struct StepView {
+    number: u8,
+    name: Step,
+    label: &'static str,
+    percent: u8,
+    status: &'static str,
+    started_at: Option<Timestamp>,
+    duration_ms: Option<f64>,
+}
+
+/// Why a run failed.
+#[derive(Debug, Serialize)]
+struct ErrorView {
+    code: FailureCode,
+    message: &'static str,
+    details: Option<Value>,
+}
+
+/// The scores of a completed run; the whole result has an endpoint of its own.
+#[derive(Debug, Serialize)]
+struct Scores {
+    overall_score: Option<Value>,
+    niche_fit_score: Option<Value>,
+    engagement_score: Option<Value>,
+    confidence_level: Option<Value>,
+    summary_text: Option<Value>,
+}
+
+/// What is known of a run, from whichever source knows more.
+struct Known {
+    status: RunStatus,
+    percent: u8,
+    step: Step,
+    timings: Vec<StepTiming>,
+    updated_at: Timestamp,
+    error_code: Option<FailureCode>,
+}
+
+impl From<Progress> for Known {
+    fn from(item: Progress) -> Self {
+        Self {
+            status: item.status,
+            percent: item.percent,
+            step: item.step,
+            timings: item.steps,
+            updated_at: item.updated_at,
+            error_code: item.error_code,
+        }
+    }
+}
+
+impl From<&RunRow> for Known {
+    /// The row alone, for a run whose progress item is gone.
+    fn from(row: &RunRow) -> Self {
+        let step = row.steps.last().map_or(Step::CreateRecord, |timing| timing.step);
+        Self {
+            status: row.status,
+            percent: step.percent(),
+            step,
+            timings: row.steps.clone(),
+            updated_at: row.updated_at,
+            error_code: row.error_code,
+        }
+    }
+}
+
+/// Shows how far a run is: percentage, current step, and all twelve steps with their times.
+///
+/// DynamoDB knows a running analysis best; the database knows how it ended and outlives it. Both are asked at once and the
+/// database's word on the end counts.
+///
+/// # Errors
+/// `NOT_FOUND` 404 for unknown runs and those of other accounts.
+pub async fn get_progress(request: Request, deps: Deps) -> Result<Reply, Problem> {
+    let run_id: RunId = request.path("runId")?;
+    tracing::Span::current().record("run_id", run_id.as_str());
+    let claims = request.caller.claims();
+    let (view, item) = tokio::join!(deps.db.run(&claims, &run_id), deps.progress.get(&run_id, request.received_at));
+    let view = view?;
+    let item = item.unwrap_or_else(|error| {
+        tracing::warn!(%error, "progress not read");
+        None
+    });
+    let item = item.filter(|item| view.account_ids.contains(&item.run.account_id));
+    let (username, tier, started_at) = match (&view.run, &item) {
+        (Some(row), _) => (row.username.clone(), row.tier, row.created_at),
+        (None, Some(item)) => {
+            (item.run.username.to_string(), item.run.tier, Timestamp::from_millisecond(item.run.requested_at_ms).unwrap_or(item.updated_at))
+        }
+        (None, None) => return Err(Problem::not_found("Analysis")),
+    };
+    let Some(known) = merge(view.run.as_ref(), item) else { return Err(Problem::not_found("Analysis")) };
+    let row = view.run.as_ref();
+    let report = row.filter(|row| row.status == RunStatus::Completed).map(|row| &row.ai_response["report"]);
+    let field = |name: &str| report.map(|report| report[name].clone());
+    Reply::ok(&ProgressView {
+        username,
+        analysis_type: tier,
+        status: known.status,
+        progress: known.percent,
+        current_step: known.step,
+        current_step_number: known.step.number(),
+        total_steps: Step::ALL.len(),
+        message: message(&known),
+        steps: steps(&known),
+        started_at,
+        updated_at: known.updated_at,
+        completed_at: row.and_then(|row| row.completed_at),
+        error: known.error_code.map(|code| ErrorView { code, message: code.message(), details: row.and_then(|row| row.error_details.clone()) }),
+        result: report.map(|_| Scores {
+            overall_score: field("overall_score"),
+            niche_fit_score: field("niche_fit_score"),
+            engagement_score: field("engagement_score"),
+            confidence_level: field("confidence_level"),
+            summary_text: field("summary_text"),
+        }),
+        run_id,
+    })
+}
+
+/// One picture out of two: the item's progress, the row's end. A completed run shows 100 % even if its last progress write
+/// was lost; one that ended otherwise stays where it was, so that the bar never turns back.
+fn merge(row: Option<&RunRow>, item: Option<Progress>) -> Option<Known> {
+    let Some(row) = row else { return item.map(Known::from) };
+    let Some(item) = item else { return Some(Known::from(row)) };
+    let mut known = Known::from(item);
+    if row.status.is_terminal() {
+        known.status = row.status;
+        known.error_code = row.error_code;
+        known.updated_at = row.updated_at;
+        if row.status == RunStatus::Completed {
+            known.percent = Step::Complete.percent();
+            known.step = Step::Complete;
+            known.timings.clone_from(&row.steps);
+        }
+    }
+    Some(known)
+}
+
+fn message(known: &Known) -> &'static str {
+    match (known.status, known.error_code) {
+        (RunStatus::Failed, Some(code)) => code.message(),
+        (RunStatus::Cancelled, _) => "The analysis was cancelled. You were not charged.",
+        _ => known.step.label(),
+    }
+}
+
+fn steps(known: &Known) -> Vec<StepView> {
+    let view = |step: Step| {
+        let timing = known.timings.iter().find(|timing| timing.step == step);
+        let status = match timing {
+            Some(_) => "completed",
+            None if step == known.step && !known.status.is_terminal() => "running",
+            None if step.number() < known.step.number() => "skipped",
+            None => "pending",
+        };
+        StepView {
+            number: step.number(),
+            name: step,
+            label: step.label(),
+            percent: step.percent(),
+            status,
+            started_at: timing.and_then(|timing| Timestamp::from_millisecond(timing.started_at_ms).ok()),
+            #[expect(clippy::cast_precision_loss, reason = "a duration of minutes in microseconds fits")]
+            duration_ms: timing.map(|timing| timing.duration_us as f64 / 1000.0),
+        }
+    };
+    Step::ALL.into_iter().map(view).collect()
+}

@@ -1,0 +1,178 @@
+//! `GET /health`
+
+use std::fmt::Display;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use oslira_aws::executions::Executions;
+use oslira_aws::profiles::Profiles;
+use oslira_aws::progress::ProgressTable;
+use oslira_aws::secrets::Secrets;
+use oslira_aws::{MissingVariable, sdk_config, variable};
+use oslira_db::{DbError, UserDb};
+use oslira_http::{Problem, Reply};
+use serde::Serialize;
+
+/// How long a dependency may take to answer before it counts as down.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is asked.
+#[derive(Clone)]
+pub struct Health {
+    environment: String,
+    db: UserDb,
+    progress: ProgressTable,
+    profiles: Profiles,
+    executions: Executions,
+    http: reqwest::Client,
+    supabase: String,
+    apify: String,
+    openai: String,
+    anthropic: String,
+}
+
+impl Health {
+    /// Starts logging and reads the environment.
+    ///
+    /// # Errors
+    /// Names the missing variable.
+    pub async fn from_env() -> Result<Self, MissingVariable> {
+        oslira_telemetry::init();
+        let config = sdk_config().await;
+        let secrets = Secrets::from_env(&config)?;
+        Ok(Self {
+            environment: variable("ENVIRONMENT")?,
+            db: UserDb::new(secrets.fetcher("database", DbError::no_credential)),
+            progress: ProgressTable::from_env(&config)?,
+            profiles: Profiles::from_env(&config)?,
+            executions: Executions::from_env(&config)?,
+            http: reqwest::Client::new(),
+            supabase: format!("{}/auth/v1/.well-known/jwks.json", variable("SUPABASE_URL")?),
+            apify: variable("APIFY_BASE_URL")?,
+            openai: variable("OPENAI_BASE_URL")?,
+            anthropic: variable("ANTHROPIC_BASE_URL")?,
+        })
+    }
+
+    /// Whether something speaks HTTP there. Any answer counts: without a key it is an error, but a living one.
+    async fn reach(&self, url: &str) -> Result<(), String> {
+        self.http.get(url).send().await.map(drop).map_err(|error| error.without_url().to_string())
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct View {
+    /// `healthy`, or `degraded` while a dependency does not answer.
+    status: &'static str,
+    service: &'static str,
+    version: &'static str,
+    environment: String,
+    features: Features,
+    dependencies: Dependencies,
+}
+
+/// What this version can do. Clients show and hide things by it.
+#[derive(Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are booleans")]
+struct Features {
+    workflows: bool,
+    progress: bool,
+    cancellation: bool,
+    profile_cache: bool,
+    prompt_caching: bool,
+    provider_fallback: bool,
+    rate_limits: bool,
+    credit_ledger: bool,
+    bulk_analysis: bool,
+    profile_refresh: bool,
+    billing: bool,
+    schedules: bool,
+}
+
+const FEATURES: Features = Features {
+    workflows: true,
+    progress: true,
+    cancellation: true,
+    profile_cache: true,
+    prompt_caching: true,
+    provider_fallback: true,
+    rate_limits: true,
+    credit_ledger: true,
+    bulk_analysis: false,
+    profile_refresh: false,
+    billing: false,
+    schedules: false,
+};
+
+#[derive(Debug, Serialize)]
+struct Dependencies {
+    postgresql: Dependency,
+    dynamodb: Dependency,
+    s3: Dependency,
+    step_functions: Dependency,
+    supabase_auth: Dependency,
+    apify: Dependency,
+    openai: Dependency,
+    anthropic: Dependency,
+}
+
+#[derive(Debug, Serialize)]
+struct Dependency {
+    reachable: bool,
+    latency_ms: u64,
+}
+
+/// Asks every dependency at once and reports each with its latency. Always 200: this endpoint tells how things are, and an error page
+/// would tell less. Public; shows no addresses and no causes.
+///
+/// # Errors
+/// None in practice.
+pub async fn health(health: Health) -> Result<Reply, Problem> {
+    let (postgresql, dynamodb, s3, step_functions, supabase_auth, apify, openai, anthropic) = tokio::join!(
+        ask("postgresql", health.db.ping()),
+        ask("dynamodb", health.progress.ping()),
+        ask("s3", health.profiles.ping()),
+        ask("step_functions", health.executions.ping()),
+        ask("supabase_auth", health.reach(&health.supabase)),
+        ask("apify", health.reach(&health.apify)),
+        ask("openai", health.reach(&health.openai)),
+        ask("anthropic", health.reach(&health.anthropic)),
+    );
+    let dependencies = Dependencies { postgresql, dynamodb, s3, step_functions, supabase_auth, apify, openai, anthropic };
+    let all = [
+        &dependencies.postgresql,
+        &dependencies.dynamodb,
+        &dependencies.s3,
+        &dependencies.step_functions,
+        &dependencies.supabase_auth,
+        &dependencies.apify,
+        &dependencies.openai,
+        &dependencies.anthropic,
+    ];
+    Reply::ok(&View {
+        status: if all.iter().all(|dependency| dependency.reachable) { "healthy" } else { "degraded" },
+        service: "oslira",
+        version: env!("CARGO_PKG_VERSION"),
+        environment: health.environment.clone(),
+        features: FEATURES,
+        dependencies,
+    })
+}
+
+async fn ask<E: Display>(name: &'static str, question: impl Future<Output = Result<(), E>>) -> Dependency {
+    let started = Instant::now();
+    let answer = tokio::time::timeout(PATIENCE, question).await;
+    let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let reachable = match answer {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(name, %error, "dependency does not answer");
+            false
+        }
+        Err(_) => {
+            tracing::warn!(name, "dependency takes too long");
+            false
+        }
+    };
+    Dependency { reachable, latency_ms }
+}

@@ -1,0 +1,170 @@
+//! `Analyze`: one question of step 9.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use oslira_aws::profiles::Profiles;
+use oslira_aws::secrets::Secrets;
+use oslira_db::workflow::{CallState, VendorCall};
+use oslira_domain::business::BusinessContext;
+use oslira_domain::metrics::Metrics;
+use oslira_domain::{Call, FailureCode, Profile, Run};
+use oslira_vendors::{AskErrorKind, Attempt, Catalogue, Endpoint, Endpoints, Keys, Models, Provider, Question, prompt};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::error::TaskError;
+use crate::state::{AnalyzeInput, Answered};
+use crate::task::{Deps, input, shown, still_wanted};
+
+/// The secrets `openai` and `anthropic`.
+#[derive(Deserialize)]
+struct ModelSecret {
+    api_key: SecretString,
+}
+
+/// The clients of this task.
+#[derive(Clone)]
+pub struct Asker {
+    models: Models,
+    profiles: Profiles,
+}
+
+impl Asker {
+    /// Reads `OPENAI_BASE_URL`, `ANTHROPIC_BASE_URL`, `AI_TIMEOUT_SECONDS`, `PROFILE_BUCKET` and, if given, a catalogue of models
+    /// in `MODEL_CATALOGUE`.
+    ///
+    /// # Errors
+    /// Names the variable that is missing or wrong.
+    pub fn from_env(deps: &Deps) -> Result<Self, lambda_runtime::Error> {
+        let endpoints = Endpoints {
+            openai: Endpoint::new(oslira_aws::variable("OPENAI_BASE_URL")?),
+            anthropic: Endpoint::new(oslira_aws::variable("ANTHROPIC_BASE_URL")?),
+        };
+        let seconds = oslira_aws::variable("AI_TIMEOUT_SECONDS")?.parse()?;
+        let catalogue = match std::env::var("MODEL_CATALOGUE") {
+            Ok(text) if !text.is_empty() => Catalogue::parse(&text)?,
+            _ => Catalogue::builtin(),
+        };
+        let models = Models::new(oslira_vendors::http_client()?, endpoints, catalogue, Some(Duration::from_secs(seconds)));
+        Ok(Self { models, profiles: Profiles::from_env(&deps.config)? })
+    }
+}
+
+/// Asks a model one question about the profile and keeps its answer with the run. A question that was answered before is not asked
+/// again, and every call is booked, whatever came of it.
+///
+/// # Errors
+/// `ModelRefused`, `InvalidModelOutput`, `ModelRejected`, `Cancelled`; `RetryableModel` when no provider answered.
+pub async fn analyze(payload: Value, deps: Deps, asker: Asker) -> Result<Answered, TaskError> {
+    let AnalyzeInput { run, profile, call } = input(payload)?;
+    let at = profile.at.ok_or_else(|| TaskError::Defect("no profile to judge".to_owned()))?;
+    let started = Timestamp::now();
+    let (state, cached, keys) = tokio::join!(deps.db.begin_call(&run.run_id, call.as_str()), asker.profiles.get(&at), keys(&deps.secrets, None));
+    let state = state?;
+    still_wanted(state.as_ref().map(|state| (state.status, state.error_code)))?;
+    let answered = |ended: Timestamp| Answered { call, started_at_ms: started.as_millisecond(), ended_at_ms: ended.as_millisecond() };
+    let Some(state) = state.filter(|state| !state.answered) else { return Ok(answered(Timestamp::now())) };
+    let profile = cached?.ok_or_else(|| TaskError::Defect("the profile has left the cache".to_owned()))?.profile;
+
+    let question = question(&run, call, &state, &profile);
+    let (asked, attempts) = ask(&deps, &asker, &question, keys).await;
+    let calls: Vec<_> = attempts.into_iter().map(|attempt| booking(call, attempt)).collect();
+    let answer = asked.as_ref().ok().map(|output| (call.as_str(), output));
+    let status = deps.db.record_vendor_calls(&run.run_id, &calls, answer).await?;
+    match asked {
+        Ok(_) => {}
+        Err(AskErrorKind::Refused) => return Err(TaskError::Final(FailureCode::AiRefused)),
+        Err(AskErrorKind::InvalidOutput) => return Err(TaskError::Final(FailureCode::AiInvalidOutput)),
+        Err(AskErrorKind::Retryable) => return Err(TaskError::Model),
+        Err(AskErrorKind::Rejected | AskErrorKind::Unauthorized(_)) => {
+            tracing::error!("no provider accepts our request");
+            return Err(TaskError::Final(FailureCode::AiFailed));
+        }
+    }
+    still_wanted(status.map(|status| (status, None)))?;
+    let ended = Timestamp::now();
+    shown(deps.progress.call_answered(&run.run_id, call.as_str(), ended).await);
+    Ok(answered(ended))
+}
+
+/// Asks, with a fresh key when one was refused, and without the provider when the fresh one is refused too. Answers every attempt
+/// beside the outcome: failed ones can have cost money.
+async fn ask(deps: &Deps, asker: &Asker, question: &Question, mut keys: Keys) -> (Result<Value, AskErrorKind>, Vec<Attempt>) {
+    let mut attempts = Vec::new();
+    let mut refreshed = Vec::new();
+    loop {
+        let error = match asker.models.ask(&keys, question).await {
+            Ok(answer) => {
+                attempts.extend(answer.attempts);
+                return (Ok(answer.output), attempts);
+            }
+            Err(error) => error,
+        };
+        attempts.extend(error.attempts);
+        let AskErrorKind::Unauthorized(provider) = error.kind else { return (Err(error.kind), attempts) };
+        if refreshed.contains(&provider) {
+            tracing::error!(provider = provider.as_str(), "the key is wrong; going on without this provider");
+            match provider {
+                Provider::OpenAi => keys.openai = None,
+                Provider::Anthropic => keys.anthropic = None,
+            }
+        } else {
+            refreshed.push(provider);
+            keys = self::keys(&deps.secrets, Some(provider)).await; // rotated meanwhile
+        }
+    }
+}
+
+/// The providers' keys; one that was refused is fetched anew. A provider without a key is not asked.
+async fn keys(secrets: &Secrets, refused: Option<Provider>) -> Keys {
+    let (openai, anthropic) = tokio::join!(
+        secrets.get::<ModelSecret>("openai", refused == Some(Provider::OpenAi)),
+        secrets.get::<ModelSecret>("anthropic", refused == Some(Provider::Anthropic))
+    );
+    let usable = |secret: Result<ModelSecret, oslira_aws::AwsError>| match secret {
+        Ok(secret) => Some(secret.api_key),
+        Err(error) => {
+            tracing::warn!(%error, "no key for a provider");
+            None
+        }
+    };
+    Keys { openai: usable(openai), anthropic: usable(anthropic) }
+}
+
+fn question(run: &Run, call: Call, state: &CallState, profile: &Profile) -> Question {
+    let (name, website, one_liner, pack) = &state.business;
+    let no_pack = Value::Null;
+    let business =
+        BusinessContext::from_row(name.as_deref().unwrap_or_default(), website.as_deref(), one_liner.as_deref(), pack.as_ref().unwrap_or(&no_pack));
+    let now = Timestamp::now();
+    Question {
+        tier: run.tier,
+        call,
+        prompt: prompt(call, run.tier, &business, profile, &Metrics::of(profile, now), now),
+        cache_key: run.business_profile_id.to_string(),
+        safety_id: run.account_id.to_string(),
+    }
+}
+
+fn booking(call: Call, attempt: Attempt) -> VendorCall {
+    VendorCall {
+        id: Uuid::now_v7(),
+        provider: attempt.provider.as_str(),
+        model: Some(attempt.model),
+        api_call_type: call.as_str().to_owned(),
+        status: attempt.status.as_str(),
+        error_message: attempt.error,
+        response_id: attempt.response_id,
+        input_tokens: attempt.input_tokens,
+        cached_input_tokens: attempt.cached_input_tokens,
+        cache_write_tokens: attempt.cache_write_tokens,
+        output_tokens: attempt.output_tokens,
+        reasoning_tokens: attempt.reasoning_tokens,
+        cost_micro_usd: attempt.cost,
+        duration_ms: attempt.duration_ms,
+        started_at_ms: attempt.started_at.as_millisecond(),
+    }
+}

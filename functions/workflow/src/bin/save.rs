@@ -1,0 +1,11 @@
+//! The Lambda of the state machine's `Save`.
+
+use oslira_fn_workflow::{Deps, save, run};
+use oslira_aws::profiles::Profiles;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let deps = Deps::from_env().await?;
+    let profiles = Profiles::from_env(&deps.config)?;
+    run(|event| save(event, deps.clone(), profiles.clone())).await
+}

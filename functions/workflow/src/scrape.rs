@@ -1,0 +1,235 @@
+//! `Scrape`: steps 7 and 8.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use oslira_aws::profiles::Profiles;
+use oslira_db::workflow::VendorCall;
+use oslira_domain::cache::{CachedProfile, VERSION};
+use oslira_domain::{FailureCode, Profile, Run, Step, StepTiming};
+use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, VendorError};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::error::TaskError;
+use crate::state::{ProfileState, ScrapeInput};
+use crate::task::{Deps, input, shown, still_wanted};
+use crate::timing::Clock;
+
+/// How long an Actor run may take before we give up on it. The task itself has a little more.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long one poll waits at Apify. Between polls we ask whether the run was cancelled.
+const POLL: Duration = Duration::from_secs(2);
+/// How many posts the Actor returns at the most, whatever the tier.
+const DEPTH: usize = 12;
+
+/// The secret `apify`.
+#[derive(Deserialize)]
+struct ApifySecret {
+    token: SecretString,
+}
+
+/// The clients of this task.
+#[derive(Clone)]
+pub struct Scraper {
+    apify: Apify,
+    profiles: Profiles,
+}
+
+impl Scraper {
+    /// Reads `APIFY_BASE_URL` and `PROFILE_BUCKET`.
+    ///
+    /// # Errors
+    /// Names the missing variable.
+    pub fn from_env(deps: &Deps) -> Result<Self, lambda_runtime::Error> {
+        let apify = Apify::new(oslira_vendors::http_client()?, oslira_aws::variable("APIFY_BASE_URL")?);
+        Ok(Self { apify, profiles: Profiles::from_env(&deps.config)? })
+    }
+}
+
+/// Fetches the profile through Apify and keeps it in the cache; only where it lies travels on.
+///
+/// The Actor run is remembered with the analysis as soon as it has started, so that a repeated task waits for it instead of paying for
+/// another. A cancelled analysis aborts it.
+///
+/// # Errors
+/// `ProfileNotFound`, `ProfilePrivate`, `Cancelled`; `RetryableScrape` for everything that another Actor run may mend.
+pub async fn scrape(payload: Value, deps: Deps, scraper: Scraper) -> Result<ProfileState, TaskError> {
+    let ScrapeInput { run, profile } = input(payload)?;
+    let clock = Clock::start(Step::ScrapeProfile);
+    let (state, secret, ()) = tokio::join!(
+        deps.db.begin_task(&run.run_id),
+        deps.secrets.get::<ApifySecret>("apify", false),
+        async { shown(deps.progress.advance(&run, Step::ScrapeProfile, &[], Timestamp::now()).await) }
+    );
+    let state = state?;
+    still_wanted(state.as_ref().map(|state| (state.status, state.error_code)))?;
+    let remembered = state.and_then(|state| state.scrape_run_id);
+    let mut token = secret?.token;
+
+    let first = fetch(&deps, &scraper, &run, &token, remembered.clone()).await;
+    let fetched = match first {
+        Err(Failure::Vendor(error)) if error.is_unauthorized() => {
+            token = deps.secrets.get::<ApifySecret>("apify", true).await?.token; // rotated meanwhile
+            fetch(&deps, &scraper, &run, &token, remembered).await
+        }
+        other => other,
+    };
+    let (actor_run, profile_found) = fetched.map_err(TaskError::from)?;
+    let scraped = clock.stop();
+    let clock = Clock::start(Step::StoreProfile);
+    let entry = CachedProfile { version: VERSION, scraped_at: actor_run.finished_at.unwrap_or_else(Timestamp::now), depth: DEPTH, profile: profile_found };
+    let calls = [booking(&actor_run, &scraped)];
+    let (stored, booked, ()) = tokio::join!(
+        scraper.profiles.put(&entry),
+        deps.db.record_vendor_calls(&run.run_id, &calls, None),
+        async { shown(deps.progress.advance(&run, Step::StoreProfile, &[scraped], Timestamp::now()).await) }
+    );
+    booked?;
+    let at = stored?;
+    let mut steps = profile.steps;
+    let ended = [scraped, clock.stop()];
+    steps.extend(ended);
+    shown(deps.progress.advance(&run, Step::AnalyzeProfile, &ended, Timestamp::now()).await);
+    Ok(ProfileState { hit: false, at: Some(at), steps })
+}
+
+/// What keeps a profile from being fetched.
+enum Failure {
+    /// The vendor's part.
+    Vendor(VendorError),
+    /// Everything else.
+    Task(TaskError),
+}
+
+impl From<Failure> for TaskError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Vendor(error) => error.into(),
+            Failure::Task(error) => error,
+        }
+    }
+}
+
+impl From<VendorError> for Failure {
+    fn from(error: VendorError) -> Self {
+        Self::Vendor(error)
+    }
+}
+
+impl<E> From<E> for Failure
+where
+    TaskError: From<E>,
+    E: NotVendor,
+{
+    fn from(error: E) -> Self {
+        Self::Task(error.into())
+    }
+}
+
+/// Errors that are not Apify's.
+trait NotVendor {}
+impl NotVendor for oslira_db::DbError {}
+impl NotVendor for TaskError {}
+
+/// Waits for the analysis's Actor run, starting one if there is none, and reads the profile out of it.
+async fn fetch(deps: &Deps, scraper: &Scraper, run: &Run, token: &SecretString, remembered: Option<String>) -> Result<(ActorRun, Profile), Failure> {
+    let id = match remembered {
+        Some(id) => id,
+        None => start(deps, scraper, run, token).await?,
+    };
+    let clock = Clock::start(Step::ScrapeProfile);
+    let actor_run = wait(deps, scraper, run, token, &id).await?;
+    let why = match actor_run.status {
+        ActorRunStatus::Succeeded => {
+            let items = scraper.apify.items(token, &actor_run, std::slice::from_ref(&run.username)).await?;
+            match items.into_iter().find(|item| item.username == run.username).map(|item| item.outcome) {
+                Some(ScrapeOutcome::Found(profile)) => return Ok((actor_run, profile)),
+                Some(ScrapeOutcome::Private(_)) => Err(FailureCode::ProfilePrivate),
+                Some(ScrapeOutcome::NotFound) => Err(FailureCode::ProfileNotFound),
+                Some(ScrapeOutcome::Blocked) | None => Ok("Instagram blocked the visit"),
+            }
+        }
+        ActorRunStatus::Running => Ok("the Actor run took too long"),
+        ActorRunStatus::Failed => Ok("the Actor run failed"),
+        ActorRunStatus::TimedOut => Ok("the Actor run timed out"),
+        ActorRunStatus::Aborted => Ok("the Actor run was aborted"),
+    };
+    // It was paid for, whatever came of it. The next attempt needs an Actor run of its own.
+    deps.db.record_vendor_calls(&run.run_id, &[booking(&actor_run, &clock.stop())], None).await?;
+    match why {
+        Err(code) => Err(TaskError::Final(code).into()),
+        Ok(why) => {
+            deps.db.record_scrape_run(&run.run_id, None, Some(&actor_run.id)).await?;
+            Err(TaskError::Scrape(why.to_owned()).into())
+        }
+    }
+}
+
+/// Starts an Actor run and remembers it. If a twin of this task was faster, ours is aborted and the twin's counts.
+async fn start(deps: &Deps, scraper: &Scraper, run: &Run, token: &SecretString) -> Result<String, Failure> {
+    let started = scraper.apify.start(token, std::slice::from_ref(&run.username)).await?;
+    let wanted = deps.db.record_scrape_run(&run.run_id, Some(&started.id), None).await?;
+    if wanted.as_ref() != Some(&started.id) {
+        abort(scraper, token, &started.id).await;
+    }
+    match wanted {
+        Some(id) => Ok(id),
+        None => {
+            let state = deps.db.begin_task(&run.run_id).await?;
+            still_wanted(state.map(|state| (state.status, state.error_code)))?;
+            Err(TaskError::Scrape("the Actor run could not be remembered".to_owned()).into())
+        }
+    }
+}
+
+/// Polls until the Actor run ends or patience does. Asks between polls whether the analysis is still wanted.
+async fn wait(deps: &Deps, scraper: &Scraper, run: &Run, token: &SecretString, id: &str) -> Result<ActorRun, Failure> {
+    let started = Instant::now();
+    loop {
+        let actor_run = scraper.apify.wait(token, id, POLL).await?;
+        if actor_run.status != ActorRunStatus::Running {
+            return Ok(actor_run);
+        }
+        let state = deps.db.begin_task(&run.run_id).await?;
+        let wanted = still_wanted(state.map(|state| (state.status, state.error_code)));
+        if wanted.is_err() || started.elapsed() > PATIENCE {
+            abort(scraper, token, id).await;
+            wanted?;
+            return Ok(actor_run);
+        }
+    }
+}
+
+/// Stops paying for an Actor run. If that fails it ends by itself, within its own time limit.
+async fn abort(scraper: &Scraper, token: &SecretString, id: &str) {
+    if let Err(error) = scraper.apify.abort(token, id).await {
+        tracing::warn!(%error, "Actor run not aborted");
+    }
+}
+
+fn booking(actor_run: &ActorRun, timing: &StepTiming) -> VendorCall {
+    VendorCall {
+        id: Uuid::now_v7(),
+        provider: "apify",
+        model: None,
+        api_call_type: "scrape".to_owned(),
+        status: match actor_run.status {
+            ActorRunStatus::Succeeded => "success",
+            ActorRunStatus::Running | ActorRunStatus::TimedOut => "timeout",
+            ActorRunStatus::Failed | ActorRunStatus::Aborted => "error",
+        },
+        error_message: None,
+        response_id: Some(actor_run.id.clone()),
+        input_tokens: 0,
+        cached_input_tokens: 0,
+        cache_write_tokens: 0,
+        output_tokens: 0,
+        reasoning_tokens: 0,
+        cost_micro_usd: actor_run.cost,
+        duration_ms: timing.duration_us / 1000,
+        started_at_ms: timing.started_at_ms,
+    }
+}
