@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use oslira_domain::{MicroUsd, Profile, Username};
 use reqwest::{Client, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
@@ -45,6 +46,8 @@ pub struct ActorRun {
     pub status: ActorRunStatus,
     /// What it has cost so far.
     pub cost: MicroUsd,
+    /// When it ended: how old its items are.
+    pub finished_at: Option<Timestamp>,
 }
 
 /// How far a run is.
@@ -114,6 +117,7 @@ struct RunBody {
     status: String,
     default_dataset_id: String,
     usage_total_usd: Option<f64>,
+    finished_at: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -191,7 +195,13 @@ fn run(reply: &Reply) -> Result<ActorRun, VendorError> {
     id(&data.id)?;
     id(&data.default_dataset_id)?;
     let cost = MicroUsd::from_usd(data.usage_total_usd.unwrap_or(0.0).max(0.0));
-    Ok(ActorRun { status: ActorRunStatus::of(&data.status)?, id: data.id, dataset_id: data.default_dataset_id, cost })
+    Ok(ActorRun {
+        status: ActorRunStatus::of(&data.status)?,
+        id: data.id,
+        dataset_id: data.default_dataset_id,
+        cost,
+        finished_at: data.finished_at,
+    })
 }
 
 fn failure(reply: &Reply) -> VendorError {
@@ -219,7 +229,10 @@ mod tests {
     }
 
     fn run_body(status: &str) -> Value {
-        json!({"data": {"id": "Run1", "status": status, "defaultDatasetId": "Set1", "usageTotalUsd": 0.0023, "stats": {}}})
+        let finished = "2026-11-22T12:00:00.000Z";
+        json!({"data": {
+            "id": "Run1", "status": status, "defaultDatasetId": "Set1", "usageTotalUsd": 0.0023, "finishedAt": finished, "stats": {}
+        }})
     }
 
     async fn serving(script: Script) -> (Apify, Stub) {
@@ -232,8 +245,13 @@ mod tests {
         let usernames: Vec<Username> = vec!["nike".parse().unwrap(), "adidas".parse().unwrap()];
         let (apify, stub) = serving(Script::json(201, &run_body("READY"))).await;
         let run = apify.start(&token(), &usernames).await.unwrap();
-        let expected =
-            ActorRun { id: "Run1".to_owned(), dataset_id: "Set1".to_owned(), status: ActorRunStatus::Running, cost: MicroUsd(2300) };
+        let expected = ActorRun {
+            id: "Run1".to_owned(),
+            dataset_id: "Set1".to_owned(),
+            status: ActorRunStatus::Running,
+            cost: MicroUsd(2300),
+            finished_at: "2026-11-22T12:00:00Z".parse().ok(),
+        };
         assert_eq!(run, expected);
         let asked = stub.asked().remove(0);
         assert_eq!(asked.line, "POST /v2/actors/apify~instagram-profile-scraper/runs?timeout=140 HTTP/1.1");
