@@ -7,21 +7,21 @@ use serde::Serialize;
 
 /// Tokens of one call. `input` counts all of the prompt, cached and freshly written parts included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     /// The whole prompt.
-    pub input: i64,
+    pub(crate) input: i64,
     /// Of it, read from the prompt cache.
-    pub cached: i64,
+    pub(crate) cached: i64,
     /// Of it, written to the prompt cache and billed as a cache write.
-    pub cache_write: i64,
+    pub(crate) cache_write: i64,
     /// The whole output, reasoning included.
-    pub output: i64,
+    pub(crate) output: i64,
     /// Of the output, reasoning.
-    pub reasoning: i64,
+    pub(crate) reasoning: i64,
 }
 
 /// A model that the stand-ins know. Prices are micro-USD per million tokens.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Model {
     pub(crate) name: &'static str,
     pub(crate) input: i64,

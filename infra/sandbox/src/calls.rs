@@ -13,7 +13,7 @@ use crate::bill::Tokens;
 /// One of the vendors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Vendor {
+pub(crate) enum Vendor {
     /// The scraper.
     Apify,
     /// Models, first provider.

@@ -7,8 +7,8 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::app::{App, NewCredentials};
@@ -34,24 +34,33 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .fallback(async || wire::json(404, &json!({"error": "there is no such control"})))
 }
 
-/// Reads a JSON body, whatever its content type says.
-fn parsed<T: DeserializeOwned>(body: &Bytes) -> Result<T, Response> {
-    serde_json::from_slice(body).map_err(|error| refused(&error.to_string()))
-}
+/// Why an order is not carried out.
+struct Refused(u16, String);
 
-fn refused(why: &str) -> Response {
-    wire::json(400, &json!({"error": why}))
-}
-
-fn answered(result: Result<Value, Response>) -> Response {
-    result.map_or_else(|response| response, |value| wire::json(200, &value))
-}
-
-fn signed(token: anyhow::Result<String>) -> Result<Value, Response> {
-    match token {
-        Ok(token) => Ok(json!({"access_token": token})),
-        Err(error) => Err(wire::json(500, &json!({"error": error.to_string()}))),
+impl From<anyhow::Error> for Refused {
+    fn from(error: anyhow::Error) -> Self {
+        Self(500, error.to_string())
     }
+}
+
+/// Reads a JSON body, whatever its content type says.
+fn parsed<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
+    serde_json::from_slice(body).map_err(|error| Refused(400, error.to_string()))
+}
+
+fn answered(result: Result<Value, Refused>) -> Response {
+    match result {
+        Ok(value) => wire::json(200, &value),
+        Err(Refused(status, why)) => wire::json(status, &json!({"error": why})),
+    }
+}
+
+fn told(value: &impl Serialize) -> Response {
+    answered(serde_json::to_value(value).map_err(|error| Refused(500, error.to_string())))
+}
+
+fn signed(token: anyhow::Result<String>) -> Result<Value, Refused> {
+    Ok(json!({"access_token": token?}))
 }
 
 async fn token(State(app): State<Arc<App>>, body: Bytes) -> Response {
@@ -70,10 +79,7 @@ async fn attack_token(State(app): State<Arc<App>>, body: Bytes) -> Response {
 }
 
 async fn rotate_keys(State(app): State<Arc<App>>) -> Response {
-    match app.keys.rotate() {
-        Ok(kid) => wire::json(200, &json!({"kid": kid})),
-        Err(error) => wire::json(500, &json!({"error": error.to_string()})),
-    }
+    answered(app.keys.rotate().map(|kid| json!({"kid": kid})).map_err(Refused::from))
 }
 
 async fn credentials(State(app): State<Arc<App>>, body: Bytes) -> Response {
@@ -84,10 +90,8 @@ async fn credentials(State(app): State<Arc<App>>, body: Bytes) -> Response {
 }
 
 async fn add_fault(State(app): State<Arc<App>>, body: Bytes) -> Response {
-    answered(parsed::<Rule>(&body).and_then(|rule| match app.faults.add(rule) {
-        Ok(id) => Ok(json!({"id": id})),
-        Err(why) => Err(refused(&why)),
-    }))
+    let ordered = parsed::<Rule>(&body).and_then(|rule| app.faults.add(rule).map_err(|why| Refused(400, why)));
+    answered(ordered.map(|id| json!({"id": id})))
 }
 
 async fn clear_faults(State(app): State<Arc<App>>) -> Response {
@@ -111,8 +115,7 @@ async fn clear_latency(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn calls(State(app): State<Arc<App>>, Query(selection): Query<Selection>) -> Response {
-    let calls = app.calls.list(&selection);
-    serde_json::to_value(calls).map_or_else(|error| wire::json(500, &json!({"error": error.to_string()})), |calls| wire::json(200, &calls))
+    told(&app.calls.list(&selection))
 }
 
 async fn body(State(app): State<Arc<App>>, Path(id): Path<u64>) -> Response {
@@ -127,14 +130,14 @@ async fn body(State(app): State<Arc<App>>, Path(id): Path<u64>) -> Response {
 }
 
 async fn bill(State(app): State<Arc<App>>, Query(selection): Query<Selection>) -> Response {
-    let bill = app.calls.bill(&selection);
-    serde_json::to_value(bill).map_or_else(|error| wire::json(500, &json!({"error": error.to_string()})), |bill| wire::json(200, &bill))
+    told(&app.calls.bill(&selection))
 }
 
-/// Forgets faults, delays and the log; credentials, keys and runs stay.
+/// Forgets faults, delays, cached prompts and the log; credentials, keys and runs stay.
 async fn reset(State(app): State<Arc<App>>) -> Response {
     app.faults.clear();
     app.faults.undelay();
     app.calls.clear();
+    app.prompts.clear();
     wire::json(200, &json!({}))
 }

@@ -23,6 +23,8 @@ mod openai;
 mod profiles;
 mod seed;
 mod server;
+#[cfg(test)]
+mod server_tests;
 mod supabase;
 pub mod tokens;
 mod wire;

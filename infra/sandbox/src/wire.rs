@@ -99,9 +99,9 @@ mod tests {
 
     #[test]
     fn packed_bodies_are_unpacked_and_broken_ones_refused() {
-        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packer.write_all(b"{\"usernames\":[\"nike\"]}").unwrap();
-        let packed = Bytes::from(packer.finish().unwrap());
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(b"{\"usernames\":[\"nike\"]}").unwrap();
+        let packed = Bytes::from(encoder.finish().unwrap());
         let headers = |coding: &'static str| HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(coding))]);
         assert_eq!(unpacked(&headers("gzip"), packed.clone()).unwrap(), &b"{\"usernames\":[\"nike\"]}"[..]);
         assert_eq!(unpacked(&headers("gzip"), Bytes::from_static(b"plain")), Err(StatusCode::BAD_REQUEST));

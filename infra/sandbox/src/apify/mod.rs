@@ -151,13 +151,11 @@ async fn admit_for_run(
     headers: &HeaderMap,
     query: &HashMap<String, String>,
 ) -> Result<(Admitted, Arc<Run>), Response> {
-    match app.runs.find(id) {
-        Some(run) => Ok((admit(app, op, headers, query, (&run.input, &run.handles)).await?, run)),
-        None => {
-            let admitted = admit(app, op, headers, query, (&Bytes::new(), &[])).await?;
-            Err(admitted.refuse(404, "record-not-found", "Actor run was not found"))
-        }
+    if let Some(run) = app.runs.find(id) {
+        return Ok((admit(app, op, headers, query, (&run.input, &run.handles)).await?, run));
     }
+    let admitted = admit(app, op, headers, query, (&Bytes::new(), &[])).await?;
+    Err(admitted.refuse(404, "record-not-found", "Actor run was not found"))
 }
 
 /// How long the client is willing to wait for the end of the run.
@@ -264,14 +262,13 @@ fn send_items(admitted: Admitted, run: &Run, status: u16, query: &HashMap<String
         }
         _ => item.clone(),
     };
+    let desc = matches!(query.get("desc").map(String::as_str), Some("1" | "true"));
     let empty = admitted.fault == Some(Fault::EmptyDataset);
     let blocked = admitted.fault == Some(Fault::Blocked);
     let page: Vec<Value> = match () {
         () if empty => Vec::new(),
         () if blocked => run.handles.iter().map(|handle| crate::profiles::blocked(handle)).collect(),
-        () if matches!(query.get("desc").map(String::as_str), Some("1" | "true")) => {
-            run.items().rev().skip(offset).take(limit).map(cut).collect()
-        }
+        () if desc => run.items().rev().skip(offset).take(limit).map(cut).collect(),
         () => run.items().skip(offset).take(limit).map(cut).collect(),
     };
     let count = page.len();
@@ -284,6 +281,7 @@ fn send_items(admitted: Admitted, run: &Run, status: u16, query: &HashMap<String
     ] {
         wire::set(&mut response, name, &value.to_string());
     }
+    wire::set(&mut response, "x-apify-pagination-desc", if desc { "true" } else { "false" });
     response
 }
 

@@ -17,6 +17,8 @@ use crate::wire;
 
 /// The opaque id of `apify/instagram-profile-scraper`.
 pub(crate) const ACTOR_ID: &str = "dSCLg0C3YEZ83HzYX";
+/// A run waits no longer than this for a machine.
+const LONGEST_READY: Duration = Duration::from_millis(50);
 /// An aborted run takes a moment to end.
 const ABORT_TIME: Duration = Duration::from_millis(20);
 
@@ -121,7 +123,7 @@ impl Run {
             ending.end.word()
         } else if ending.aborting {
             "ABORTING"
-        } else if self.started.elapsed() < self.pace.start / 10 {
+        } else if self.started.elapsed() < (self.pace.start / 10).min(LONGEST_READY) {
             "READY"
         } else {
             "RUNNING"

@@ -65,7 +65,7 @@ impl Writer<'_> {
             return self.variant(variants, name, path, depth);
         }
         let mut draw = self.draw.aspect(path);
-        match self.kind(schema, depth, &mut draw) {
+        match Self::kind(schema, depth, &mut draw) {
             "object" => {
                 let properties = schema["properties"].as_object();
                 let fields = properties
@@ -83,7 +83,7 @@ impl Writer<'_> {
         }
     }
 
-    fn kind<'s>(&self, schema: &'s Value, depth: usize, draw: &mut Choices) -> &'s str {
+    fn kind<'s>(schema: &'s Value, depth: usize, draw: &mut Choices) -> &'s str {
         match &schema["type"] {
             Value::String(kind) => kind,
             Value::Array(kinds) => {

@@ -34,6 +34,11 @@ impl PromptCache {
             Caching::Marked { ends, .. } => seen.marked(ask, ends, tokens),
         }
     }
+
+    /// Forgets all prompts.
+    pub(crate) fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+    }
 }
 
 impl Seen {

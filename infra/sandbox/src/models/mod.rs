@@ -69,7 +69,6 @@ pub(crate) struct Reply {
     pub(crate) tokens: Tokens,
     /// Cache writes live an hour.
     pub(crate) one_hour: bool,
-    pub(crate) took: Duration,
 }
 
 /// An error in no particular vendor's words.
@@ -169,7 +168,7 @@ pub(crate) async fn exchange<D: Dialect>(app: &Arc<App>, headers: &HeaderMap, bo
         _ => {}
     }
 
-    let (reply, outcome) = reply(app, &ask, handles.first().map(String::as_str), fault.as_ref(), took);
+    let (reply, outcome) = reply(app, &ask, handles.first().map(String::as_str), fault.as_ref());
     call.note(|call| {
         call.tokens = Some(reply.tokens);
         call.owed = Owed::MicroUsd(ask.model.price(reply.tokens, reply.one_hour));
@@ -192,20 +191,21 @@ pub(crate) fn tokens_of(text: &str) -> i64 {
 }
 
 /// Thinks, and answers or fails as told.
-fn reply(app: &App, ask: &Ask, handle: Option<&str>, fault: Option<&Fault>, took: Duration) -> (Reply, &'static str) {
+fn reply(app: &App, ask: &Ask, handle: Option<&str>, fault: Option<&Fault>) -> (Reply, &'static str) {
     let person = handle.map_or_else(|| Person::of(&format!("reader{}", hash(ask.prompt.as_bytes()) % 10_000)), Person::of);
     let mut draw = Choices::of(&person.handle).aspect(ask.schema_title.as_deref().unwrap_or("prose"));
-    let (mut text, stop, outcome) = match (fault, &ask.schema) {
-        (Some(Fault::Refusal), _) => (Some("I'm sorry, but I can't help with that request.".to_owned()), Stop::Refused, "refusal"),
-        (Some(Fault::NotJson), _) | (_, None) => {
-            (Some(answers::prose(&person, &mut draw)), Stop::Done, if fault == Some(&Fault::NotJson) { "not_json" } else { "ok" })
-        }
-        (Some(Fault::Empty), _) => (None, Stop::Done, "empty"),
-        (Some(Fault::SchemaViolation), Some(schema)) => {
-            (Some(answers::broken(answers::answer(schema, &person)).to_string()), Stop::Done, "schema_violation")
-        }
-        (Some(Fault::MaxTokens), Some(schema)) => (Some(answers::answer(schema, &person).to_string()), Stop::Budget, "max_tokens"),
-        (_, Some(schema)) => (Some(answers::answer(schema, &person).to_string()), Stop::Done, "ok"),
+    let usual = match &ask.schema {
+        Some(schema) => answers::answer(schema, &person),
+        None => Value::String(answers::prose(&person, &mut draw)),
+    };
+    let written = |answer: Value| answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);
+    let (mut text, mut stop, mut outcome) = match fault {
+        Some(Fault::Refusal) => (Some("I'm sorry, but I can't help with that request.".to_owned()), Stop::Refused, "refusal"),
+        Some(Fault::NotJson) => (Some(answers::prose(&person, &mut draw)), Stop::Done, "not_json"),
+        Some(Fault::Empty) => (None, Stop::Done, "empty"),
+        Some(Fault::SchemaViolation) => (Some(written(answers::broken(usual))), Stop::Done, "schema_violation"),
+        Some(Fault::MaxTokens) => (Some(written(usual)), Stop::Budget, "max_tokens"),
+        _ => (Some(written(usual)), Stop::Done, "ok"),
     };
     let reasoning = match (ask.effort.as_str(), stop) {
         (_, Stop::Refused) | ("none", _) => 0,
@@ -217,7 +217,6 @@ fn reply(app: &App, ask: &Ask, handle: Option<&str>, fault: Option<&Fault>, took
         _ => draw.between(192, 448),
     };
     let whole = text.as_deref().map_or(0, tokens_of);
-    let (mut stop, mut outcome) = (stop, outcome);
     let mut tokens = Tokens { output: whole + reasoning, reasoning, ..Tokens::default() };
     if stop == Stop::Budget || tokens.output > ask.budget {
         (stop, outcome) = (Stop::Budget, "max_tokens");
@@ -229,5 +228,5 @@ fn reply(app: &App, ask: &Ask, handle: Option<&str>, fault: Option<&Fault>, took
     }
     app.prompts.count(ask, &mut tokens);
     let one_hour = matches!(ask.caching, Caching::Marked { one_hour: true, .. });
-    (Reply { model_name: ask.model_name.clone(), text, stop, tokens, one_hour, took }, outcome)
+    (Reply { model_name: ask.model_name.clone(), text, stop, tokens, one_hour }, outcome)
 }

@@ -52,7 +52,7 @@ fn node(rules: Rules, schema: &Value, path: &mut Vec<String>, root: &Value, dept
         let found = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
         return found.map(|_| ()).ok_or_else(|| complain(path, &format!("reference '{reference}' cannot be resolved.")));
     }
-    for keyword in object.keys().filter(|keyword| forbidden(rules, keyword, schema)) {
+    if let Some(keyword) = object.keys().find(|keyword| forbidden(rules, keyword, schema)) {
         return Err(complain(path, &format!("'{keyword}' is not permitted.")));
     }
     for (name, definition) in object.get("$defs").and_then(Value::as_object).into_iter().flatten() {

@@ -62,7 +62,9 @@ impl Dialect for Chat {
         let Some(messages) = request["messages"].as_array().filter(|messages| !messages.is_empty()) else {
             return Err(Refusal::invalid("Missing required parameter: 'messages'.", Some("messages"), Some("missing_required_parameter")));
         };
-        messages.iter().for_each(|message| super::content(&message["content"], &mut prompt));
+        for message in messages {
+            super::content(&message["content"], &mut prompt);
+        }
         let (schema, schema_title) = schema.unzip();
         Ok(Ask {
             model,

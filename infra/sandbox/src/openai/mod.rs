@@ -156,18 +156,16 @@ fn effort(model: &Model, effort: &Value, param: &str) -> Result<String, Refusal>
 
 /// The output budget, at least 16.
 fn budget(value: &Value, param: &str) -> Result<i64, Refusal> {
-    match value {
-        Value::Null => Ok(LARGEST_OUTPUT),
-        Value::Number(number) => match number.as_i64() {
-            Some(budget @ 16..=LARGEST_OUTPUT) => Ok(budget),
-            _ => {
-                let message =
-                    format!("Invalid '{param}': integer out of range. Expected a value from 16 to {LARGEST_OUTPUT}, but got {number}.");
-                Err(Refusal::invalid(message, Some(param), Some("integer_below_min_value")))
-            }
-        },
-        _ => Err(Refusal::invalid(format!("Invalid type for '{param}': expected an integer."), Some(param), Some("invalid_type"))),
+    if value.is_null() {
+        return Ok(LARGEST_OUTPUT);
     }
+    if !value.is_number() {
+        return Err(Refusal::invalid(format!("Invalid type for '{param}': expected an integer."), Some(param), Some("invalid_type")));
+    }
+    value.as_i64().filter(|budget| (16..=LARGEST_OUTPUT).contains(budget)).ok_or_else(|| {
+        let message = format!("Invalid '{param}': integer out of range. Expected a value from 16 to {LARGEST_OUTPUT}, but got {value}.");
+        Refusal::invalid(message, Some(param), Some("integer_below_min_value"))
+    })
 }
 
 /// The schema of a `json_schema` format, checked; `None` for prose.

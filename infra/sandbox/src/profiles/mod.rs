@@ -76,7 +76,7 @@ impl Person {
             0 => format!("{first} {last}"),
             1 => format!("{first} | {}", draw.pick(niche.roles)),
             2 => format!("{first} {last} · {}", capital(niche.name)),
-            _ => format!("{} {last}", capital(niche.name)),
+            _ => format!("{first}, {}", draw.pick(niche.roles).to_lowercase()),
         };
         // Sizes spread over magnitudes, as they do on Instagram.
         let magnitude = draw.between(0, 99);
@@ -105,7 +105,7 @@ impl Person {
 
     /// The first name, for a message to them.
     pub(crate) fn first_name(&self) -> &str {
-        self.name.split([' ', '|']).next().unwrap_or(&self.handle)
+        self.name.split([' ', ',', '|']).next().unwrap_or(&self.handle)
     }
 }
 
