@@ -103,6 +103,49 @@ pub(crate) async fn has_account(owner_url: &str, account: &Account) -> Result<bo
     Ok(found.is_some())
 }
 
+/// One entry of an account's ledger.
+#[derive(Debug, Clone)]
+pub struct LedgerEntry {
+    /// Credits, negative for a charge.
+    pub amount: i32,
+    /// The balance that it left.
+    pub balance_after: i32,
+    /// Its type, such as `analysis` or `refund`.
+    pub transaction_type: String,
+    /// What it tells the customer.
+    pub description: String,
+}
+
+/// An account's ledger, oldest entry first.
+///
+/// # Errors
+/// When the database does not answer or the account is no UUID.
+pub async fn ledger(owner_url: &str, account_id: &str) -> Result<Vec<LedgerEntry>> {
+    let client = connect(owner_url).await?;
+    let account: Uuid = account_id.parse()?;
+    let entries = client
+        .query(
+            "SELECT amount, balance_after, transaction_type, coalesce(description, '') FROM credit_ledger WHERE account_id = $1 ORDER BY entry_no",
+            &[&account],
+        )
+        .await?;
+    let entry = |row: tokio_postgres::Row| LedgerEntry {
+        amount: row.get(0),
+        balance_after: row.get(1),
+        transaction_type: row.get(2),
+        description: row.get(3),
+    };
+    Ok(entries.into_iter().map(entry).collect())
+}
+
+/// Whether the database takes connections.
+pub async fn answers(url: &str) -> bool {
+    match connect(url).await {
+        Ok(client) => client.batch_execute("SELECT 1").await.is_ok(),
+        Err(_) => false,
+    }
+}
+
 fn business_context() -> Value {
     json!({
         "target_audience": "Founders and marketing leads of outdoor, yoga and natural cosmetics labels with 5 to 50 people",

@@ -37,16 +37,11 @@ pub(crate) struct Deployment {
 }
 
 /// Uploads the packages and creates the stack.
-pub(crate) async fn deploy(
-    config: &SdkConfig,
-    template: &Template,
-    parameters: BTreeMap<String, String>,
-    phase: &Phase,
-) -> Result<Deployment> {
+pub(crate) async fn deploy(config: &SdkConfig, template: &Template, phase: &Phase) -> Result<Deployment> {
     upload(config, template).await?;
     let client = Client::new(config);
-    let parameters: BTreeMap<String, String> = parameters.into_iter().filter(|(name, _)| template.parameters.contains(name)).collect();
-    let given = parameters.iter().map(|(name, value)| Parameter::builder().parameter_key(name).parameter_value(value).build()).collect();
+    let given =
+        template.parameters.iter().map(|(name, value)| Parameter::builder().parameter_key(name).parameter_value(value).build()).collect();
     client
         .create_stack()
         .stack_name(STACK)
@@ -64,7 +59,7 @@ pub(crate) async fn deploy(
     let processed: Value = serde_json::from_str(processed.template_body().context("no processed template")?)?;
     let declared = processed["Parameters"].as_object().into_iter().flatten();
     let defaults = declared.filter_map(|(name, parameter)| Some((name.clone(), parameter["Default"].as_str()?.to_owned())));
-    let parameters = defaults.chain(parameters).collect();
+    let parameters = defaults.chain(template.parameters.clone()).collect();
     let mut deployment = Deployment { processed, outputs, parameters, ..Deployment::default() };
     let described = client.describe_stack_resources().stack_name(STACK).send().await?;
     for resource in described.stack_resources() {

@@ -31,11 +31,12 @@ pub(crate) struct Launch<'a> {
 }
 
 impl Emulator {
-    /// Starts it on the given port, or on a free one.
+    /// Starts it on the given port if that is free, else on another.
     pub(crate) async fn start(http: &reqwest::Client, launch: &Launch<'_>) -> Result<Self> {
         let mut last = None;
-        for _ in 0..if launch.port.is_some() { 1 } else { 5 } {
-            match Self::attempt(http, launch).await {
+        for attempt in 0..5 {
+            let wanted = launch.port.filter(|port| attempt == 0 && ports::is_free(*port));
+            match Self::attempt(http, launch, wanted.map_or_else(ports::free, Ok)?).await {
                 Ok(emulator) => return Ok(emulator),
                 Err(error) => last = Some(error),
             }
@@ -44,11 +45,7 @@ impl Emulator {
         Err(last.context("not tried")?).with_context(|| format!("the AWS emulator does not start: see {log}"))
     }
 
-    async fn attempt(http: &reqwest::Client, launch: &Launch<'_>) -> Result<Self> {
-        let port = launch.port.map_or_else(ports::free, Ok)?;
-        if !ports::is_free(port) {
-            bail!("port {port} is in use");
-        }
+    async fn attempt(http: &reqwest::Client, launch: &Launch<'_>, port: u16) -> Result<Self> {
         let endpoint = format!("http://127.0.0.1:{port}");
         let mut service = Service::start(command(launch, port, &endpoint), launch.mark, launch.log, Signal::SIGKILL)?;
         let patience = Instant::now() + Duration::from_secs(30);
@@ -99,7 +96,7 @@ fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
 }
 
 /// The SDK's configuration for the emulator. Built by hand: nothing of the developer's profiles or environment gets in.
-pub(crate) fn sdk_config(endpoint: &str) -> SdkConfig {
+pub fn sdk_config(endpoint: &str) -> SdkConfig {
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static(REGION))

@@ -11,7 +11,7 @@ pub struct Options {
     pub root: PathBuf,
     /// Where the stack keeps its files. One stack at a time runs on it.
     pub state_dir: PathBuf,
-    /// The emulator's port, which is the API's; none takes a free one.
+    /// The emulator's port, which is the API's, while nobody else listens on it; else a free one.
     pub fixed_port: Option<u16>,
     /// Whether to build the functions and the sandbox first.
     pub build: bool,

@@ -8,7 +8,7 @@ mod emulator;
 mod info;
 mod intrinsics;
 pub mod logs;
-pub mod ports;
+mod ports;
 mod postgres;
 mod prerequisites;
 mod processes;
@@ -20,6 +20,8 @@ mod template;
 mod vendors;
 mod venv;
 
+pub use database::{LedgerEntry, answers as database_answers, ledger};
+pub use emulator::sdk_config;
 pub use info::{Demo, Options, StackInfo};
 pub use stack::{Stack, create_account, functions_of, info_of};
 pub use state::owner;

@@ -10,6 +10,8 @@ use aws_sdk_cloudwatchlogs::types::FilteredLogEvent;
 pub struct LogLine {
     /// Milliseconds since 1970.
     pub timestamp: i64,
+    /// The event's identifier.
+    pub id: String,
     /// The text, without its line end.
     pub text: String,
 }
@@ -34,6 +36,7 @@ pub async fn lines(config: &SdkConfig, function_name: Option<&str>, since: i64) 
             let page = page.with_context(|| format!("cannot read {name}"))?;
             let line = |event: &FilteredLogEvent| LogLine {
                 timestamp: event.timestamp().unwrap_or_default(),
+                id: event.event_id().unwrap_or_default().to_owned(),
                 text: event.message().unwrap_or_default().trim_end().to_owned(),
             };
             lines.extend(page.events().iter().map(line));

@@ -1,15 +1,20 @@
-//! `cargo local`.
+//! `cargo local`: the local stack in the terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let begun = std::time::Instant::now();
-    let mut options = local::Options::new(std::env::var("OSLIRA_ROOT").map(Into::into).unwrap_or(root), ".local");
-    options.progress = true;
-    let stack = local::Stack::start(options).await?;
-    println!("{} {:?} {:?}", serde_json::to_string_pretty(stack.info())?, begun.elapsed(), stack.routes());
-    tokio::signal::ctrl_c().await?;
-    stack.stop().await;
-    Ok(())
+async fn main() -> ExitCode {
+    match cli::run(cli::Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The causes on one line; a backtrace through a runtime helps nobody who lacks a package.
+            eprintln!("{} {error:#}", console::style("error:").red().bold());
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -12,6 +12,6 @@ pub(crate) fn free() -> Result<u16> {
 }
 
 /// Whether the port can be listened on.
-pub fn is_free(port: u16) -> bool {
+pub(crate) fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }

@@ -37,7 +37,7 @@ impl Cluster {
     pub(crate) async fn start(binaries: PathBuf, state: &StateDir, mark: &Mark, fresh: bool) -> Result<Self> {
         let account = account()?;
         let data = data_directory(state, account.as_ref())?;
-        end_leftover(&data);
+        end_leftover(&data).await;
         let mut password: Option<String> = state.read("postgres.json");
         if fresh || password.is_none() || !data.join("PG_VERSION").exists() || version_of(&data) != version_of_server(&binaries) {
             empty(&data, account.as_ref())?;
@@ -152,19 +152,17 @@ fn data_directory(state: &StateDir, account: Option<&User>) -> Result<PathBuf> {
     Ok(data)
 }
 
-/// Ends a server that survived its stack. It is ours when it works in our data directory.
-fn end_leftover(data: &Path) {
-    let Ok(text) = fs::read_to_string(data.join("postmaster.pid")) else { return };
-    let Some(id) = text.lines().next().and_then(|line| line.parse::<u32>().ok()) else { return };
-    let proc = PathBuf::from(format!("/proc/{id}"));
-    if fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd == data) {
-        processes::signal(id, Signal::SIGQUIT);
-        for _ in 0..500 {
-            if !proc.exists() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
+/// Ends what is left of a server that lost its stack. Its sessions must be gone too before another may use the data.
+async fn end_leftover(data: &Path) {
+    loop {
+        let left = processes::working_in(data);
+        if left.is_empty() {
+            // The id in it may be that of a zombie, which PostgreSQL would take for a running server.
+            let _ = fs::remove_file(data.join("postmaster.pid"));
+            return;
         }
+        processes::end(&left);
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

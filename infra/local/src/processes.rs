@@ -41,21 +41,34 @@ impl Mark {
         having(|variable| variable == wanted.as_bytes())
     }
 
-    /// The processes of any start on this state directory.
-    pub(crate) fn processes_of_any_start(&self) -> Vec<u32> {
+    /// Ends what an earlier start on this state directory left over, and waits until it is gone.
+    pub(crate) async fn end_earlier_starts(&self) {
         let prefix = format!("{MARK}={}#", self.state_dir);
-        having(|variable| variable.starts_with(prefix.as_bytes()))
+        loop {
+            let left = having(|variable| variable.starts_with(prefix.as_bytes()));
+            if left.is_empty() {
+                return;
+            }
+            end(&left);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
 fn having(accept: impl Fn(&[u8]) -> bool) -> Vec<u32> {
     let own = std::process::id();
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    ids.filter(|id| {
-        *id != own && fs::read(format!("/proc/{id}/environ")).is_ok_and(|environ| environ.split(|byte| *byte == 0).any(&accept))
-    })
-    .collect()
+    let bears = |id: &u32| fs::read(format!("/proc/{id}/environ")).is_ok_and(|environ| environ.split(|byte| *byte == 0).any(&accept));
+    all().filter(|id| *id != own && bears(id)).collect()
+}
+
+fn all() -> impl Iterator<Item = u32> {
+    fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// The processes whose working directory this is.
+pub(crate) fn working_in(directory: &Path) -> Vec<u32> {
+    let Ok(directory) = directory.canonicalize() else { return Vec::new() };
+    all().filter(|id| fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|cwd| cwd == directory)).collect()
 }
 
 /// The file that a process executes; a binary that was rebuilt meanwhile keeps its name.
@@ -174,7 +187,6 @@ mod tests {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(ours.processes(), [own.id()]);
-        assert_eq!(ours.processes_of_any_start().len(), 2);
         drop(watchdog);
         own.wait().unwrap();
         assert_eq!(other.try_wait().unwrap(), None);

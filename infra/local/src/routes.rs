@@ -89,6 +89,8 @@ fn routes_of(body: &Value, scope: &Scope<'_>) -> Result<Vec<Route>> {
 
 fn cors_of(cors: &Value) -> Cors {
     let list = |name: &str| match &cors[name] {
+        // A list parameter's value, which SAM puts in as it is.
+        Value::String(text) => Some(text.split(',').map(|value| value.trim().to_owned()).collect()),
         Value::Array(values) => Some(values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()),
         _ => None,
     };

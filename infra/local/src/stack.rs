@@ -51,7 +51,7 @@ impl Stack {
         let progress = Progress::new(options.progress);
         let state = StateDir::acquire(&options.state_dir)?;
         let mark = Mark::new(state.path());
-        processes::end(&mark.processes_of_any_start());
+        mark.end_earlier_starts().await;
         state.remove(INFO);
 
         let postgres_binaries = prerequisites::postgres_binaries(progress).await?;
@@ -60,7 +60,6 @@ impl Stack {
         if options.build {
             build(&binaries, &options.root, progress).await?;
         }
-        let template = Template::read(&options.root, &binaries)?;
 
         let watchdog = Watchdog::start(&mark).context("cannot start /bin/sh")?;
         let http = reqwest::Client::builder().no_proxy().build()?;
@@ -83,13 +82,13 @@ impl Stack {
             .await?;
 
         let sdk = emulator::sdk_config(&emulator.endpoint);
-        let parameters = parameters(&options, &sandbox);
+        let template = Template::read(&options.root, &binaries, parameters(&options, &sandbox))?;
         let (deployment, routes) = progress
             .phase("deploy template.yaml", |phase| {
                 let (sdk, template, logins) = (&sdk, &template, &logins);
                 async move {
                     vendors::write_secrets(sdk, logins).await?;
-                    let deployment = deploy::deploy(sdk, template, parameters, &phase).await?;
+                    let deployment = deploy::deploy(sdk, template, &phase).await?;
                     let routes = routes::create(sdk, &deployment).await?;
                     Ok((deployment, routes))
                 }

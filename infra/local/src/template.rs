@@ -1,4 +1,5 @@
-//! `template.yaml` as it is deployed locally: the same text, with the paths of the code replaced by objects in a bucket.
+//! `template.yaml` as it is deployed locally: the same text, with the paths of the code replaced by objects in a bucket and the
+//! parameters' defaults by their values.
 //!
 //! A function's package is a two-line script that runs the debug binary where cargo left it, so a rebuild needs no new deployment.
 
@@ -6,7 +7,8 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde_yaml_ng::Value;
 use zip::write::SimpleFileOptions;
 
 use crate::binaries::Binaries;
@@ -19,23 +21,32 @@ pub(crate) struct Template {
     pub(crate) body: String,
     /// What the text refers to, by key in the bucket.
     pub(crate) objects: BTreeMap<String, Vec<u8>>,
-    /// The parameters that it declares.
-    pub(crate) parameters: Vec<String>,
+    /// The given parameters that it declares.
+    pub(crate) parameters: BTreeMap<String, String>,
 }
 
 impl Template {
-    pub(crate) fn read(root: &Path, binaries: &Binaries) -> Result<Self> {
+    /// Reads the checkout's template.
+    pub(crate) fn read(root: &Path, binaries: &Binaries, parameters: BTreeMap<String, String>) -> Result<Self> {
         let text = std::fs::read_to_string(root.join("template.yaml")).context("cannot read template.yaml")?;
-        Self::of(
-            &text,
-            |binary| package(&binaries.path(binary)?),
-            |path| std::fs::read(root.join(path)).with_context(|| format!("cannot read {path}")),
-        )
+        let file = |path: &str| std::fs::read(root.join(path)).with_context(|| format!("cannot read {path}"));
+        Self::of(&text, parameters, |binary| package(&binaries.path(binary)?), file)
     }
 
-    fn of(text: &str, package: impl Fn(&str) -> Result<Vec<u8>>, file: impl Fn(&str) -> Result<Vec<u8>>) -> Result<Self> {
+    fn of(
+        text: &str,
+        mut parameters: BTreeMap<String, String>,
+        package: impl Fn(&str) -> Result<Vec<u8>>,
+        file: impl Fn(&str) -> Result<Vec<u8>>,
+    ) -> Result<Self> {
         let (mut body, mut objects) = (String::with_capacity(text.len()), BTreeMap::new());
+        let (mut section, mut entry) = ("", "");
         for line in text.lines() {
+            match line.len() - line.trim_start().len() {
+                0 if line.ends_with(':') => section = line,
+                2 => entry = line.trim().split(':').next().unwrap_or_default(),
+                _ => {}
+            }
             let replaced = match property(line) {
                 Some(("CodeUri", path)) => path.strip_prefix("target/lambda/").map(|binary| {
                     let binary = binary.trim_end_matches('/');
@@ -44,20 +55,33 @@ impl Template {
                 Some(("DefinitionUri", path)) if !path.contains("://") => Some(file(path).map(|content| (path.to_owned(), content))),
                 _ => None,
             };
+            let (name, _) = line.split_once(':').unwrap_or((line, ""));
             if let Some((key, content)) = replaced.transpose().with_context(|| format!("template.yaml: {}", line.trim()))? {
-                let (name, _) = line.split_once(':').unwrap_or((line, ""));
                 body.extend([name, ": s3://", BUCKET, "/", &key]);
                 objects.insert(key, content);
+            } else if let Some(value) = parameters.get(entry).filter(|_| section == "Parameters:" && name.trim() == "Default") {
+                body.extend([name, ": ", &serde_json::to_string(value)?]);
             } else {
                 body.push_str(line);
             }
             body.push('\n');
         }
-        let parsed: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).context("template.yaml is no valid YAML")?;
-        let declared = parsed.get("Parameters").and_then(serde_yaml_ng::Value::as_mapping);
-        let parameters = declared.into_iter().flatten().filter_map(|(name, _)| name.as_str().map(str::to_owned)).collect();
+        let parsed: Value = serde_yaml_ng::from_str(&body).context("template.yaml is no valid YAML")?;
+        parameters.retain(|name, _| parsed["Parameters"].get(name).is_some());
+        check_defaults(&parsed, &parameters)?;
         Ok(Self { body, objects, parameters })
     }
+}
+
+/// The emulator's SAM transformation knows no values and puts the defaults in, the vendors' real addresses among them. A default
+/// that the text replacement missed must not pass.
+fn check_defaults(template: &Value, parameters: &BTreeMap<String, String>) -> Result<()> {
+    for (name, value) in parameters {
+        if template["Parameters"][name.as_str()].get("Default").is_some_and(|default| default.as_str() != Some(value)) {
+            bail!("template.yaml: write the parameter {name} with its Default on a line of its own");
+        }
+    }
+    Ok(())
 }
 
 /// A `Name: text` line of the template, whatever its indentation.
@@ -80,11 +104,21 @@ fn package(binary: &Path) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn of(text: &str) -> Result<Template> {
+        let parameters = BTreeMap::from([("ApifyBaseUrl", "http://127.0.0.1:1/apify"), ("Environment", "local"), ("Unknown", "x")]);
+        let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Template::of(
+            text,
+            parameters,
+            |binary| if binary == "nothing" { bail!("no such binary") } else { Ok(binary.into()) },
+            |path| Ok(path.into()),
+        )
+    }
+
     #[test]
     fn paths_become_objects_and_the_rest_stays() {
-        let text = "Parameters:\n  Environment: {Type: String}\nResources:\n  A:\n    Properties:\n      CodeUri: target/lambda/analyze/ # built\n  M:\n    Properties:\n      DefinitionUri: infra/analysis.asl.json\n      Name: !Sub a-${Environment}\n";
-        let template = Template::of(text, |binary| Ok(binary.into()), |path| Ok(path.into())).unwrap();
-        assert!(template.body.contains("      CodeUri: s3://local-deployment/analyze.zip\n"));
+        let template = of("Resources:\n  A:\n    Properties:\n      CodeUri: target/lambda/analyze/ # built\n      Default: 1\n  M:\n    Properties:\n      DefinitionUri: infra/analysis.asl.json\n      Name: !Sub a-${Environment}\n").unwrap();
+        assert!(template.body.contains("      CodeUri: s3://local-deployment/analyze.zip\n      Default: 1\n"));
         assert!(
             template
                 .body
@@ -92,13 +126,21 @@ mod tests {
         );
         assert_eq!(template.objects["analyze.zip"], b"analyze");
         assert_eq!(template.objects.keys().collect::<Vec<_>>(), ["analyze.zip", "infra/analysis.asl.json"]);
-        assert_eq!(template.parameters, ["Environment"]);
+    }
+
+    #[test]
+    fn defaults_give_way_to_values() {
+        let template =
+            of("Parameters:\n  Environment: {Type: String}\n  ApifyBaseUrl:\n    Type: String\n    Default: https://api.apify.com\n")
+                .unwrap();
+        assert!(template.body.ends_with("    Default: \"http://127.0.0.1:1/apify\"\n"));
+        assert_eq!(template.parameters.keys().collect::<Vec<_>>(), ["ApifyBaseUrl", "Environment"]);
+        assert!(of("Parameters:\n  ApifyBaseUrl: {Type: String, Default: https://api.apify.com}\n").is_err());
     }
 
     #[test]
     fn a_missing_binary_is_told_with_its_line() {
-        let error =
-            Template::of("CodeUri: target/lambda/nothing/\n", |_| anyhow::bail!("no such binary"), |_| Ok(Vec::new())).err().unwrap();
+        let error = of("CodeUri: target/lambda/nothing/\n").err().unwrap();
         assert_eq!(format!("{error:#}"), "template.yaml: CodeUri: target/lambda/nothing/: no such binary");
     }
 }

@@ -1,0 +1,96 @@
+//! The commands.
+
+mod api;
+mod demo;
+mod logs;
+mod status;
+mod stop;
+mod up;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use local::StackInfo;
+
+/// The whole backend on this machine: PostgreSQL, the AWS emulator with template.yaml deployed, and stand-ins for the vendors.
+///
+/// Without a command: builds and starts everything and stays until Ctrl-C.
+#[derive(Parser)]
+#[command(name = "cargo local", bin_name = "cargo local")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build and start everything and stay until Ctrl-C (the default)
+    Up,
+    /// Analyse one profile in each tier and show steps, results, cost and ledger
+    Demo {
+        /// The Instagram handle; the same handle always gives the same profile
+        #[arg(long, default_value = "nordic.trail.club")]
+        handle: String,
+    },
+    /// Make a new account with a business profile and print its token
+    Token {
+        /// The credits that it starts with
+        #[arg(long, default_value_t = 25)]
+        credits: u32,
+    },
+    /// Show what runs and where
+    Status,
+    /// Print what a function wrote, such as `start_analysis`
+    Logs {
+        /// The function's binary; without one, all of them
+        function: Option<String>,
+        /// Go on until Ctrl-C
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// End the running stack
+    Stop,
+    /// Throw away the stopped stack's database
+    Reset,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    let root = checkout()?;
+    let state_dir = root.join(".local");
+    match arguments.command.unwrap_or(Command::Up) {
+        Command::Up => up::up(root, state_dir).await,
+        Command::Demo { handle } => demo::demo(&running(&state_dir)?, &handle).await,
+        Command::Token { credits } => {
+            let demo = local::create_account(&http()?, &running(&state_dir)?, credits).await?;
+            println!("{}", serde_json::to_string_pretty(&demo)?);
+            Ok(())
+        }
+        Command::Status => status::status(&state_dir).await,
+        Command::Logs { function, follow } => logs::logs(&state_dir, function.as_deref(), follow).await,
+        Command::Stop => stop::stop(&state_dir),
+        Command::Reset => stop::reset(&state_dir),
+    }
+}
+
+/// The checkout that the current directory is in, else the one that this binary was built from.
+fn checkout() -> Result<PathBuf> {
+    let here = std::env::current_dir()?;
+    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let found = here.ancestors().find(|directory| directory.join("template.yaml").exists() && directory.join("infra/local").exists());
+    found.unwrap_or(&built_from).canonicalize().context("the checkout is gone")
+}
+
+/// What the running stack tells about itself.
+fn running(state_dir: &Path) -> Result<StackInfo> {
+    match (local::owner(state_dir), local::info_of(state_dir)) {
+        (Some(_), Some(info)) => Ok(info),
+        (Some(_), None) => bail!("the stack is still starting: try again when `cargo local` says that it is ready"),
+        (None, _) => bail!("no stack is running: start one with `cargo local`"),
+    }
+}
+
+/// A client that ignores proxies: everything it talks to is on this machine.
+fn http() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().build()?)
+}

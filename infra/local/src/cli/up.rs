@@ -1,0 +1,68 @@
+//! `cargo local`: start, tell how to use it, wait.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+use console::style;
+use local::{Options, Stack, StackInfo};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The emulator's usual port, so that the address is the same every day; taken by somebody else, a free one does.
+const PORT: u16 = 4566;
+
+pub(crate) async fn up(root: PathBuf, state_dir: PathBuf) -> Result<()> {
+    if let Some(owner) = local::owner(&state_dir) {
+        match local::info_of(&state_dir) {
+            Some(info) => println!("A stack is already running (process {owner}): {}", info.api),
+            None => println!("A stack is already starting (process {owner})."),
+        }
+        return Ok(());
+    }
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut asked_to_end = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    };
+    let begun = Instant::now();
+    let mut options = Options::new(root, &state_dir);
+    options.fixed_port = Some(PORT);
+    options.fresh = false;
+    options.progress = true;
+    let stack = tokio::select! {
+        stack = Stack::start(options) => stack?,
+        // What was started ends with the future.
+        () = asked_to_end() => return Ok(()),
+    };
+    ready(stack.info(), stack.state_dir(), begun);
+    asked_to_end().await;
+    eprintln!("\nstopping …");
+    stack.stop().await;
+    Ok(())
+}
+
+fn ready(info: &StackInfo, state_dir: &Path, begun: Instant) {
+    let time = format!("{:.1} s", begun.elapsed().as_secs_f64());
+    println!("\n{} in {time}: {}\n", style("Ready").green().bold(), style(&info.api).bold());
+    println!("Token of the demo account ({}):\n{}\n", info.demo.account_id, info.demo.token);
+    println!("Try:\n{}\n", request(info));
+    println!("{}", style(format!("Addresses and accounts: {}", state_dir.join("stack.json").display())).dim());
+    println!("{}", style("In another terminal: cargo local demo | token --credits N | status | logs <function> | stop").dim());
+    println!("{}", style("Ctrl-C ends it.").dim());
+}
+
+/// A request to paste into a shell.
+fn request(info: &StackInfo) -> String {
+    let body = format!(
+        r#"{{"username": "nordic.trail.club", "businessProfileId": "{}", "analysisType": "LIGHT"}}"#,
+        info.demo.business_profile_id
+    );
+    format!(
+        "curl -X POST '{}/api/leads/analyze' \\\n  -H 'authorization: Bearer {}' \\\n  -H 'content-type: application/json' \\\n  -d '{body}'",
+        info.api, info.demo.token
+    )
+}
