@@ -1,1 +1,1 @@
-
+//! Nothing: this package is its one test binary, `main.rs`.

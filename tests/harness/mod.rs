@@ -1,0 +1,94 @@
+//! What tests work with: a stack, accounts, and short ways to do what a client does.
+
+mod account;
+mod case;
+mod sandbox;
+mod sql;
+mod workflow;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use local::{Options, Stack};
+
+pub use account::{Account, Answer, Ended};
+pub use case::{Case, cases};
+pub use serde_json::{Value, json};
+
+/// The stack, and the connections to look at it from outside.
+pub struct World {
+    pub stack: Stack,
+    pub http: reqwest::Client,
+    pub db: sql::Pool,
+    pub sfn: aws_sdk_sfn::Client,
+    pub s3: aws_sdk_s3::Client,
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    pub secrets: aws_sdk_secretsmanager::Client,
+    pub lambda: aws_sdk_lambda::Client,
+}
+
+/// Numbers handles, so that no two tests meet in one.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl World {
+    /// Builds the functions and starts a stack of its own on free ports.
+    pub async fn start() -> anyhow::Result<Self> {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("the checkout").to_owned();
+        // Another folder allows two test runs side by side.
+        let state = std::env::var_os("OSLIRA_TEST_STACK").map_or_else(|| root.join("target/test-stack"), PathBuf::from);
+        let mut options = Options::new(&root, state);
+        options.fixed_port = None;
+        options.fresh = true;
+        options.parameters = vec![("AiTimeoutSeconds".to_owned(), "3".to_owned())];
+        // Every function writes whatever it could ever write, for the search for secrets at the end.
+        options.parameters.push(("LogLevel".to_owned(), "debug".to_owned()));
+        let stack = Stack::start(options).await?;
+        let config = stack.sdk_config();
+        let s3 = aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build());
+        Ok(Self {
+            http: reqwest::Client::new(),
+            db: sql::Pool::new(stack.info().admin_database_url.clone()),
+            sfn: aws_sdk_sfn::Client::new(&config),
+            s3,
+            dynamodb: aws_sdk_dynamodb::Client::new(&config),
+            secrets: aws_sdk_secretsmanager::Client::new(&config),
+            lambda: aws_sdk_lambda::Client::new(&config),
+            stack,
+        })
+    }
+
+    pub async fn stop(self) {
+        self.stack.stop().await;
+    }
+
+    /// A handle that no other test uses. The sandbox knows some beginnings: `private`, `missing`, `blocked`, `hostile`, …
+    pub fn handle(&self, beginning: &str) -> String {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        format!("{beginning}_{number}_{:04x}", std::process::id() & 0xffff)
+    }
+
+    /// Log lines that hold a secret, a token, or text of a profile.
+    pub async fn leaks(&self) -> Vec<String> {
+        const FORBIDDEN: [&str; 12] = [
+            "apify_sandbox_token", "sk-sandbox-openai", "sk-ant-sandbox", "sandbox-jwt-secret", "postgres://", "eyJ", "Bearer ", "password",
+            // Words of the sandbox's captions and bios, and of our own prompts.
+            "Ignore all previous", "ignore previous instructions", "\"caption\"", "\"bio\"",
+        ];
+        let lines = self.stack.log_lines(None).await.unwrap_or_else(|error| vec![format!("logs not read: password {error:#}")]);
+        assert!(!lines.is_empty(), "functions write logs");
+        lines.into_iter().filter(|line| FORBIDDEN.iter().any(|word| line.contains(word))).take(20).collect()
+    }
+}
+
+/// Asks until there is an answer. Fails the test, with what was waited for, when there is none in time.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, patience: Duration, mut ask: impl FnMut() -> F) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(started.elapsed() < patience, "waited {patience:?} for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,75 @@
+//! The database as its owner sees it, through connections that survive its restarts.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tokio_postgres::types::{FromSqlOwned, ToSql};
+use tokio_postgres::{Client, NoTls, Row};
+
+use super::World;
+
+type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// Idle connections of the owner.
+#[derive(Clone)]
+pub struct Pool {
+    url: String,
+    idle: Arc<Mutex<Vec<Client>>>,
+}
+
+impl Pool {
+    pub fn new(url: String) -> Self {
+        Self { url, idle: Arc::default() }
+    }
+
+    /// A connection for one test's own transactions and locks.
+    pub async fn connect(&self) -> Client {
+        connect(&self.url).await.expect("the database answers")
+    }
+
+    /// The rows of a query; tried again while the database restarts.
+    pub async fn rows(&self, sql: &str, params: Params<'_>) -> Vec<Row> {
+        for _ in 0..600 {
+            let idle = self.idle.lock().await.pop().filter(|client| !client.is_closed());
+            let client = match idle {
+                Some(client) => client,
+                None => match connect(&self.url).await {
+                    Ok(client) => client,
+                    Err(_) => {
+                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+            };
+            match client.query(sql, params).await {
+                Ok(rows) => {
+                    self.idle.lock().await.push(client);
+                    return rows;
+                }
+                Err(error) if error.as_db_error().is_some_and(|error| !error.code().code().starts_with("57")) => panic!("{sql}: {error:?}"),
+                Err(_) => {}
+            }
+        }
+        panic!("the database does not come back")
+    }
+
+    /// The first column of the first row.
+    pub async fn value<T: FromSqlOwned>(&self, sql: &str, params: Params<'_>) -> Option<T> {
+        self.rows(sql, params).await.first().and_then(|row| row.get(0))
+    }
+}
+
+/// A connection to `url`, driven in the background.
+pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+impl World {
+    /// Everything that must never be, empty while the books are true.
+    pub async fn ledger_faults(&self) -> Vec<String> {
+        let rows = self.db.rows("SELECT fault, subject FROM ledger_faults", &[]).await;
+        rows.iter().map(|row| format!("{}: {}", row.get::<_, String>(0), row.get::<_, String>(1))).collect()
+    }
+}

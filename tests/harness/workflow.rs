@@ -1,0 +1,69 @@
+//! Reaching into the workflow: executions, single tasks, and their processes.
+
+use std::time::Duration;
+
+use aws_sdk_sfn::types::{ExecutionStatus, HistoryEventType};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::{World, until};
+
+/// What a task answered: its output, or the name of its error.
+pub type TaskOutcome = Result<Value, String>;
+
+impl World {
+    pub fn execution_arn(&self, run_id: &str) -> String {
+        format!("{}:{run_id}", self.stack.state_machine_arn().replace(":stateMachine:", ":execution:"))
+    }
+
+    /// Waits until the execution has ended, whatever the database says.
+    pub async fn execution_ended(&self, run_id: &str) -> ExecutionStatus {
+        let arn = self.execution_arn(run_id);
+        until(&format!("the end of execution {run_id}"), Duration::from_secs(120), || async {
+            let execution = self.sfn.describe_execution().execution_arn(&arn).send().await.ok()?;
+            Some(execution.status).filter(|status| *status != ExecutionStatus::Running)
+        })
+        .await
+    }
+
+    /// The names of the states that the execution entered, in order.
+    pub async fn states_entered(&self, run_id: &str) -> Vec<String> {
+        let arn = self.execution_arn(run_id);
+        let history = self.sfn.get_execution_history().execution_arn(&arn).max_results(1000).send().await.expect("a history");
+        let entered = history.events.into_iter().filter_map(|event| Some(event.state_entered_event_details?.name));
+        entered.collect()
+    }
+
+    /// The inputs of the execution's tasks, by state, as they were scheduled.
+    pub async fn task_inputs(&self, run_id: &str) -> Vec<(String, Value)> {
+        let arn = self.execution_arn(run_id);
+        let history = self.sfn.get_execution_history().execution_arn(&arn).max_results(1000).send().await.expect("a history");
+        let entered = history.events.into_iter().filter(|event| event.r#type == HistoryEventType::TaskStateEntered);
+        entered
+            .filter_map(|event| {
+                let details = event.state_entered_event_details?;
+                Some((details.name, serde_json::from_str(&details.input?).ok()?))
+            })
+            .collect()
+    }
+
+    /// Invokes a task's Lambda directly, as a repeated delivery would.
+    pub async fn invoke(&self, function: &str, input: &Value) -> TaskOutcome {
+        let payload = aws_sdk_lambda::primitives::Blob::new(input.to_string());
+        let name = format!("oslira-local-{function}");
+        let answer = self.lambda.invoke().function_name(name).payload(payload).send().await.expect("the function runs");
+        let body: Value = answer.payload.and_then(|blob| serde_json::from_slice(blob.as_ref()).ok()).unwrap_or(Value::Null);
+        match answer.function_error {
+            None => Ok(body),
+            Some(_) => Err(body["errorType"].as_str().unwrap_or_default().to_owned()),
+        }
+    }
+
+    /// Kills every process of a function with SIGKILL. Answers how many.
+    pub fn kill_function(&self, binary: &str) -> usize {
+        let pids = self.stack.function_pids(binary);
+        let killed = pids.iter().filter(|pid| kill(Pid::from_raw(i32::try_from(**pid).expect("a pid")), Signal::SIGKILL).is_ok());
+        killed.count()
+    }
+}
