@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::api::Api;
 
 /// The tiers with what they cost.
-const TIERS: [(&str, u32); 3] = [("LIGHT", 1), ("DEEP", 3), ("XRAY", 5)];
+const TIERS: [(&str, u32); 3] = [("light", 1), ("deep", 3), ("xray", 5)];
 const POLL: Duration = Duration::from_millis(60);
 
 pub(crate) async fn demo(info: &StackInfo, handle: &str) -> Result<()> {

@@ -58,7 +58,7 @@ fn ready(info: &StackInfo, state_dir: &Path, begun: Instant) {
 /// A request to paste into a shell.
 fn request(info: &StackInfo) -> String {
     let body = format!(
-        r#"{{"username": "nordic.trail.club", "businessProfileId": "{}", "analysisType": "LIGHT"}}"#,
+        r#"{{"username": "nordic.trail.club", "businessProfileId": "{}", "analysisType": "light"}}"#,
         info.demo.business_profile_id
     );
     format!(
