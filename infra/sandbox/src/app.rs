@@ -99,17 +99,16 @@ impl App {
         let known = self.handles.read().unwrap_or_else(PoisonError::into_inner);
         let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '.' || letter == '_';
         let mut found: Vec<String> = Vec::new();
-        for word in text.split(|letter| !is_part(letter)) {
+        let is_known = |word: &str| (1..=30).contains(&word.len()) && known.contains(word);
+        let text_lower = text.to_ascii_lowercase();
+        for word in text_lower.split(|letter| !is_part(letter)).filter(|_| !known.is_empty()) {
             let word = word.trim_matches('.');
             // An escaped line break before a word glues its letter on: `\nmaya`. Both readings are tried.
-            for word in [Some(word), word.strip_prefix('n'), word.strip_prefix('t')].into_iter().flatten() {
-                if (1..=30).contains(&word.len()) && known.contains(&*word.to_ascii_lowercase()) {
-                    let handle = word.to_ascii_lowercase();
-                    if !found.contains(&handle) {
-                        found.push(handle);
-                    }
-                    break;
-                }
+            let readings = [Some(word), word.strip_prefix('n'), word.strip_prefix('t')];
+            if let Some(handle) = readings.into_iter().flatten().find(|word| is_known(word))
+                && !found.iter().any(|other| other == handle)
+            {
+                found.push(handle.to_owned());
             }
         }
         if found.is_empty() {
