@@ -14,6 +14,7 @@ use local::{Options, Stack};
 
 pub use account::{Account, Answer, Ended};
 pub use case::{Case, cases};
+pub use sql::connect;
 pub use serde_json::{Value, json};
 
 /// The stack, and the connections to look at it from outside.

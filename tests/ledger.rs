@@ -1,0 +1,306 @@
+//! The database attacked in raw SQL, as every role that could reach it: money and tenancy hold without any of our code.
+
+use std::sync::Arc;
+
+use tokio_postgres::Client;
+
+use crate::harness::{Account, World, cases, json};
+
+cases!(
+    shared: nobody_can_change_a_balance_or_a_ledger_row, nobody_can_charge_or_refund_a_run_twice, nobody_can_end_a_run_with_the_wrong_money,
+        tenants_see_and_touch_only_their_own_rows, the_logins_can_do_nothing_by_themselves, signup_gives_25_credits_once,
+        grants_are_given_once_a_key, concurrent_charges_never_overdraw, prices_are_the_same_in_code_and_database,
+        every_table_has_forced_row_level_security, migrations_can_be_applied_twice;
+    alone:
+);
+
+/// A connection as the owner that became `role`, with the claims of `account`'s owner.
+async fn session(world: &World, role: &str, account: &Account) -> Client {
+    let client = world.db.connect().await;
+    if role != "owner" {
+        let user = owner_of(world, account).await;
+        let sql = format!("SELECT set_config('request.jwt.claims', '{{\"sub\":\"{user}\",\"role\":\"{role}\"}}', false); SET ROLE {role}");
+        client.batch_execute(&sql).await.unwrap();
+    }
+    client
+}
+
+async fn owner_of(world: &World, account: &Account) -> String {
+    world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await.unwrap()
+}
+
+const ROLES: [&str; 5] = ["anon", "authenticated", "service_role", "oslira_user", "owner"];
+
+/// Runs a statement that must fail, and answers why.
+async fn refused(client: &Client, sql: &str) -> String {
+    match client.batch_execute(sql).await {
+        Ok(()) => panic!("succeeded: {sql}"),
+        Err(error) => error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error}")).code().code().to_owned(),
+    }
+}
+
+async fn nobody_can_change_a_balance_or_a_ledger_row(world: Arc<World>) {
+    let account = world.account(9).await;
+    let ended = account.run(&world.handle("ledger"), "light").await;
+    assert_eq!(ended.status(), "completed");
+    let id = &account.id;
+    let attacks = [
+        format!("UPDATE credit_balances SET current_balance = 1000 WHERE account_id = '{id}'"),
+        format!("UPDATE credit_balances SET current_balance = -1 WHERE account_id = '{id}'"),
+        format!("UPDATE credit_balances SET current_balance = 1000, entry_count = entry_count + 1 WHERE account_id = '{id}'"),
+        format!("DELETE FROM credit_balances WHERE account_id = '{id}'"),
+        "TRUNCATE credit_balances CASCADE".to_owned(),
+        format!("UPDATE credit_ledger SET amount = 1 WHERE account_id = '{id}'"),
+        format!("UPDATE credit_ledger SET run_id = NULL, transaction_type = 'purchase', idempotency_key = 'x' WHERE account_id = '{id}'"),
+        format!("DELETE FROM credit_ledger WHERE account_id = '{id}'"),
+        "TRUNCATE credit_ledger".to_owned(),
+        // Entries that break the sign, the type, or lack what they are for.
+        entry(id, 5, "analysis", "'x'", "NULL"),
+        entry(id, -5, "purchase", "NULL", "'k1'"),
+        entry(id, 0, "admin_grant", "NULL", "'k2'"),
+        entry(id, 5, "gift", "NULL", "'k3'"),
+        entry(id, 5, "purchase", "NULL", "NULL"),
+        entry(id, -1, "analysis", "'run_ffffffffffffffffffffffffffffffff'", "NULL"),
+        entry(id, -100, "chargeback", "NULL", "'k4'"),
+        format!("DELETE FROM accounts WHERE id = '{id}'"),
+    ];
+    for role in ROLES {
+        let client = session(&world, role, &account).await;
+        for attack in &attacks {
+            let code = refused(&client, attack).await;
+            // 42501: no such privilege. For those who have it: our triggers (OS…), constraints (23…).
+            assert!(code == "42501" || role == "owner" && (code.starts_with("OS") || code.starts_with("23")), "{role}: {attack}: {code}");
+        }
+    }
+    assert_eq!(account.balance().await, 8);
+}
+
+fn entry(account: &str, amount: i32, kind: &str, run: &str, key: &str) -> String {
+    format!(
+        "INSERT INTO credit_ledger (account_id, amount, balance_after, entry_no, transaction_type, run_id, idempotency_key) \
+         VALUES ('{account}', {amount}, 999, 999, '{kind}', {run}, {key})"
+    )
+}
+
+async fn nobody_can_charge_or_refund_a_run_twice(world: Arc<World>) {
+    let account = world.account(9).await;
+    let paid = account.run(&world.handle("paid"), "light").await.run_id;
+    let refunded = account.run(&world.handle("private"), "light").await.run_id;
+    let id = &account.id;
+    for role in ROLES {
+        let client = session(&world, role, &account).await;
+        for attack in [
+            entry(id, -1, "analysis", &format!("'{paid}'"), "NULL"),
+            entry(id, -1, "analysis", &format!("'{refunded}'"), "NULL"),
+            entry(id, 1, "refund", &format!("'{refunded}'"), "NULL"),
+            entry(id, 1, "refund", &format!("'{paid}'"), "NULL"),
+            entry(id, 5, "refund", &format!("'{paid}'"), "NULL"),
+            // The completed run cannot be refunded through the function either: its commit fails.
+            format!("SELECT refund_run('{paid}')"),
+            format!("SELECT deduct_credits_atomic('{id}', 2, '{paid}')"),
+            format!("SELECT deduct_credits_atomic('{id}', -5, '{paid}')"),
+            format!("SELECT grant_credits('{id}', -5, 'admin_grant', 'negative')"),
+            format!("SELECT grant_credits('{id}', 5, 'refund', 'no-refund')"),
+        ] {
+            refused(&client, &attack).await;
+        }
+    }
+    // Repeats of what was right change nothing.
+    let admin = session(&world, "service_role", &account).await;
+    admin.batch_execute(&format!("SELECT refund_run('{refunded}'); SELECT deduct_credits_atomic('{id}', 1, '{paid}')")).await.unwrap();
+    assert_eq!(account.entries(&paid).await, [("analysis".to_owned(), -1)]);
+    account.assert_refund_booked(&refunded, 1, 8).await;
+}
+
+async fn nobody_can_end_a_run_with_the_wrong_money(world: Arc<World>) {
+    let account = world.account(9).await;
+    let other = world.account(9).await;
+    let handle = world.handle("money");
+    world.slow_scrape(&handle, 3000).await;
+    let live = account.start(&handle, "light").await;
+    crate::harness::until("the charge", std::time::Duration::from_secs(30), || async {
+        world.db.value::<String>("SELECT status FROM analyses WHERE run_id = $1 AND status = 'processing'", &[&live]).await
+    })
+    .await;
+    let owner = session(&world, "owner", &account).await;
+    for attack in [
+        // Failed without a refund, completed without a result, cancelled and kept.
+        format!("UPDATE analyses SET status = 'failed', error_code = 'X', completed_at = now() WHERE run_id = '{live}'"),
+        format!("UPDATE analyses SET status = 'cancelled', completed_at = now() WHERE run_id = '{live}'"),
+        format!("UPDATE analyses SET status = 'completed', completed_at = now() WHERE run_id = '{live}'"),
+        format!("UPDATE analyses SET status = 'pending' WHERE run_id = '{live}'"),
+        format!("UPDATE analyses SET credits_charged = 0 WHERE run_id = '{live}'"),
+        format!("UPDATE analyses SET credits_charged = 5 WHERE run_id = '{live}'"),
+        format!("UPDATE analyses SET account_id = '{}' WHERE run_id = '{live}'", other.id),
+        format!("SELECT refund_run('{live}')"),
+        // A lead of one account under a business profile of another.
+        format!(
+            "INSERT INTO leads (account_id, business_profile_id, username) VALUES ('{}', '{}', 'stolen')",
+            other.id, account.business_profile_id
+        ),
+    ] {
+        refused(&owner, &attack).await;
+    }
+    let ended = account.ended(&live).await;
+    assert_eq!(ended.status(), "completed");
+    for attack in [
+        format!("UPDATE analyses SET status = 'failed', error_code = 'X' WHERE run_id = '{live}'"),
+        format!("UPDATE analyses SET overall_score = 100 - overall_score WHERE run_id = '{live}' AND overall_score <> 50"),
+        format!("UPDATE analyses SET ai_response = '{{}}' WHERE run_id = '{live}'"),
+    ] {
+        assert_eq!(refused(&owner, &attack).await, "OS409", "{attack}");
+    }
+}
+
+async fn tenants_see_and_touch_only_their_own_rows(world: Arc<World>) {
+    let (victim, attacker) = (world.account(9).await, world.account(9).await);
+    let run = victim.run(&world.handle("victim"), "light").await.run_id;
+    let client = session(&world, "authenticated", &attacker).await;
+    for table in ["business_profiles", "leads", "analyses", "credit_ledger", "credit_balances", "subscriptions", "account_members"] {
+        let foreign: i64 = client
+            .query_one(&format!("SELECT count(*) FROM {table} WHERE account_id <> '{}'", attacker.id), &[])
+            .await
+            .unwrap()
+            .get(0);
+        assert_eq!(foreign, 0, "{table}");
+    }
+    let people: i64 = client.query_one("SELECT count(*) FROM users", &[]).await.unwrap().get(0);
+    let accounts: i64 = client.query_one("SELECT count(*) FROM accounts", &[]).await.unwrap().get(0);
+    assert_eq!((people, accounts), (1, 1));
+    for attack in [
+        format!("UPDATE accounts SET owner_id = owner_id WHERE id = '{}'", victim.id),
+        "UPDATE users SET is_suspended = true".to_owned(),
+        format!("INSERT INTO account_members (account_id, user_id, role) SELECT '{}', id, 'owner' FROM users", victim.id),
+        format!("UPDATE analyses SET deleted_at = now() WHERE run_id = '{run}'"),
+        format!("DELETE FROM leads WHERE account_id = '{}'", victim.id),
+        format!("INSERT INTO leads (account_id, business_profile_id, username) VALUES ('{}', '{}', 'x')", victim.id, victim.business_profile_id),
+        "SELECT * FROM ai_usage_logs".to_owned(),
+        "SELECT * FROM ledger_faults".to_owned(),
+        "SELECT * FROM auth.users".to_owned(),
+        format!("SELECT grant_credits('{}', 100, 'admin_grant', 'gift')", attacker.id),
+        format!("SELECT fail_run('{run}', 'X')"),
+        "SELECT create_account_atomic(gen_random_uuid())".to_owned(),
+    ] {
+        assert_eq!(refused(&client, &attack).await, "42501", "{attack}");
+    }
+    // Cancelling a foreign run: not found, with and without claiming that it is one's own.
+    let user = owner_of(&world, &attacker).await;
+    let seed = json!({ "account_id": victim.id, "business_profile_id": victim.business_profile_id, "requested_by": user, "username": "x", "tier": "light" });
+    for sql in [format!("SELECT cancel_analysis('{run}')"), format!("SELECT cancel_analysis('{run}', '{seed}')")] {
+        let answer: crate::harness::Value = client.query_one(&sql, &[]).await.unwrap().get(0);
+        assert_eq!(answer, json!({ "outcome": "not_found" }));
+    }
+    let anon = session(&world, "anon", &attacker).await;
+    for table in ["users", "accounts", "analyses", "leads", "credit_ledger", "credit_balances", "business_profiles"] {
+        assert_eq!(refused(&anon, &format!("SELECT * FROM {table}")).await, "42501", "{table}");
+    }
+}
+
+async fn the_logins_can_do_nothing_by_themselves(world: Arc<World>) {
+    let info = world.stack.info();
+    let user = crate::harness::connect(&info.database_url).await.unwrap();
+    assert_eq!(refused(&user, "SELECT * FROM credit_balances").await, "42501");
+    for role in ["service_role", "postgres", "oslira_admin"] {
+        assert_eq!(refused(&user, &format!("SET ROLE {role}")).await, "42501", "{role}");
+    }
+    // Without claims the user's role sees nothing at all.
+    user.batch_execute("SET ROLE authenticated").await.unwrap();
+    let seen: i64 = user.query_one("SELECT count(*) FROM analyses", &[]).await.unwrap().get(0);
+    assert_eq!(seen, 0);
+}
+
+async fn signup_gives_25_credits_once(world: Arc<World>) {
+    let user = uuid::Uuid::now_v7();
+    let email = format!("{}@example.com", user.simple());
+    let insert = "INSERT INTO auth.users (id, email, raw_user_meta_data) VALUES ($1, $2, '{\"full_name\": \"Ann Lee\"}')";
+    world.db.rows(insert, &[&user, &email]).await;
+    let repeats = (0..10).map(|_| async { world.db.rows("SELECT create_account_atomic($1, $2)", &[&user, &email]).await });
+    futures::future::join_all(repeats).await;
+    let rows = world
+        .db
+        .rows(
+            "SELECT a.name, m.role, s.plan_id, s.status, b.current_balance, (SELECT count(*) FROM credit_ledger l WHERE l.account_id = a.id)
+             FROM accounts a JOIN account_members m ON m.account_id = a.id JOIN subscriptions s ON s.account_id = a.id
+             JOIN credit_balances b ON b.account_id = a.id WHERE a.owner_id = $1",
+            &[&user],
+        )
+        .await;
+    let found: Vec<(String, String, String, String, i32, i64)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5))).collect();
+    let expected = ("Ann Lee's Account".to_owned(), "owner".to_owned(), "free".to_owned(), "active".to_owned(), 25, 1);
+    assert_eq!(found, [expected]);
+}
+
+async fn grants_are_given_once_a_key(world: Arc<World>) {
+    let account = world.account(25).await;
+    let sql = "SELECT granted FROM grant_credits($1::text::uuid, 10, 'purchase', 'payment-1')";
+    let grants = (0..20).map(|_| async { world.db.value::<bool>(sql, &[&account.id]).await.unwrap() });
+    let granted = futures::future::join_all(grants).await.into_iter().filter(|granted| *granted).count();
+    assert_eq!((granted, account.balance().await), (1, 35));
+    let taken: Option<i32> = world.db.value("SELECT chargeback_credits($1::text::uuid, 50, 'dispute-1')", &[&account.id]).await;
+    let again: Option<i32> = world.db.value("SELECT chargeback_credits($1::text::uuid, 50, 'dispute-1')", &[&account.id]).await;
+    assert_eq!((taken, again, account.balance().await), (Some(35), Some(0), 0));
+}
+
+async fn concurrent_charges_never_overdraw(world: Arc<World>) {
+    let account = world.account(60).await;
+    let user = owner_of(&world, &account).await;
+    let admissions = (0..100).map(|_| {
+        let seed = json!({
+            "account_id": account.id, "business_profile_id": account.business_profile_id, "requested_by": user,
+            "username": world.handle("race"), "tier": "light", "requested_at_ms": jiff::Timestamp::now().as_millisecond(),
+        });
+        let run = format!("run_{}", uuid::Uuid::now_v7().simple());
+        let world = world.clone();
+        async move { world.db.value::<crate::harness::Value>("SELECT admit_analysis($1, $2)", &[&run, &seed]).await.unwrap() }
+    });
+    let outcomes = futures::future::join_all(admissions).await;
+    let admitted = outcomes.iter().filter(|outcome| outcome["outcome"] == "admitted").count();
+    let refused = outcomes.iter().filter(|outcome| outcome["error_code"] == "INSUFFICIENT_CREDITS").count();
+    assert_eq!((admitted, refused, account.balance().await), (60, 40, 0));
+    // They were only admitted, never executed: end them, so that they do not look stuck.
+    let runs = world.db.rows("SELECT run_id FROM analyses WHERE account_id = $1::text::uuid AND status = 'processing'", &[&account.id]).await;
+    for row in runs {
+        world.db.rows("SELECT fail_run($1, 'ABORTED')", &[&row.get::<_, String>(0)]).await;
+    }
+    assert_eq!(account.balance().await, 60);
+}
+
+async fn prices_are_the_same_in_code_and_database(world: Arc<World>) {
+    for tier in oslira_domain::Tier::ALL {
+        let price: Option<i32> = world.db.value("SELECT analysis_credits($1)", &[&tier.as_str()]).await;
+        assert_eq!(price, Some(tier.credits().0));
+    }
+}
+
+async fn every_table_has_forced_row_level_security(world: Arc<World>) {
+    let sql = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+               AND relname <> 'refinery_schema_history' AND NOT (relrowsecurity AND relforcerowsecurity)";
+    let open: Vec<String> = world.db.rows(sql, &[]).await.iter().map(|row| row.get(0)).collect();
+    assert_eq!(open, Vec::<String>::new());
+    // No function runs with somebody else's search path, and strangers may run none.
+    let sql = "SELECT p.proname::text FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace
+               AND (p.prosecdef AND p.proconfig IS NULL OR has_function_privilege('anon', p.oid, 'EXECUTE'))";
+    let open: Vec<String> = world.db.rows(sql, &[]).await.iter().map(|row| row.get(0)).collect();
+    assert_eq!(open, Vec::<String>::new());
+}
+
+async fn migrations_can_be_applied_twice(world: Arc<World>) {
+    let client = world.db.connect().await;
+    client.batch_execute("CREATE DATABASE twice").await.unwrap();
+    let url = world.stack.info().admin_database_url.clone();
+    let (before, _) = url.rsplit_once('/').unwrap();
+    let fresh = crate::harness::connect(&format!("{before}/twice")).await.unwrap();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut files: Vec<_> = std::fs::read_dir(root.join("migrations")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.insert(0, root.join("infra/local/supabase.sql"));
+    for _ in 0..2 {
+        for file in &files {
+            let sql = std::fs::read_to_string(file).unwrap();
+            fresh.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{}: {error:?}", file.display()));
+        }
+    }
+    drop(fresh);
+    client.batch_execute("DROP DATABASE twice WITH (FORCE)").await.unwrap();
+}
