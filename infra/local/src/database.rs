@@ -55,9 +55,18 @@ pub(crate) async fn prepare(cluster: &Cluster) -> Result<Logins> {
         Box::pin(async move { Ok(credential) })
     });
     oslira_db::migrate(source).await.context("the migrations do not fit this database: `cargo local reset` makes a new one")?;
+    end_orphans(&client).await?;
     let (user, admin) = (crate::random_password(), crate::random_password());
     client.batch_execute(&format!("ALTER ROLE oslira_user PASSWORD '{user}'; ALTER ROLE oslira_admin PASSWORD '{admin}'")).await?;
     Ok(Logins { user: cluster.url("oslira_user", &user, DATABASE), admin: cluster.url("oslira_admin", &admin, DATABASE), owner })
+}
+
+/// Ends and refunds the runs that the last stack left open: their executions died with its emulator.
+async fn end_orphans(client: &Client) -> Result<()> {
+    for run in client.query("SELECT run_id FROM analyses WHERE status IN ('pending', 'processing')", &[]).await? {
+        client.execute("SELECT fail_run($1, 'INTERNAL_ERROR')", &[&run.get::<_, String>(0)]).await?;
+    }
+    Ok(())
 }
 
 /// Signs somebody up and leaves the account with exactly so many credits.

@@ -89,6 +89,8 @@ fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
         ("SFTP_ENABLED", "0".to_owned()),
         // AWS's own default; the emulator would derive a lower one from the machine's memory.
         ("LAMBDA_ACCOUNT_CONCURRENCY", "1000".to_owned()),
+        // Every idle Lambda process costs the emulator a polling thread; after a burst there are hundreds.
+        ("LAMBDA_WARM_TTL_SECONDS", "60".to_owned()),
         ("LOG_LEVEL", "WARNING".to_owned()),
     ];
     command.envs(settings).envs(launch.extra.iter().map(|(name, value)| (name, value)));

@@ -10,25 +10,29 @@ use serde_json::Value;
 
 use super::api::Api;
 
-/// The tiers with what they cost.
-const TIERS: [(&str, u32); 3] = [("light", 1), ("deep", 3), ("xray", 5)];
+const TIERS: [&str; 3] = ["light", "deep", "xray"];
+
+/// What every new account starts with.
+const SIGNUP_CREDITS: u32 = 25;
 const POLL: Duration = Duration::from_millis(60);
 
 pub(crate) async fn demo(info: &StackInfo, handle: &str) -> Result<()> {
     let http = super::http()?;
-    let credits = TIERS.iter().map(|(_, credits)| credits).sum();
-    let demo = local::create_account(&http, info, credits).await?;
+    let demo = local::create_account(&http, info, SIGNUP_CREDITS).await?;
     let api = Api { http: &http, info, demo: &demo };
-    println!("A new account with {credits} credits analyses @{handle} in each tier.\n");
-    for (tier, _) in TIERS {
+    println!("A new account with {SIGNUP_CREDITS} credits analyses @{handle} in each tier.\n");
+    let mut spent = 0;
+    for tier in TIERS {
         let run = api.start(handle, tier).await?;
         let progress = watch(&api, &run, tier).await?;
         steps(&progress);
-        if progress["status"] != "complete" && progress["status"] != "completed" {
+        if progress["status"] != "completed" {
             bail!("{tier} ended as {}: {}", progress["status"], progress["error"]);
         }
-        outcome(&api.result(&run).await?);
+        let result = api.result(&run).await?;
+        spent += outcome(&result);
     }
+    println!("All three cost {} with the vendors' prices.\n", usd(spent));
     println!("{}", style("Ledger").bold());
     for entry in local::ledger(&info.admin_database_url, &demo.account_id).await? {
         println!(
@@ -64,39 +68,46 @@ async fn watch(api: &Api<'_>, run: &str, tier: &str) -> Result<Value> {
 }
 
 fn steps(progress: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     println!(
-        "{} run {}",
-        style(progress["analysis_type"].as_str().unwrap_or_default()).bold(),
-        progress["run_id"].as_str().unwrap_or_default()
+        "{} of @{}, {}",
+        style(text(&progress["analysis_type"]).to_uppercase()).bold(),
+        text(&progress["username"]),
+        text(&progress["run_id"])
     );
     for step in progress["steps"].as_array().into_iter().flatten() {
-        let time = step["duration_ms"]
-            .as_f64()
-            .map_or_else(|| step["status"].as_str().unwrap_or_default().to_owned(), |time| format!("{time:.1} ms"));
-        println!("  {:>2} {:<28} {time:>12}", step["number"].as_u64().unwrap_or_default(), step["label"].as_str().unwrap_or_default());
+        let time = step["duration_ms"].as_f64().map_or_else(|| text(&step["status"]), |time| format!("{time:.1} ms"));
+        println!("  {:>2} {:<42} {time:>10}", step["number"].as_u64().unwrap_or_default(), text(&step["label"]));
     }
 }
 
-fn outcome(result: &Value) {
-    let score = |name: &str| result[name].as_i64().map_or_else(|| "-".to_owned(), |score| score.to_string());
-    println!(
-        "  {}",
-        style(format!(
-            "score {}, niche fit {}, engagement {}",
-            score("overall_score"),
-            score("niche_fit_score"),
-            score("engagement_score")
-        ))
-        .green()
-    );
-    if let Some(summary) = result["summary_text"].as_str() {
-        println!("  {summary}");
+/// Shows the result and answers what it cost, in micro-USD.
+fn outcome(result: &Value) -> i64 {
+    let number = |name: &str| result[name].as_i64().unwrap_or_default();
+    let scores =
+        format!("score {}, niche fit {}, engagement {}", number("overall_score"), number("niche_fit_score"), number("engagement_score"));
+    println!("  {}", style(scores).green());
+    for line in wrapped(result["summary_text"].as_str().unwrap_or_default(), 96) {
+        println!("  {line}");
     }
-    println!("  {}\n", cost(result).unwrap_or_default());
+    println!("  charged {} credits, cost {}\n", number("credits_charged"), usd(number("actual_cost_micro_usd")));
+    number("actual_cost_micro_usd")
 }
 
-fn cost(result: &Value) -> Option<String> {
-    let micro_usd = result["actual_cost_micro_usd"].as_i64()?;
-    let credits = result["credits_charged"].as_i64()?;
-    Some(format!("charged {credits} credits, cost {}.{:06} USD", micro_usd / 1_000_000, micro_usd % 1_000_000))
+fn usd(micro_usd: i64) -> String {
+    format!("{}.{:06} USD", micro_usd / 1_000_000, micro_usd % 1_000_000)
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
