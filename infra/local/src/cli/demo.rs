@@ -50,7 +50,7 @@ pub(crate) async fn demo(info: &StackInfo, handle: &str) -> Result<()> {
 async fn watch(api: &Api<'_>, run: &str, tier: &str) -> Result<Value> {
     let bar = ProgressBar::new(100);
     bar.set_style(ProgressStyle::with_template("{prefix:>5} {bar:30.cyan/dim} {percent:>3}% {msg}")?);
-    bar.set_prefix(tier.to_owned());
+    bar.set_prefix(tier.to_uppercase());
     let patience = Instant::now() + Duration::from_mins(5);
     loop {
         let progress = api.progress(run).await?;
