@@ -60,17 +60,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The superuser's URL, who owns the schema.
-    pub(crate) fn owner_url(&self) -> String {
-        self.url("postgres", &self.password, DATABASE)
-    }
-
-    pub(crate) fn maintenance_url(&self) -> String {
-        self.url("postgres", &self.password, "postgres")
-    }
-
-    pub(crate) fn url(&self, login: &str, password: &str, database: &str) -> String {
-        format!("postgres://{login}:{password}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    /// The superuser's URL of a database.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://postgres:{}@127.0.0.1:{}/{database}?sslmode=disable", self.password, self.port)
     }
 
     /// Runs the server on the same port again.
@@ -81,7 +73,7 @@ impl Cluster {
         for setting in [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
-            "max_connections=400",
+            "max_connections=1200",
             "fsync=off",
             "synchronous_commit=off",
             "full_page_writes=off",
@@ -100,7 +92,7 @@ impl Cluster {
             if let Some(status) = service.ended() {
                 bail!("PostgreSQL ended at once ({status}): see {}", self.log.display());
             }
-            if tokio_postgres::connect(&self.maintenance_url(), tokio_postgres::NoTls).await.is_ok() {
+            if tokio_postgres::connect(&self.url("postgres"), tokio_postgres::NoTls).await.is_ok() {
                 self.service = Some(service);
                 return Ok(());
             }
