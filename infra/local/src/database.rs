@@ -40,13 +40,17 @@ pub(crate) async fn connect(url: &str) -> Result<Client> {
     Ok(client)
 }
 
-/// Creates the database when it is missing, brings its schema up to date and gives the logins new passwords.
-pub(crate) async fn prepare(cluster: &Cluster) -> Result<Logins> {
-    let maintenance = connect(&cluster.maintenance_url()).await?;
+/// Creates the database in a private cluster when it is missing, and prepares it.
+pub(crate) async fn prepare_in(cluster: &Cluster) -> Result<Logins> {
+    let maintenance = connect(&cluster.url("postgres")).await?;
     if maintenance.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&DATABASE]).await?.is_none() {
         maintenance.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
     }
-    let owner = cluster.owner_url();
+    prepare(cluster.url(DATABASE)).await
+}
+
+/// Brings the schema up to date and gives the logins new passwords.
+pub(crate) async fn prepare(owner: String) -> Result<Logins> {
     let client = connect(&owner).await?;
     client.batch_execute(SUPABASE).await.context("infra/local/supabase.sql")?;
     let credential = Credential { url: owner.clone().into(), ca: None };
@@ -58,7 +62,16 @@ pub(crate) async fn prepare(cluster: &Cluster) -> Result<Logins> {
     end_orphans(&client).await?;
     let (user, admin) = (crate::random_password(), crate::random_password());
     client.batch_execute(&format!("ALTER ROLE oslira_user PASSWORD '{user}'; ALTER ROLE oslira_admin PASSWORD '{admin}'")).await?;
-    Ok(Logins { user: cluster.url("oslira_user", &user, DATABASE), admin: cluster.url("oslira_admin", &admin, DATABASE), owner })
+    Ok(Logins { user: with_login(&owner, "oslira_user", &user)?, admin: with_login(&owner, "oslira_admin", &admin)?, owner })
+}
+
+/// The URL with another login.
+fn with_login(url: &str, login: &str, password: &str) -> Result<String> {
+    let mut url = reqwest::Url::parse(url).context("the database's URL")?;
+    if url.set_username(login).and_then(|()| url.set_password(Some(password))).is_err() {
+        bail!("the database's URL names no host");
+    }
+    Ok(url.into())
 }
 
 /// Ends and refunds the runs that the last stack left open: their executions died with its emulator.

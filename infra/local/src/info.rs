@@ -17,6 +17,8 @@ pub struct Options {
     pub build: bool,
     /// Whether to start with an empty database instead of what the last start left.
     pub fresh: bool,
+    /// The owner's URL of a database to use instead of a private cluster.
+    pub database_url: Option<String>,
     /// Whether to show what is being done on standard error.
     pub progress: bool,
     /// More parameters of the template; those that it does not declare are left out.
@@ -36,6 +38,7 @@ impl Options {
             fixed_port: None,
             build: true,
             fresh: true,
+            database_url: None,
             progress: false,
             parameters: Vec::new(),
             emulator_env: Vec::new(),

@@ -11,11 +11,18 @@ use crate::progress::Progress;
 /// The oldest PostgreSQL that the migrations are written for.
 const OLDEST: u32 = 15;
 
+/// # Errors
+/// On any other system.
+pub(crate) fn linux() -> Result<()> {
+    if Path::new("/proc/self/environ").exists() {
+        Ok(())
+    } else {
+        bail!("the local stack needs Linux: it finds its processes through /proc")
+    }
+}
+
 /// The directory of the server's binaries, which are installed first when that is possible.
 pub(crate) async fn postgres_binaries(progress: Progress) -> Result<PathBuf> {
-    if !Path::new("/proc/self/environ").exists() {
-        bail!("the local stack needs Linux: it finds its processes through /proc");
-    }
     if let Some(found) = newest_postgres() {
         return Ok(found);
     }

@@ -36,7 +36,7 @@ pub struct Stack {
     // Dropped in this order: what uses the others first.
     _emulator: Emulator,
     _sandbox: Sandbox,
-    postgres: Mutex<Cluster>,
+    postgres: Mutex<Option<Cluster>>,
     state: StateDir,
     _watchdog: Watchdog,
 }
@@ -54,7 +54,11 @@ impl Stack {
         mark.end_earlier_starts().await;
         state.remove(INFO);
 
-        let postgres_binaries = prerequisites::postgres_binaries(progress).await?;
+        prerequisites::linux()?;
+        let postgres_binaries = match options.database_url {
+            Some(_) => None,
+            None => Some(prerequisites::postgres_binaries(progress).await?),
+        };
         let python = venv::python(&options.root, progress).await?;
         let binaries = Binaries::of(&options.root).await?;
         if options.build {
@@ -66,9 +70,13 @@ impl Stack {
         let (cluster, logins, sandbox, emulator) = progress
             .phase("start PostgreSQL, the AWS emulator and the sandbox", |_| async {
                 let database = async {
-                    let cluster = Cluster::start(postgres_binaries, &state, &mark, options.fresh).await?;
-                    let logins = database::prepare(&cluster).await?;
-                    anyhow::Ok((cluster, logins))
+                    let Some(binaries) = postgres_binaries else {
+                        let yours = options.database_url.clone().unwrap_or_default();
+                        return anyhow::Ok((None, database::prepare(yours).await.context("DATABASE_URL")?));
+                    };
+                    let cluster = Cluster::start(binaries, &state, &mark, options.fresh).await?;
+                    let logins = database::prepare_in(&cluster).await?;
+                    Ok((Some(cluster), logins))
                 };
                 let home = state.empty_dir("emulator")?;
                 let log = state.join("emulator.log");
@@ -185,9 +193,11 @@ impl Stack {
         create_account(&self.http, &self.info, credits).await
     }
 
-    /// Ends PostgreSQL as a crash would.
+    /// Ends PostgreSQL as a crash would. Somebody else's is left alone.
     pub async fn stop_postgres(&self) {
-        self.postgres.lock().await.crash();
+        if let Some(cluster) = self.postgres.lock().await.as_mut() {
+            cluster.crash();
+        }
     }
 
     /// Starts PostgreSQL on its port again.
@@ -195,7 +205,10 @@ impl Stack {
     /// # Errors
     /// When it does not come up.
     pub async fn start_postgres(&self) -> Result<()> {
-        self.postgres.lock().await.run().await
+        match self.postgres.lock().await.as_mut() {
+            Some(cluster) => cluster.run().await,
+            None => Ok(()),
+        }
     }
 
     /// Ends PostgreSQL as a crash would and starts it again.
@@ -203,9 +216,8 @@ impl Stack {
     /// # Errors
     /// When it does not come up.
     pub async fn restart_postgres(&self) -> Result<()> {
-        let mut cluster = self.postgres.lock().await;
-        cluster.crash();
-        cluster.run().await
+        self.stop_postgres().await;
+        self.start_postgres().await
     }
 }
 
@@ -213,7 +225,7 @@ impl Drop for Stack {
     fn drop(&mut self) {
         self.state.remove(INFO);
         // Everything at once but the database, whose shutdown comes after.
-        let database = self.postgres.get_mut().id();
+        let database = self.postgres.get_mut().as_ref().and_then(Cluster::id);
         let others: Vec<u32> = self.mark.processes().into_iter().filter(|id| Some(*id) != database).collect();
         processes::end(&others);
     }

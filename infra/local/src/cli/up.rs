@@ -32,6 +32,7 @@ pub(crate) async fn up(root: PathBuf, state_dir: PathBuf) -> Result<()> {
     let mut options = Options::new(root, &state_dir);
     options.fixed_port = Some(PORT);
     options.fresh = false;
+    options.database_url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
     options.progress = true;
     let stack = tokio::select! {
         stack = Stack::start(options) => stack?,
