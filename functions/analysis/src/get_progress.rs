@@ -140,7 +140,11 @@ pub async fn get_progress(request: Request, deps: Deps) -> Result<Reply, Problem
         started_at,
         updated_at: known.updated_at,
         completed_at: row.and_then(|row| row.completed_at),
-        error: known.error_code.map(|code| ErrorView { code, message: code.message(), details: row.and_then(|row| row.error_details.clone()) }),
+        error: known.error_code.map(|code| ErrorView {
+            code,
+            message: code.message(),
+            details: row.and_then(|row| row.error_details.clone()),
+        }),
         result: report.map(|_| Scores {
             overall_score: field("overall_score"),
             niche_fit_score: field("niche_fit_score"),

@@ -62,7 +62,8 @@ pub async fn analyze(payload: Value, deps: Deps, asker: Asker) -> Result<Answere
     let AnalyzeInput { run, profile, call } = input(payload)?;
     let at = profile.at.ok_or_else(|| TaskError::Defect("no profile to judge".to_owned()))?;
     let started = Timestamp::now();
-    let (state, cached, keys) = tokio::join!(deps.db.begin_call(&run.run_id, call.as_str()), asker.profiles.get(&at), keys(&deps.secrets, None));
+    let (state, cached, keys) =
+        tokio::join!(deps.db.begin_call(&run.run_id, call.as_str()), asker.profiles.get(&at), keys(&deps.secrets, None));
     let state = state?;
     still_wanted(state.as_ref().map(|state| (state.status, state.error_code)))?;
     let answered = |ended: Timestamp| Answered { call, started_at_ms: started.as_millisecond(), ended_at_ms: ended.as_millisecond() };
@@ -70,11 +71,11 @@ pub async fn analyze(payload: Value, deps: Deps, asker: Asker) -> Result<Answere
     let profile = cached?.ok_or_else(|| TaskError::Defect("the profile has left the cache".to_owned()))?.profile;
 
     let question = question(&run, call, &state, &profile);
-    let (asked, attempts) = ask(&deps, &asker, &question, keys).await;
+    let (outcome, attempts) = ask(&deps, &asker, &question, keys).await;
     let calls: Vec<_> = attempts.into_iter().map(|attempt| booking(call, attempt)).collect();
-    let answer = asked.as_ref().ok().map(|output| (call.as_str(), output));
+    let answer = outcome.as_ref().ok().map(|output| (call.as_str(), output));
     let status = deps.db.record_vendor_calls(&run.run_id, &calls, answer).await?;
-    match asked {
+    match outcome {
         Ok(_) => {}
         Err(AskErrorKind::Refused) => return Err(TaskError::Final(FailureCode::AiRefused)),
         Err(AskErrorKind::InvalidOutput) => return Err(TaskError::Final(FailureCode::AiInvalidOutput)),
@@ -137,8 +138,12 @@ async fn keys(secrets: &Secrets, refused: Option<Provider>) -> Keys {
 fn question(run: &Run, call: Call, state: &CallState, profile: &Profile) -> Question {
     let (name, website, one_liner, pack) = &state.business;
     let no_pack = Value::Null;
-    let business =
-        BusinessContext::from_row(name.as_deref().unwrap_or_default(), website.as_deref(), one_liner.as_deref(), pack.as_ref().unwrap_or(&no_pack));
+    let business = BusinessContext::from_row(
+        name.as_deref().unwrap_or_default(),
+        website.as_deref(),
+        one_liner.as_deref(),
+        pack.as_ref().unwrap_or(&no_pack),
+    );
     let now = Timestamp::now();
     Question {
         tier: run.tier,

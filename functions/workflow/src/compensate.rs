@@ -77,7 +77,7 @@ pub async fn compensate(payload: Value, deps: Deps) -> Result<Compensated, TaskE
     if let Some(status) = booked.status {
         deps.show_end(&loss.run_id, status, booked.error_code, &loss.steps).await;
     }
-    tracing::info!(run_id = %loss.run_id, code = %loss.code, status = booked.status.map(|status| status.as_str()), credits_refunded = booked.credits_refunded, "compensated");
+    tracing::info!(run_id = %loss.run_id, code = %loss.code, status = booked.status.map(RunStatus::as_str), credits_refunded = booked.credits_refunded, "compensated");
     Ok(Compensated { status: booked.status, error_code: booked.error_code, credits_refunded: booked.credits_refunded })
 }
 

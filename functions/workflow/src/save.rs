@@ -38,11 +38,9 @@ pub async fn save(payload: Value, deps: Deps, profiles: Profiles) -> Result<Save
         let at = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
         steps.push(between(Step::AnalyzeProfile, at(start), at(end)));
     }
-    let (answers, cached, ()) = tokio::join!(
-        deps.db.ai_answers(&run.run_id),
-        profiles.get(&at),
-        async { shown(deps.progress.advance(&run, Step::UpsertLead, &steps, Timestamp::now()).await) }
-    );
+    let (answers, cached, ()) = tokio::join!(deps.db.ai_answers(&run.run_id), profiles.get(&at), async {
+        shown(deps.progress.advance(&run, Step::UpsertLead, &steps, Timestamp::now()).await)
+    });
     let answers = answers?.ok_or_else(|| TaskError::Defect("the run was never admitted".to_owned()))?;
     let entry = cached?.ok_or_else(|| TaskError::Defect("the profile has left the cache".to_owned()))?;
     let wanted: BTreeMap<String, Value> = run
@@ -55,7 +53,8 @@ pub async fn save(payload: Value, deps: Deps, profiles: Profiles) -> Result<Save
         tracing::warn!(%error, "answers make no report");
         TaskError::Final(FailureCode::AiInvalidOutput)
     })?;
-    let metrics = serde_json::to_value(Metrics::of(&entry.profile, entry.scraped_at)).map_err(|error| TaskError::Defect(error.to_string()))?;
+    let metrics =
+        serde_json::to_value(Metrics::of(&entry.profile, entry.scraped_at)).map_err(|error| TaskError::Defect(error.to_string()))?;
     let stored = StoredReport {
         overall_score: report.overall_score,
         niche_fit_score: report.niche_fit_score,

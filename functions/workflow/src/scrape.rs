@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use oslira_aws::profiles::Profiles;
+use oslira_db::DbError;
 use oslira_db::workflow::VendorCall;
 use oslira_domain::cache::{CachedProfile, VERSION};
 use oslira_domain::{FailureCode, Profile, Run, Step, StepTiming};
@@ -19,7 +20,7 @@ use crate::task::{Deps, input, shown, still_wanted};
 use crate::timing::Clock;
 
 /// How long an Actor run may take before we give up on it. The task itself has a little more.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How long one poll waits at Apify. Between polls we ask whether the run was cancelled.
 const POLL: Duration = Duration::from_secs(2);
 /// How many posts the Actor returns at the most, whatever the tier.
@@ -59,11 +60,9 @@ impl Scraper {
 pub async fn scrape(payload: Value, deps: Deps, scraper: Scraper) -> Result<ProfileState, TaskError> {
     let ScrapeInput { run, profile } = input(payload)?;
     let clock = Clock::start(Step::ScrapeProfile);
-    let (state, secret, ()) = tokio::join!(
-        deps.db.begin_task(&run.run_id),
-        deps.secrets.get::<ApifySecret>("apify", false),
-        async { shown(deps.progress.advance(&run, Step::ScrapeProfile, &[], Timestamp::now()).await) }
-    );
+    let (state, secret, ()) = tokio::join!(deps.db.begin_task(&run.run_id), deps.secrets.get::<ApifySecret>("apify", false), async {
+        shown(deps.progress.advance(&run, Step::ScrapeProfile, &[], Timestamp::now()).await)
+    });
     let state = state?;
     still_wanted(state.as_ref().map(|state| (state.status, state.error_code)))?;
     let remembered = state.and_then(|state| state.scrape_run_id);
@@ -78,19 +77,22 @@ pub async fn scrape(payload: Value, deps: Deps, scraper: Scraper) -> Result<Prof
         other => other,
     };
     let (actor_run, profile_found) = fetched.map_err(TaskError::from)?;
-    let scraped = clock.stop();
+    let fetching = clock.stop();
     let clock = Clock::start(Step::StoreProfile);
-    let entry = CachedProfile { version: VERSION, scraped_at: actor_run.finished_at.unwrap_or_else(Timestamp::now), depth: DEPTH, profile: profile_found };
-    let calls = [booking(&actor_run, &scraped)];
-    let (stored, booked, ()) = tokio::join!(
-        scraper.profiles.put(&entry),
-        deps.db.record_vendor_calls(&run.run_id, &calls, None),
-        async { shown(deps.progress.advance(&run, Step::StoreProfile, &[scraped], Timestamp::now()).await) }
-    );
+    let entry = CachedProfile {
+        version: VERSION,
+        scraped_at: actor_run.finished_at.unwrap_or_else(Timestamp::now),
+        depth: DEPTH,
+        profile: profile_found,
+    };
+    let calls = [booking(&actor_run, &fetching)];
+    let (stored, booked, ()) = tokio::join!(scraper.profiles.put(&entry), deps.db.record_vendor_calls(&run.run_id, &calls, None), async {
+        shown(deps.progress.advance(&run, Step::StoreProfile, &[fetching], Timestamp::now()).await)
+    });
     booked?;
     let at = stored?;
     let mut steps = profile.steps;
-    let ended = [scraped, clock.stop()];
+    let ended = [fetching, clock.stop()];
     steps.extend(ended);
     shown(deps.progress.advance(&run, Step::AnalyzeProfile, &ended, Timestamp::now()).await);
     Ok(ProfileState { hit: false, at: Some(at), steps })
@@ -119,23 +121,26 @@ impl From<VendorError> for Failure {
     }
 }
 
-impl<E> From<E> for Failure
-where
-    TaskError: From<E>,
-    E: NotVendor,
-{
-    fn from(error: E) -> Self {
+impl From<TaskError> for Failure {
+    fn from(error: TaskError) -> Self {
+        Self::Task(error)
+    }
+}
+
+impl From<DbError> for Failure {
+    fn from(error: DbError) -> Self {
         Self::Task(error.into())
     }
 }
 
-/// Errors that are not Apify's.
-trait NotVendor {}
-impl NotVendor for oslira_db::DbError {}
-impl NotVendor for TaskError {}
-
 /// Waits for the analysis's Actor run, starting one if there is none, and reads the profile out of it.
-async fn fetch(deps: &Deps, scraper: &Scraper, run: &Run, token: &SecretString, remembered: Option<String>) -> Result<(ActorRun, Profile), Failure> {
+async fn fetch(
+    deps: &Deps,
+    scraper: &Scraper,
+    run: &Run,
+    token: &SecretString,
+    remembered: Option<String>,
+) -> Result<(ActorRun, Profile), Failure> {
     let id = match remembered {
         Some(id) => id,
         None => start(deps, scraper, run, token).await?,
@@ -175,14 +180,12 @@ async fn start(deps: &Deps, scraper: &Scraper, run: &Run, token: &SecretString) 
     if wanted.as_ref() != Some(&started.id) {
         abort(scraper, token, &started.id).await;
     }
-    match wanted {
-        Some(id) => Ok(id),
-        None => {
-            let state = deps.db.begin_task(&run.run_id).await?;
-            still_wanted(state.map(|state| (state.status, state.error_code)))?;
-            Err(TaskError::Scrape("the Actor run could not be remembered".to_owned()).into())
-        }
+    if let Some(id) = wanted {
+        return Ok(id);
     }
+    let state = deps.db.begin_task(&run.run_id).await?;
+    still_wanted(state.map(|state| (state.status, state.error_code)))?;
+    Err(TaskError::Scrape("the Actor run could not be remembered".to_owned()).into())
 }
 
 /// Polls until the Actor run ends or patience does. Asks between polls whether the analysis is still wanted.

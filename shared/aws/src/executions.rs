@@ -38,7 +38,8 @@ impl Executions {
     /// When it may not have been started.
     pub async fn start(&self, run: &Run, steps: &[StepTiming]) -> Result<(), AwsError> {
         let input = serde_json::to_string(&Input { run, steps }).map_err(|error| AwsError::new("states", error.to_string()))?;
-        let started = self.client.start_execution().state_machine_arn(&self.state_machine_arn).name(run.run_id.as_str()).input(input).send().await;
+        let started =
+            self.client.start_execution().state_machine_arn(&self.state_machine_arn).name(run.run_id.as_str()).input(input).send().await;
         match started {
             Ok(_) => Ok(()),
             Err(error) if matches!(error.as_service_error(), Some(StartExecutionError::ExecutionAlreadyExists(_))) => Ok(()),
@@ -54,7 +55,14 @@ impl Executions {
         let arn = format!("{}:{run_id}", self.state_machine_arn.replace(":stateMachine:", ":execution:"));
         match self.client.stop_execution().execution_arn(arn).error("Cancelled").cause("cancelled by its user").send().await {
             Ok(_) => Ok(()),
-            Err(error) if matches!(error.as_service_error(), Some(StopExecutionError::ExecutionDoesNotExist(_) | StopExecutionError::ValidationException(_))) => Ok(()),
+            Err(error)
+                if matches!(
+                    error.as_service_error(),
+                    Some(StopExecutionError::ExecutionDoesNotExist(_) | StopExecutionError::ValidationException(_))
+                ) =>
+            {
+                Ok(())
+            }
             Err(error) => Err(describe!("states", error, aws_sdk_sfn)),
         }
     }

@@ -5,8 +5,8 @@ use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStream;
-use oslira_domain::cache::{self, CachedProfile};
 use oslira_domain::Username;
+use oslira_domain::cache::{self, CachedProfile};
 use serde::{Deserialize, Serialize};
 
 use crate::error::describe;
@@ -69,13 +69,11 @@ impl Profiles {
         };
         let version_id = object.version_id.filter(|id| id != "null").or(at.version_id);
         let body = object.body.collect().await.map_err(|_| AwsError::new("s3", "broken download"))?;
-        match serde_json::from_slice(&body.into_bytes()) {
-            Ok(entry) => Ok(Some((entry, ProfileRef { key: at.key, version_id }))),
-            Err(_) => {
-                tracing::warn!(key = at.key, "unreadable cache entry");
-                Ok(None)
-            }
+        let entry = serde_json::from_slice(&body.into_bytes()).ok();
+        if entry.is_none() {
+            tracing::warn!(key = at.key, "unreadable cache entry");
         }
+        Ok(entry.map(|entry| (entry, ProfileRef { key: at.key, version_id })))
     }
 
     /// Stores an entry; the newest wins.

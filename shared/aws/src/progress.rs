@@ -50,8 +50,8 @@ fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-fn number(value: impl ToString) -> AttributeValue {
-    AttributeValue::N(value.to_string())
+fn number(value: impl Into<i64>) -> AttributeValue {
+    AttributeValue::N(value.into().to_string())
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<AttributeValue, AwsError> {
@@ -142,7 +142,14 @@ impl ProgressTable {
     ///
     /// # Errors
     /// When DynamoDB does not answer.
-    pub async fn end(&self, run_id: &RunId, status: RunStatus, code: Option<FailureCode>, steps: &[StepTiming], now: Timestamp) -> Result<(), AwsError> {
+    pub async fn end(
+        &self,
+        run_id: &RunId,
+        status: RunStatus,
+        code: Option<FailureCode>,
+        steps: &[StepTiming],
+        now: Timestamp,
+    ) -> Result<(), AwsError> {
         let mut update = Update::default();
         update.set("status", text(status.as_str()));
         if let Some(code) = code {
@@ -225,7 +232,9 @@ fn parse(item: &HashMap<String, AttributeValue>) -> Option<Progress> {
     let step = Step::from_name(string(item, "step")?)?;
     let timings: BTreeMap<u8, StepTiming> = Step::ALL
         .into_iter()
-        .filter_map(|step| serde_json::from_str(string(item, &format!("step_{}", step.as_str()))?).ok().map(|timing| (step.number(), timing)))
+        .filter_map(|step| {
+            serde_json::from_str(string(item, &format!("step_{}", step.as_str()))?).ok().map(|timing| (step.number(), timing))
+        })
         .collect();
     let answered = item.get("calls_answered").and_then(|set| set.as_ss().ok()).map_or(0, Vec::len);
     let percent = u8::try_from(integer(item, "percent")?).ok()?;

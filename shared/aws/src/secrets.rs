@@ -19,7 +19,7 @@ use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
 
 /// How long a value is trusted.
-const LIFETIME: Duration = Duration::from_secs(300);
+const LIFETIME: Duration = Duration::from_mins(5);
 
 /// A refused credential is fetched anew at most this often: a secret that is simply wrong must not become a storm.
 const REFRESH_PAUSE: Duration = Duration::from_secs(5);
@@ -54,11 +54,20 @@ impl Secrets {
         let longest = if refresh { REFRESH_PAUSE } else { LIFETIME };
         let text = match &*kept {
             Some((fetched, text)) if fetched.elapsed() < longest => text.clone(),
-            _ => {
-                let text = self.fetch(name).await?;
-                *kept = Some((Instant::now(), text.clone()));
-                text
-            }
+            old => match self.fetch(name).await {
+                Ok(text) => {
+                    *kept = Some((Instant::now(), text.clone()));
+                    text
+                }
+                // An old value is most likely still good; whoever is refused with it asks for a fresh one.
+                Err(error) => match old {
+                    Some((_, text)) if !refresh => {
+                        tracing::warn!(%error, "going on with an old secret");
+                        text.clone()
+                    }
+                    _ => return Err(error),
+                },
+            },
         };
         serde_json::from_str(text.expose_secret())
             .map_err(|_| AwsError::new("secretsmanager", format!("secret {name} is not the JSON object expected")))

@@ -44,7 +44,11 @@ async fn open(credential: &Credential) -> Result<Client, DbError> {
         config.ssl_mode(SslMode::Require);
     }
     // A frozen Lambda may wake up with a connection that died meanwhile: notice within seconds, not after TCP's quarter of an hour.
-    config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(CONNECT_TIMEOUT).keepalives_idle(Duration::from_secs(30)).application_name("oslira");
+    config
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_user_timeout(CONNECT_TIMEOUT)
+        .keepalives_idle(Duration::from_secs(30))
+        .application_name("oslira");
     let connecting = async {
         if config.get_ssl_mode() == SslMode::Disable {
             let (client, connection) = config.connect(tokio_postgres::NoTls).await?;

@@ -30,12 +30,11 @@ impl Session {
         let mut slot = self.client.lock().await;
         let mut reused = true;
         loop {
-            let client = match slot.take().filter(|client| !client.is_closed()) {
-                Some(client) => client,
-                None => {
-                    reused = false;
-                    connect(&self.source).await?
-                }
+            let client = if let Some(client) = slot.take().filter(|client| !client.is_closed()) {
+                client
+            } else {
+                reused = false;
+                connect(&self.source).await?
             };
             let outcome = tokio::time::timeout(DEADLINE, pipeline(&client, role, claims, sql, params))
                 .await

@@ -179,7 +179,11 @@ impl AdminDb {
     pub async fn begin_task(&self, run_id: &RunId) -> Result<Option<RunState>, DbError> {
         let row = self.one("SELECT status, error_code, scrape_run_id FROM begin_task($1)", &[(&run_id.as_str(), Type::TEXT)]).await?;
         row.map(|row| {
-            Ok(RunState { status: required(&row, "status")?, error_code: column(&row, "error_code")?, scrape_run_id: row.try_get("scrape_run_id")? })
+            Ok(RunState {
+                status: required(&row, "status")?,
+                error_code: column(&row, "error_code")?,
+                scrape_run_id: row.try_get("scrape_run_id")?,
+            })
         })
         .transpose()
     }
@@ -216,7 +220,12 @@ impl AdminDb {
     ///
     /// # Errors
     /// As any statement.
-    pub async fn record_scrape_run(&self, run_id: &RunId, scrape_run_id: Option<&str>, replaces: Option<&str>) -> Result<Option<String>, DbError> {
+    pub async fn record_scrape_run(
+        &self,
+        run_id: &RunId,
+        scrape_run_id: Option<&str>,
+        replaces: Option<&str>,
+    ) -> Result<Option<String>, DbError> {
         let row = self
             .one(
                 "SELECT record_scrape_run($1, $2, $3)",
@@ -299,12 +308,7 @@ impl AdminDb {
         parse(
             self.one(
                 "SELECT fail_run($1, $2, NULL, $3, $4)",
-                &[
-                    (&run_id.as_str(), Type::TEXT),
-                    (&code.as_str(), Type::TEXT),
-                    (&steps, Type::JSONB),
-                    (&seed, Type::JSONB),
-                ],
+                &[(&run_id.as_str(), Type::TEXT), (&code.as_str(), Type::TEXT), (&steps, Type::JSONB), (&seed, Type::JSONB)],
             )
             .await?,
         )

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 /// Clock skew that is forgiven, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
 /// How long the key set is trusted without asking again; Supabase announces rotations well ahead.
-const KEYS_LIFETIME: Duration = Duration::from_secs(600);
+const KEYS_LIFETIME: Duration = Duration::from_mins(10);
 /// An unknown key id causes a new fetch at most this often: strangers must not make us hammer the issuer.
 const REFETCH_PAUSE: Duration = Duration::from_secs(10);
 
@@ -99,11 +99,16 @@ impl TokenVerifier {
                 _ => "The token is not valid.",
             })
         })?;
-        if claims.claims.role == "authenticated" { Ok(claims.claims.sub) } else { Err(VerifierError::Rejected("The token is not a user's.")) }
+        if claims.claims.role == "authenticated" {
+            Ok(claims.claims.sub)
+        } else {
+            Err(VerifierError::Rejected("The token is not a user's."))
+        }
     }
 
     async fn legacy_key(&self) -> Result<DecodingKey, VerifierError> {
-        let secret: LegacySecret = self.secrets.get("supabase-auth", false).await.map_err(|error| VerifierError::Unavailable(error.to_string()))?;
+        let secret: LegacySecret =
+            self.secrets.get("supabase-auth", false).await.map_err(|error| VerifierError::Unavailable(error.to_string()))?;
         let secret = secret.jwt_secret.ok_or(VerifierError::Rejected("The token's algorithm is not accepted."))?;
         Ok(DecodingKey::from_secret(secret.expose_secret().as_bytes()))
     }
@@ -131,7 +136,8 @@ impl TokenVerifier {
     async fn fetch(&self) -> Result<HashMap<String, (Algorithm, DecodingKey)>, VerifierError> {
         let unavailable = |error: reqwest::Error| VerifierError::Unavailable(format!("JWKS: {}", error.without_url()));
         let request = self.http.get(format!("{}/.well-known/jwks.json", self.issuer)).timeout(Duration::from_secs(3));
-        let set: JwkSet = request.send().await.and_then(reqwest::Response::error_for_status).map_err(unavailable)?.json().await.map_err(unavailable)?;
+        let set: JwkSet =
+            request.send().await.and_then(reqwest::Response::error_for_status).map_err(unavailable)?.json().await.map_err(unavailable)?;
         let usable = set.keys.iter().filter_map(|key| {
             let algorithm = match &key.algorithm {
                 AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => Algorithm::ES256,

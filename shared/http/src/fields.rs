@@ -61,7 +61,11 @@ impl Fields {
         };
         let mut fields = Self { values, faults: Vec::new() };
         let read = T::from_fields(&mut fields);
-        let unknown = fields.values.keys().map(|name| Fault { path: name.clone(), code: "unknown", message: "is not a field of this request".to_owned() });
+        let unknown = fields.values.keys().map(|name| Fault {
+            path: name.clone(),
+            code: "unknown",
+            message: "is not a field of this request".to_owned(),
+        });
         fields.faults.extend(unknown);
         match read {
             Some(read) if fields.faults.is_empty() => Ok(read),
@@ -101,7 +105,8 @@ mod tests {
     #[test]
     fn every_fault_is_named_at_once() {
         let problem = Fields::read::<Input>(json!({ "name": "a..b", "tier": 3, "extra": 1 })).unwrap_err();
-        let paths: Vec<_> = problem.details.unwrap().as_array().unwrap().iter().map(|fault| (fault["path"].clone(), fault["code"].clone())).collect();
+        let paths: Vec<_> =
+            problem.details.unwrap().as_array().unwrap().iter().map(|fault| (fault["path"].clone(), fault["code"].clone())).collect();
         assert_eq!(paths, [(json!("name"), json!("invalid")), (json!("tier"), json!("invalid")), (json!("extra"), json!("unknown"))]);
         assert!(Fields::read::<Input>(json!({ "name": "ab", "tier": "deep" })).is_ok());
         assert!(Fields::read::<Input>(json!({ "name": null, "tier": "nope" })).is_err());

@@ -40,7 +40,7 @@ impl Problem {
 
     /// With what the log, and only the log, should say.
     #[must_use]
-    pub fn with_cause(self, cause: impl ToString) -> Self {
+    pub fn with_cause(self, cause: impl std::fmt::Display) -> Self {
         Self { cause: Some(cause.to_string()), ..self }
     }
 
@@ -66,16 +66,17 @@ impl Problem {
 
     /// 429.
     pub fn rate_limited(standing: Standing) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", "Too many requests. Please slow down.").with_retry_after(standing.reset_after)
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", "Too many requests. Please slow down.")
+            .with_retry_after(standing.reset_after)
     }
 
     /// 500.
-    pub fn internal(cause: impl ToString) -> Self {
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "Something went wrong on our side.").with_cause(cause)
     }
 
     /// 503: something we depend on is down.
-    pub fn unavailable(cause: impl ToString) -> Self {
+    pub fn unavailable(cause: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "The service is not available for the moment.")
             .with_retry_after(2)
             .with_cause(cause)

@@ -1,7 +1,7 @@
 //! The Lambda of the state machine's `CheckCache`.
 
-use oslira_fn_workflow::{Deps, check_cache, run};
 use oslira_aws::profiles::Profiles;
+use oslira_fn_workflow::{Deps, check_cache, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {

@@ -1,7 +1,7 @@
 //! The Lambda of the state machine's `Save`.
 
-use oslira_fn_workflow::{Deps, save, run};
 use oslira_aws::profiles::Profiles;
+use oslira_fn_workflow::{Deps, run, save};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
