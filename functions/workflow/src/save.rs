@@ -39,7 +39,7 @@ pub async fn save(payload: Value, deps: Deps, profiles: Profiles) -> Result<Save
         steps.push(between(Step::AnalyzeProfile, at(start), at(end)));
     }
     let (answers, cached, ()) = tokio::join!(deps.db.ai_answers(&run.run_id), profiles.get(&at), async {
-        shown(deps.progress.advance(&run, Step::UpsertLead, &steps, Timestamp::now()).await)
+        shown(deps.progress.advance(&run, Step::UpsertLead, &steps, Timestamp::now()).await);
     });
     let answers = answers?.ok_or_else(|| TaskError::Defect("the run was never admitted".to_owned()))?;
     let entry = cached?.ok_or_else(|| TaskError::Defect("the profile has left the cache".to_owned()))?;

@@ -61,7 +61,7 @@ pub async fn scrape(payload: Value, deps: Deps, scraper: Scraper) -> Result<Prof
     let ScrapeInput { run, profile } = input(payload)?;
     let clock = Clock::start(Step::ScrapeProfile);
     let (state, secret, ()) = tokio::join!(deps.db.begin_task(&run.run_id), deps.secrets.get::<ApifySecret>("apify", false), async {
-        shown(deps.progress.advance(&run, Step::ScrapeProfile, &[], Timestamp::now()).await)
+        shown(deps.progress.advance(&run, Step::ScrapeProfile, &[], Timestamp::now()).await);
     });
     let state = state?;
     still_wanted(state.as_ref().map(|state| (state.status, state.error_code)))?;
@@ -87,7 +87,7 @@ pub async fn scrape(payload: Value, deps: Deps, scraper: Scraper) -> Result<Prof
     };
     let calls = [booking(&actor_run, &fetching)];
     let (stored, booked, ()) = tokio::join!(scraper.profiles.put(&entry), deps.db.record_vendor_calls(&run.run_id, &calls, None), async {
-        shown(deps.progress.advance(&run, Step::StoreProfile, &[fetching], Timestamp::now()).await)
+        shown(deps.progress.advance(&run, Step::StoreProfile, &[fetching], Timestamp::now()).await);
     });
     booked?;
     let at = stored?;
