@@ -3,7 +3,7 @@
 use http::StatusCode;
 use jiff::Timestamp;
 use oslira_aws::executions::Executions;
-use oslira_aws::limits::ANALYSES;
+use oslira_aws::limits::{ANALYSES, STARTS};
 use oslira_domain::{BusinessProfileId, Run, RunId, RunStatus, Step, StepTiming, Tier, Username};
 use oslira_http::{Fields, FromFields, Problem, Reply, Request, text};
 use serde::Serialize;
@@ -54,8 +54,15 @@ pub struct Started {
 pub async fn start_analysis(request: Request, deps: Deps, executions: Executions) -> Result<Reply, Problem> {
     let input: StartAnalysis = request.body()?;
     let caller = &request.caller;
-    let found = deps.db.precheck(&caller.claims(), caller.account_id, input.business_profile_id, &input.username).await?;
-    let check = found.ok_or_else(|| Problem::no_account(caller.account_id))?;
+    // Refused requests do not count as analyses, so they have a limit of their own.
+    let subject = caller.user_id.to_string();
+    let claims = caller.claims();
+    let (within, found) = tokio::join!(
+        deps.gateway.count(STARTS, &subject, 1),
+        deps.db.precheck(&claims, caller.account_id, input.business_profile_id, &input.username)
+    );
+    within?;
+    let check = found?.ok_or_else(|| Problem::no_account(caller.account_id))?;
     let required = input.tier.credits().0;
     if !check.can_spend {
         return Err(Problem::forbidden("Viewers cannot spend credits."));

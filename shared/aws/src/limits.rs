@@ -24,6 +24,8 @@ pub struct Limit {
 
 /// Analyses an account may start (a bulk request counts its handles).
 pub const ANALYSES: Limit = Limit { scope: "analyses", count: 100, window: Duration::from_hours(1) };
+/// Requests of a user to start an analysis, whatever becomes of them.
+pub const STARTS: Limit = Limit { scope: "starts", count: 300, window: Duration::from_mins(1) };
 /// Requests of a user in general.
 pub const GENERAL: Limit = Limit { scope: "general", count: 60, window: Duration::from_mins(1) };
 /// Progress requests of a user: a page polls several runs, once or twice a second.
