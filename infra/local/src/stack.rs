@@ -269,8 +269,8 @@ async fn build(binaries: &Binaries, root: &Path, progress: Progress) -> Result<(
 }
 
 fn parameters(options: &Options, sandbox: &Sandbox) -> BTreeMap<String, String> {
-    let fixed =
-        [("Environment", "local"), ("AllowedOrigins", "http://localhost:5173")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let fixed = [("Environment", "local"), ("AllowedOrigin", "http://localhost:5173"), ("AlternateOrigin", "http://127.0.0.1:5173")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
     fixed.into_iter().chain(sandbox.parameters()).chain(options.parameters.iter().cloned()).collect()
 }
 

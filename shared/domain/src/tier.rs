@@ -78,7 +78,7 @@ impl fmt::Display for Tier {
 impl FromStr for Tier {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|tier| tier.as_str() == text).ok_or("light, deep or xray")
+        Self::ALL.into_iter().find(|tier| tier.as_str().eq_ignore_ascii_case(text)).ok_or("light, deep or xray")
     }
 }
 
@@ -135,7 +135,8 @@ mod tests {
         for tier in Tier::ALL {
             assert_eq!(tier.to_string().parse(), Ok(tier));
         }
-        assert_eq!("LIGHT".parse::<Tier>(), Err("light, deep or xray"));
+        assert_eq!("LIGHT".parse(), Ok(Tier::Light), "people write them as the price list does");
+        assert_eq!("lite".parse::<Tier>(), Err("light, deep or xray"));
         let calls: Vec<_> = Tier::Xray.calls().iter().chain([&Call::Core]).map(ToString::to_string).collect();
         assert_eq!(calls, ["psychographic", "commercial", "outreach", "personality", "core"]);
     }
