@@ -27,7 +27,7 @@ pub struct Credential {
 /// Where the credential comes from; `true` asks for a fresh one because the last was refused.
 pub type CredentialSource = Arc<dyn Fn(bool) -> Pin<Box<dyn Future<Output = Result<Credential, DbError>> + Send>> + Send + Sync>;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens a connection. A refused credential is fetched anew and tried once more: it may have been rotated.
 pub(crate) async fn connect(source: &CredentialSource) -> Result<Client, DbError> {
