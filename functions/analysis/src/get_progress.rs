@@ -86,7 +86,9 @@ impl From<Progress> for Known {
 impl From<&RunRow> for Known {
     /// The row alone, for a run whose progress item is gone.
     fn from(row: &RunRow) -> Self {
-        let step = row.steps.last().map_or(Step::CreateRecord, |timing| timing.step);
+        // The row keeps the steps that have ended: the one after them was under way.
+        let next = |timing: &StepTiming| Step::ALL.get(usize::from(timing.step.number())).copied().unwrap_or(Step::Complete);
+        let step = row.steps.last().map_or(Step::CreateRecord, next);
         Self {
             status: row.status,
             percent: step.percent(),

@@ -65,14 +65,14 @@ pub async fn scrape(payload: Value, deps: Deps, scraper: Scraper) -> Result<Prof
     });
     let state = state?;
     still_wanted(state.as_ref().map(|state| (state.status, state.error_code)))?;
-    let remembered = state.and_then(|state| state.scrape_run_id);
+    let mut remembered = state.and_then(|state| state.scrape_run_id);
     let mut token = secret?.token;
 
-    let first = fetch(&deps, &scraper, &run, &token, remembered.clone()).await;
+    let first = fetch(&deps, &scraper, &run, &token, &mut remembered).await;
     let fetched = match first {
         Err(Failure::Vendor(error)) if error.is_unauthorized() => {
             token = deps.secrets.get::<ApifySecret>("apify", true).await?.token; // rotated meanwhile
-            fetch(&deps, &scraper, &run, &token, remembered).await
+            fetch(&deps, &scraper, &run, &token, &mut remembered).await
         }
         other => other,
     };
@@ -133,17 +133,17 @@ impl From<DbError> for Failure {
     }
 }
 
-/// Waits for the analysis's Actor run, starting one if there is none, and reads the profile out of it.
+/// Waits for the analysis's Actor run, starting and remembering one if there is none, and reads the profile out of it.
 async fn fetch(
     deps: &Deps,
     scraper: &Scraper,
     run: &Run,
     token: &SecretString,
-    remembered: Option<String>,
+    remembered: &mut Option<String>,
 ) -> Result<(ActorRun, Profile), Failure> {
     let id = match remembered {
-        Some(id) => id,
-        None => start(deps, scraper, run, token).await?,
+        Some(id) => id.clone(),
+        None => remembered.insert(start(deps, scraper, run, token).await?).clone(),
     };
     let clock = Clock::start(Step::ScrapeProfile);
     let actor_run = wait(deps, scraper, run, token, &id).await?;

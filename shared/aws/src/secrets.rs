@@ -24,8 +24,24 @@ const LIFETIME: Duration = Duration::from_mins(5);
 /// A refused credential is fetched anew at most this often: a secret that is simply wrong must not become a storm.
 const REFRESH_PAUSE: Duration = Duration::from_secs(5);
 
-/// A value with the time of its fetch, locked while it is being fetched.
-type Slot = Arc<Mutex<Option<(Instant, SecretString)>>>;
+/// A fetched value.
+struct Kept {
+    text: SecretString,
+    fetched: Instant,
+    /// When it was last fetched because it had been refused.
+    refreshed: Option<Instant>,
+}
+
+impl Kept {
+    /// Whether the value will do. One that was refused is fetched anew unless that was just done: not unless it was just read, for
+    /// it may have been rotated right after that.
+    fn serves(&self, refused: bool) -> bool {
+        if refused { self.refreshed.is_some_and(|at| at.elapsed() < REFRESH_PAUSE) } else { self.fetched.elapsed() < LIFETIME }
+    }
+}
+
+/// A value, locked while it is being fetched.
+type Slot = Arc<Mutex<Option<Kept>>>;
 
 /// The secrets of one environment: `oslira/{environment}/{name}`.
 #[derive(Clone)]
@@ -51,19 +67,20 @@ impl Secrets {
     pub async fn get<T: DeserializeOwned>(&self, name: &'static str, refresh: bool) -> Result<T, AwsError> {
         let slot = self.slots.lock().await.entry(name).or_default().clone();
         let mut kept = slot.lock().await;
-        let longest = if refresh { REFRESH_PAUSE } else { LIFETIME };
         let text = match &*kept {
-            Some((fetched, text)) if fetched.elapsed() < longest => text.clone(),
+            Some(kept) if kept.serves(refresh) => kept.text.clone(),
             old => match self.fetch(name).await {
                 Ok(text) => {
-                    *kept = Some((Instant::now(), text.clone()));
+                    let fetched = Instant::now();
+                    let refreshed = if refresh { Some(fetched) } else { old.as_ref().and_then(|old| old.refreshed) };
+                    *kept = Some(Kept { text: text.clone(), fetched, refreshed });
                     text
                 }
                 // An old value is most likely still good; whoever is refused with it asks for a fresh one.
                 Err(error) => match old {
-                    Some((_, text)) if !refresh => {
+                    Some(old) if !refresh => {
                         tracing::warn!(%error, "going on with an old secret");
-                        text.clone()
+                        old.text.clone()
                     }
                     _ => return Err(error),
                 },

@@ -1,0 +1,152 @@
+//! What models are told, as it arrives there, and the keys with which vendors are asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::harness::{Account, Value, World, cases, json, until};
+
+cases!(
+    shared:
+        what_a_hostile_profile_says_stays_within_its_fence,
+        a_business_pays_for_its_own_words_once;
+    alone:
+        vendors_keys_are_rotated_under_a_running_analysis,
+);
+
+const OPEN: &str = "<profile_data>";
+const CLOSE: &str = "</profile_data>";
+
+/// The parts of a prompt, whichever provider was sent it: instructions, business, profile.
+fn parts(body: &str) -> [String; 3] {
+    let body: Value = body.parse().expect("a JSON request");
+    let parts = match body.get("instructions") {
+        Some(instructions) => {
+            assert_eq!(
+                (&body["input"][0]["role"], &body["input"][1]["role"], &body["store"]),
+                (&json!("developer"), &json!("user"), &json!(false))
+            );
+            assert_eq!(body["input"].as_array().map(Vec::len), Some(2));
+            [instructions, &body["input"][0]["content"], &body["input"][1]["content"]]
+        }
+        None => {
+            assert_eq!((body["system"].as_array().map(Vec::len), body["messages"].as_array().map(Vec::len)), (Some(2), Some(1)));
+            [&body["system"][0]["text"], &body["system"][1]["text"], &body["messages"][0]["content"]]
+        }
+    };
+    parts.map(|part| part.as_str().expect("a text").to_owned())
+}
+
+/// The prompts of a LIGHT run of `handle`, as `vendor` received them.
+async fn prompts(account: &Account, vendor: &str, handle: &str) -> Vec<[String; 3]> {
+    let ended = account.run(handle, "light").await;
+    assert_eq!(ended.status(), "completed", "{}", ended.progress);
+    let mut prompts = Vec::new();
+    for call in account.world.calls(vendor, handle).await {
+        prompts.push(parts(&account.world.call_body(&call).await));
+    }
+    prompts
+}
+
+async fn what_a_hostile_profile_says_stays_within_its_fence(world: Arc<World>) {
+    let account = world.account(2).await;
+    let usual = prompts(&account, "openai", &world.handle("harmless")).await.remove(0);
+    for provider in ["openai", "anthropic"] {
+        let account = world.account(1).await;
+        let handle = world.handle("hostile");
+        if provider == "anthropic" {
+            world.fault("openai", &handle, None, json!({ "kind": "status", "status": 503 })).await;
+        }
+        let sent = prompts(&account, provider, &handle).await;
+        let [[instructions, business, profile]] = &sent[..] else { panic!("one call: {sent:?}") };
+        // Nothing outside of the fence depends on the profile.
+        assert_eq!(instructions, &usual[0]);
+        let (before, inner) = profile.split_once(OPEN).expect("a fence");
+        let (inner, after) = inner.rsplit_once(CLOSE).expect("a fence");
+        assert_eq!((before, after), ("", usual[2].rsplit_once(CLOSE).expect("a fence").1));
+        assert!(!inner.contains(['<', '>']), "{inner}");
+        let data: Value = inner.parse().expect("JSON within the fence");
+        assert_eq!(data["username"], json!(handle));
+        let mut said: Vec<&str> =
+            data["latest_posts"].as_array().expect("posts").iter().filter_map(|post| post["caption"].as_str()).collect();
+        said.push(data["bio"].as_str().expect("a bio"));
+        assert_eq!(said.len(), 7, "the bio and six posts");
+        // It does try.
+        assert!(said.iter().any(|text| text.contains("</profile>")) && said.iter().any(|text| text.contains("SYSTEM")), "{said:?}");
+        for text in said {
+            assert!(!instructions.contains(text) && !business.contains(text), "{text}");
+            assert!(text.chars().count() <= 400, "{text}");
+        }
+        assert!(!instructions.contains(&handle) && !business.contains(&handle));
+    }
+}
+
+async fn a_business_pays_for_its_own_words_once(world: Arc<World>) {
+    let (account, other) = (world.account(2).await, world.account(1).await);
+    let handles = [(); 3].map(|()| world.handle("prefix"));
+    let first = prompts(&account, "openai", &handles[0]).await.remove(0);
+    let second = prompts(&account, "openai", &handles[1]).await.remove(0);
+    let foreign = prompts(&other, "openai", &handles[2]).await.remove(0);
+    assert_eq!(first[..2], second[..2], "instructions and business are the same to the letter");
+    assert_ne!(first[2], second[2]);
+    assert_eq!(first[0], foreign[0]);
+    let mut keys = Vec::new();
+    let mut cached = Vec::new();
+    for handle in &handles {
+        let call = world.calls("openai", handle).await.remove(0);
+        let body: Value = world.call_body(&call).await.parse().expect("JSON");
+        keys.push(body["prompt_cache_key"].clone());
+        cached.push(call["tokens"]["cached"].as_i64().expect("tokens"));
+        let sql = "SELECT l.cached_input_tokens FROM ai_usage_logs l JOIN analyses a USING (run_id) WHERE a.username = $1 AND l.provider = 'openai'";
+        assert_eq!(world.db.value::<i64>(sql, &[handle]).await, cached.last().copied());
+    }
+    assert_eq!(keys, [json!(account.business_profile_id), json!(account.business_profile_id), json!(other.business_profile_id)]);
+    assert_eq!((cached[0], cached[2]), (0, 0), "{cached:?}");
+    let stable = i64::try_from(first[0].chars().count() / 4).expect("a number");
+    assert!(cached[1] >= 1024 && cached[1] + 128 >= stable, "{cached:?} of {stable}");
+}
+
+impl World {
+    /// New keys at all vendors, and in Secrets Manager just before.
+    async fn rotate_vendor_keys(&self, keys: [&str; 3]) {
+        for (name, field, key) in [("apify", "token", keys[0]), ("openai", "api_key", keys[1]), ("anthropic", "api_key", keys[2])] {
+            let secret = json!({ field: key }).to_string();
+            let put = self.secrets.put_secret_value().secret_id(format!("oslira/local/{name}")).secret_string(secret);
+            put.send().await.expect("the secret is stored");
+        }
+        let body = json!({ "apify": keys[0], "openai": keys[1], "anthropic": keys[2] });
+        let told = self.http.post(format!("{}/_control/credentials", self.stack.info().sandbox)).json(&body);
+        assert_eq!(self.send(told).await.status, 200);
+    }
+}
+
+async fn vendors_keys_are_rotated_under_a_running_analysis(world: Arc<World>) {
+    let account = world.account(5).await;
+    // Processes that know the old keys.
+    assert_eq!(account.run(&world.handle("before"), "deep").await.status(), "completed");
+    let handle = world.handle("rotated");
+    world.slow_scrape(&handle, 5000).await;
+    let run_id = account.start(&handle, "light").await;
+    let polls = async |outcome: &str| {
+        let calls = world.calls("apify", &handle).await;
+        calls.iter().any(|call| call["op"] == "poll" && call["outcome"] == outcome).then_some(())
+    };
+    until("the first poll of the Actor run", Duration::from_secs(60), || polls("open")).await;
+    // Long enough to be found in a log.
+    world.rotate_vendor_keys(["apify_sandbox_token_two", "sk-sandbox-openai-two", "sk-ant-sandbox-two"]).await;
+    let ended = account.ended(&run_id).await;
+    assert_eq!(ended.status(), "completed", "{}", ended.progress);
+    assert!(polls("unauthorized").await.is_some(), "the old token was refused while the Actor run went on");
+    assert_eq!(world.calls("apify", &handle).await.iter().filter(|call| call["op"] == "start").count(), 1, "no second Actor run was paid");
+    let outcomes: Vec<Value> = world.calls("openai", &handle).await.iter().map(|call| call["outcome"].clone()).collect();
+    assert!(outcomes == ["unauthorized", "ok"] || outcomes == ["ok"], "{outcomes:?}");
+    assert!(world.calls("anthropic", &handle).await.is_empty(), "a fresh key was enough");
+    let result = account.result(&run_id).await.data(200);
+    assert_eq!((&result["model_used"], result["actual_cost_micro_usd"].as_i64()), (&json!("gpt-6-luna"), Some(world.bill(&handle).await)));
+    assert_eq!(account.entries(&run_id).await, [("analysis".to_owned(), -1)]);
+    // Back again, at once; and processes that know the keys in between go, so that no other test meets them.
+    world.rotate_vendor_keys(["apify_sandbox_token", "sk-sandbox-openai", "sk-ant-sandbox"]).await;
+    world.kill_function("scrape");
+    world.kill_function("analyze");
+    assert_eq!(account.run(&world.handle("after"), "light").await.status(), "completed");
+    assert_eq!(account.balance().await, 0);
+}
