@@ -16,6 +16,7 @@ cases!(
         a_run_that_only_progress_knows_is_its_tenants_too;
     alone:
         a_rotated_signing_key_costs_no_request,
+        an_issuer_that_is_down_is_not_the_users_fault,
 );
 
 impl Account {
@@ -183,7 +184,7 @@ async fn a_rotated_signing_key_costs_no_request(world: Arc<World>) {
     let old = account.token_with(json!({})).await;
     account.accepted_everywhere("before", &old, &run_id).await;
     // Functions ask for unknown keys again once in ten seconds, so that strangers cannot make them hammer the issuer.
-    until("the functions' last fetch of keys to be a while ago", Duration::from_secs(60), || async {
+    until("the functions' last fetch of keys to be a while ago", Duration::from_mins(1), || async {
         let fetches = world.calls("supabase", "").await;
         let last = fetches.iter().filter_map(|call| call["started_at_ms"].as_i64()).max().unwrap_or(0);
         (Timestamp::now().as_millisecond() - last > 11_000).then_some(())
@@ -203,4 +204,22 @@ async fn a_rotated_signing_key_costs_no_request(world: Arc<World>) {
         let token = world.attack_token(&owner, kind).await;
         account.refused_everywhere(kind, Some(&format!("Bearer {token}")), &run_id, "INVALID_TOKEN").await;
     }
+}
+
+async fn an_issuer_that_is_down_is_not_the_users_fault(world: Arc<World>) {
+    let (account, run_id) = spent(&world).await;
+    // A process that has yet to learn the keys.
+    world.kill_function("get_progress");
+    world.fault_rule(json!({ "vendor": "supabase", "fault": { "kind": "status", "status": 500 }, "times": 1 })).await;
+    let path = format!("/api/analysis/{run_id}/progress");
+    let refused = account.get(&path).await;
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    let problem = refused.problem(503, "SERVICE_UNAVAILABLE");
+    assert!(!problem.to_string().contains("JWKS") && problem.get("details").is_none(), "{problem}");
+    // It is asked again at once, and once it has answered, the keys are known.
+    account.get(&path).await.data(200);
+    world.fault_rule(json!({ "vendor": "supabase", "fault": { "kind": "status", "status": 500 }, "times": 1 })).await;
+    account.get(&path).await.data(200);
+    let used_up = world.send(world.http.get(format!("{}/supabase/auth/v1/.well-known/jwks.json", world.stack.info().sandbox))).await;
+    assert_eq!(used_up.status, 500, "nobody had asked for the keys");
 }

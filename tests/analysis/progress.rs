@@ -48,8 +48,8 @@ fn statuses(progress: &Value) -> Vec<&str> {
 async fn progress_climbs_from_0_to_100_through_all_twelve_steps(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("followed");
-    world.slow_scrape(&handle, 700).await;
-    world.slow_model("openai", &handle, 500).await;
+    world.slow_scrape(&handle, 2000).await;
+    world.slow_model("openai", &handle, 1500).await;
     let balance = account.lock_balance().await;
     let run_id = account.start(&handle, "deep").await;
     let mut seen = vec![account.progress(&run_id).await];
@@ -90,7 +90,7 @@ async fn progress_climbs_from_0_to_100_through_all_twelve_steps(world: Arc<World
     assert_eq!(statuses(last), ["completed"; 12]);
     let percentages: Vec<_> = seen.iter().map(|progress| progress["progress"].as_u64().expect("a number")).collect();
     for between in [30, 50] {
-        assert!(percentages.contains(&between), "half a second and more at {between} %: {percentages:?}");
+        assert!(percentages.contains(&between), "a second and more at {between} %: {percentages:?}");
     }
     assert_timings(last);
     let result = account.result(&run_id).await.data(200);
@@ -107,7 +107,7 @@ fn assert_timings(progress: &Value) {
         steps.iter().map(|step| step["started_at"].as_str().expect("a time").parse().expect("a time")).collect();
     assert!(started.is_sorted(), "{progress}");
     assert!((1..=12).all(|step| duration(step) >= 0.0), "{progress}");
-    assert!(duration(7) >= 700.0 && duration(9) >= 500.0, "{progress}");
+    assert!(duration(7) >= 2000.0 && duration(9) >= 1500.0, "{progress}");
     let at = |field: &str| progress[field].as_str().expect("a time").parse::<jiff::Timestamp>().expect("a time");
     assert!(
         at("started_at") <= started[0]

@@ -19,19 +19,14 @@ const CLOSE: &str = "</profile_data>";
 /// The parts of a prompt, whichever provider was sent it: instructions, business, profile.
 fn parts(body: &str) -> [String; 3] {
     let body: Value = body.parse().expect("a JSON request");
-    let parts = match body.get("instructions") {
-        Some(instructions) => {
-            assert_eq!(
-                (&body["input"][0]["role"], &body["input"][1]["role"], &body["store"]),
-                (&json!("developer"), &json!("user"), &json!(false))
-            );
-            assert_eq!(body["input"].as_array().map(Vec::len), Some(2));
-            [instructions, &body["input"][0]["content"], &body["input"][1]["content"]]
-        }
-        None => {
-            assert_eq!((body["system"].as_array().map(Vec::len), body["messages"].as_array().map(Vec::len)), (Some(2), Some(1)));
-            [&body["system"][0]["text"], &body["system"][1]["text"], &body["messages"][0]["content"]]
-        }
+    let count = |list: &str| body[list].as_array().map(Vec::len);
+    let parts = if body.get("instructions").is_some() {
+        let roles = (&body["input"][0]["role"], &body["input"][1]["role"]);
+        assert_eq!((count("input"), roles, &body["store"]), (Some(2), (&json!("developer"), &json!("user")), &json!(false)));
+        [&body["instructions"], &body["input"][0]["content"], &body["input"][1]["content"]]
+    } else {
+        assert_eq!((count("system"), count("messages")), (Some(2), Some(1)));
+        [&body["system"][0]["text"], &body["system"][1]["text"], &body["messages"][0]["content"]]
     };
     parts.map(|part| part.as_str().expect("a text").to_owned())
 }
@@ -124,13 +119,13 @@ async fn vendors_keys_are_rotated_under_a_running_analysis(world: Arc<World>) {
     // Processes that know the old keys.
     assert_eq!(account.run(&world.handle("before"), "deep").await.status(), "completed");
     let handle = world.handle("rotated");
-    world.slow_scrape(&handle, 5000).await;
+    world.slow_scrape(&handle, 6000).await;
     let run_id = account.start(&handle, "light").await;
     let polls = async |outcome: &str| {
         let calls = world.calls("apify", &handle).await;
         calls.iter().any(|call| call["op"] == "poll" && call["outcome"] == outcome).then_some(())
     };
-    until("the first poll of the Actor run", Duration::from_secs(60), || polls("open")).await;
+    until("the first poll of the Actor run", Duration::from_mins(1), || polls("open")).await;
     // Long enough to be found in a log.
     world.rotate_vendor_keys(["apify_sandbox_token_two", "sk-sandbox-openai-two", "sk-ant-sandbox-two"]).await;
     let ended = account.ended(&run_id).await;

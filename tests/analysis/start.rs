@@ -59,7 +59,7 @@ impl Account {
 
     /// Waits until a run is charged.
     pub(super) async fn charged(&self, run_id: &str) {
-        until(&format!("the charge of {run_id}"), Duration::from_secs(60), || async {
+        until(&format!("the charge of {run_id}"), Duration::from_mins(1), || async {
             let status: Option<String> = self.world.db.value("SELECT status FROM analyses WHERE run_id = $1", &[&run_id]).await;
             status.filter(|status| status == "processing")
         })
