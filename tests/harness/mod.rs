@@ -14,8 +14,8 @@ use local::{Options, Stack};
 
 pub use account::{Account, Answer, Ended};
 pub use case::{Case, cases};
-pub use sql::connect;
 pub use serde_json::{Value, json};
+pub use sql::connect;
 
 /// The stack, and the connections to look at it from outside.
 pub struct World {
@@ -69,16 +69,21 @@ impl World {
         format!("{beginning}_{number}_{:04x}", std::process::id() & 0xffff)
     }
 
-    /// Log lines that hold a secret, a token, or text of a profile.
+    /// Log lines, of the functions and of the servers, that hold a secret, a token, or text of a profile or its judgement.
     pub async fn leaks(&self) -> Vec<String> {
-        const FORBIDDEN: [&str; 12] = [
-            "apify_sandbox_token", "sk-sandbox-openai", "sk-ant-sandbox", "sandbox-jwt-secret", "postgres://", "eyJ", "Bearer ", "password",
-            // Words of the sandbox's captions and bios, and of our own prompts.
-            "Ignore all previous", "ignore previous instructions", "\"caption\"", "\"bio\"",
-        ];
-        let lines = self.stack.log_lines(None).await.unwrap_or_else(|error| vec![format!("logs not read: password {error:#}")]);
-        assert!(!lines.is_empty(), "functions write logs");
-        lines.into_iter().filter(|line| FORBIDDEN.iter().any(|word| line.contains(word))).take(20).collect()
+        const SECRETS: [&str; 7] =
+            ["apify_sandbox_token", "sk-sandbox-openai", "sk-ant-sandbox", "sandbox-jwt-secret", "postgres://", "eyJ", "Bearer "];
+        let mut lines = self.stack.log_lines(None).await.unwrap_or_else(|error| vec![format!("postgres:// logs not read: {error:#}")]);
+        for name in ["emulator.log", "postgres.log", "sandbox.log"] {
+            let text = std::fs::read(self.stack.state_dir().join(name)).unwrap_or_default();
+            lines.extend(String::from_utf8_lossy(&text).lines().map(ToOwned::to_owned));
+        }
+        // Beginnings of everything that strangers and models wrote in this run.
+        let written = "SELECT DISTINCT left(text, 24) FROM (SELECT bio AS text FROM leads UNION SELECT summary_text FROM analyses
+                       UNION SELECT business_one_liner FROM business_profiles) t WHERE length(text) > 24";
+        let texts: Vec<String> = self.db.rows(written, &[]).await.iter().map(|row| row.get(0)).collect();
+        let tells = |line: &String| SECRETS.iter().any(|secret| line.contains(secret)) || texts.iter().any(|text| line.contains(text.as_str()));
+        lines.into_iter().filter(tells).take(20).collect()
     }
 }
 

@@ -1,0 +1,102 @@
+//! What no linter of templates sees: that binaries, functions, routes, states and permissions belong together.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::harness::{Value, World, cases};
+
+cases!(
+    shared: every_binary_has_a_function_and_every_function_its_binary, the_state_machine_calls_only_functions_that_it_may_call,
+        every_retry_and_catch_is_spelt_right;
+    alone:
+);
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn definition() -> (String, Value) {
+    let text = std::fs::read_to_string(root().join("infra/analysis.asl.json")).unwrap();
+    let value = serde_json::from_str(&text).unwrap();
+    (text, value)
+}
+
+/// The names between `before` and `after` in `text`.
+fn between<'a>(text: &'a str, before: &str, after: char) -> BTreeSet<&'a str> {
+    text.split(before).skip(1).filter_map(|rest| rest.split(after).next()).collect()
+}
+
+async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<World>) {
+    let features = std::fs::read_dir(root().join("functions")).unwrap().map(|entry| entry.unwrap().path().join("src/bin"));
+    let binaries: BTreeSet<String> = features
+        .flat_map(|directory| std::fs::read_dir(directory).unwrap())
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let template = std::fs::read_to_string(root().join("template.yaml")).unwrap();
+    let functions: BTreeSet<String> = between(&template, "CodeUri: target/lambda/", '/').into_iter().map(ToOwned::to_owned).collect();
+    assert_eq!(binaries, functions);
+    let deployed: BTreeSet<String> = world.stack.functions().keys().cloned().collect();
+    assert_eq!(binaries, deployed);
+    // Whatever is neither a task nor a consumer answers a route.
+    let tasks = ["admit", "check_cache", "scrape", "analyze", "save", "compensate"];
+    assert_eq!(world.stack.routes().len(), binaries.len() - tasks.len(), "{:?}", world.stack.routes());
+}
+
+async fn the_state_machine_calls_only_functions_that_it_may_call(_: Arc<World>) {
+    let (text, _) = definition();
+    let called: BTreeSet<String> = between(&text, "${", '}').into_iter().map(ToOwned::to_owned).collect();
+    let template = std::fs::read_to_string(root().join("template.yaml")).unwrap();
+    let substituted: BTreeSet<String> = template
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(".Arn")?.split_once(": !GetAtt ").filter(|(name, _)| name.ends_with("FunctionArn")))
+        .map(|(name, function)| {
+            assert_eq!(name, format!("{function}Arn"));
+            name.to_owned()
+        })
+        .collect();
+    let allowed: BTreeSet<String> =
+        between(&template, "LambdaInvokePolicy: {FunctionName: !Ref ", '}').into_iter().map(|function| format!("{function}Arn")).collect();
+    assert_eq!(called, substituted);
+    assert_eq!(called, allowed);
+}
+
+/// Every object in `value` that has the field `name`.
+fn with_field<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(fields) => {
+            if fields.contains_key(name) {
+                found.push(value);
+            }
+            fields.values().for_each(|field| with_field(field, name, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| with_field(item, name, found)),
+        _ => {}
+    }
+}
+
+async fn every_retry_and_catch_is_spelt_right(_: Arc<World>) {
+    let (_, definition) = definition();
+    let mut rules = Vec::new();
+    with_field(&definition, "ErrorEquals", &mut rules);
+    let known = ["ErrorEquals", "IntervalSeconds", "BackoffRate", "MaxAttempts", "MaxDelaySeconds", "JitterStrategy", "ResultPath", "Next"];
+    for rule in &rules {
+        let unknown: Vec<_> = rule.as_object().unwrap().keys().filter(|key| !known.contains(&key.as_str())).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        // States.ALL stands alone.
+        let errors = rule["ErrorEquals"].as_array().unwrap();
+        assert!(errors.len() == 1 || !errors.iter().any(|error| error == "States.ALL"), "{rule}");
+    }
+    let mut tasks = Vec::new();
+    with_field(&definition, "Resource", &mut tasks);
+    assert_eq!(tasks.len(), 6);
+    for task in tasks {
+        let last = task["Retry"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["ErrorEquals"], crate::harness::json!(["States.ALL"]), "{}", task["Comment"]);
+        assert!(task["TimeoutSeconds"].is_u64(), "{}", task["Comment"]);
+    }
+    let states = definition["States"].as_object().unwrap();
+    for (name, state) in states.iter().filter(|(name, state)| ["Task", "Map"].contains(&state["Type"].as_str().unwrap()) && *name != "Compensate") {
+        assert_eq!(state["Catch"][0]["Next"], "Compensate", "{name}");
+    }
+}

@@ -1,0 +1,138 @@
+//! Behind a pooler in transaction mode, as Supabase's: a server connection serves another client after each transaction, so nothing
+//! may be kept in a session and nothing may be prepared by name. A real PgBouncer with two server connections stands in between.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use oslira_db::{AdminDb, Claims, Credential, CredentialSource, UserDb};
+use oslira_domain::{AccountId, Run, RunId, RunStatus, Tier, UserId};
+
+use crate::harness::{Account, World, cases, json, until};
+
+cases!(shared: clients_share_two_connections_behind_a_transaction_pooler; alone:);
+
+/// A PgBouncer that ends with the test.
+struct Pooler {
+    process: Child,
+    directory: PathBuf,
+    port: u16,
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// PgBouncer's program, installed first where that is possible.
+fn program() -> PathBuf {
+    let find = || ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"].iter().map(PathBuf::from).find(|path| path.exists());
+    find().unwrap_or_else(|| {
+        for arguments in [&["update", "--quiet"][..], &["install", "--quiet", "--yes", "--no-install-recommends", "pgbouncer"]] {
+            let _ = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()).status();
+        }
+        find().expect("PgBouncer is needed: on Debian and Ubuntu, `apt-get install pgbouncer`")
+    })
+}
+
+impl Pooler {
+    /// Starts one in front of the database that the URLs name, for the logins that they name.
+    async fn start(urls: [&str; 2]) -> Self {
+        let program = program();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let directory = std::env::temp_dir().join(format!("oslira-pooler-{port}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        let configs = urls.map(|url| url.parse::<tokio_postgres::Config>().unwrap());
+        let users: Vec<String> = configs
+            .iter()
+            .map(|config| format!("\"{}\" \"{}\"", config.get_user().unwrap(), String::from_utf8_lossy(config.get_password().unwrap())))
+            .collect();
+        let (server, name) = (configs[0].get_ports()[0], configs[0].get_dbname().unwrap());
+        let settings = format!(
+            "[databases]\n{name} = host=127.0.0.1 port={server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = plain\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 2\nmax_client_conn = 200\nlogfile =\n",
+            directory.join("users.txt").display()
+        );
+        std::fs::write(directory.join("users.txt"), users.join("\n")).unwrap();
+        std::fs::write(directory.join("pgbouncer.ini"), settings).unwrap();
+        let mut command = Command::new(&program);
+        // It refuses to run as root.
+        if nix::unistd::Uid::effective().is_root() {
+            own(&directory);
+            command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(&program);
+        }
+        let process = command.arg("--quiet").arg(directory.join("pgbouncer.ini")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let pooler = Self { process, directory, port };
+        until("PgBouncer", Duration::from_secs(20), || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
+        pooler
+    }
+
+    fn source(&self, url: &str) -> CredentialSource {
+        let (login, name) = (url.split_once('@').unwrap().0, url.rsplit_once('/').unwrap().1.split('?').next().unwrap());
+        let url = format!("{login}@127.0.0.1:{}/{name}?sslmode=disable", self.port);
+        Arc::new(move |_| {
+            let credential: Credential = serde_json::from_value(json!({ "url": url })).unwrap();
+            Box::pin(async { Ok(credential) })
+        })
+    }
+}
+
+/// Gives a directory and its files to the user `postgres`.
+fn own(directory: &Path) {
+    let user = nix::unistd::User::from_name("postgres").unwrap().expect("the user postgres");
+    for path in [directory.to_owned(), directory.join("users.txt"), directory.join("pgbouncer.ini")] {
+        nix::unistd::chown(&path, Some(user.uid), Some(user.gid)).unwrap();
+    }
+}
+
+/// One tenant's life on its own client connection, twenty of them on two server connections.
+async fn tenant(account: &Account, users: UserDb, admin: AdminDb) {
+    let world = &account.world;
+    let owner: String = world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await.unwrap();
+    let claims = Claims { user_id: owner.parse::<UserId>().unwrap() };
+    let own: AccountId = account.id.parse().unwrap();
+    let profile = account.business_profile_id.parse().unwrap();
+    for round in 0..5 {
+        let username = world.handle("pooled").parse().unwrap();
+        let check = users.precheck(&claims, None, profile, &username).await.unwrap().unwrap();
+        assert_eq!((check.account_id, check.available, check.business_profile_exists), (own, 25, true), "round {round}");
+        let run = Run {
+            run_id: RunId::new(uuid::Uuid::now_v7()),
+            account_id: own,
+            business_profile_id: profile,
+            requested_by: claims.user_id,
+            username,
+            tier: Tier::Xray,
+            requested_at_ms: jiff::Timestamp::now().as_millisecond(),
+        };
+        assert_eq!(admin.admit(&run).await.unwrap().outcome, "admitted");
+        assert_eq!(admin.begin_task(&run.run_id).await.unwrap().unwrap().status, RunStatus::Processing);
+        let view = users.run(&claims, &run.run_id).await.unwrap();
+        assert_eq!((view.account_ids, view.run.unwrap().credits_charged), (vec![own], 5));
+        let cancelled = users.cancel(&claims, &run.run_id, None).await.unwrap();
+        assert_eq!((cancelled.outcome.as_str(), cancelled.credits_refunded), ("cancelled", 5));
+    }
+}
+
+async fn clients_share_two_connections_behind_a_transaction_pooler(world: Arc<World>) {
+    let secret = |name: &'static str| {
+        let world = world.clone();
+        async move {
+            let answer = world.secrets.get_secret_value().secret_id(format!("oslira/local/{name}")).send().await.unwrap();
+            let secret: crate::harness::Value = serde_json::from_str(answer.secret_string().unwrap()).unwrap();
+            secret["url"].as_str().unwrap().to_owned()
+        }
+    };
+    let (user_url, admin_url) = (secret("database").await, secret("database-admin").await);
+    let pooler = Pooler::start([&user_url, &admin_url]).await;
+    let tenants = (0..20).map(|_| async {
+        let account = world.account(25).await;
+        tenant(&account, UserDb::new(pooler.source(&user_url)), AdminDb::new(pooler.source(&admin_url))).await;
+    });
+    futures::future::join_all(tenants).await;
+}
