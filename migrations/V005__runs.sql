@@ -42,8 +42,10 @@ BEGIN
     SELECT * INTO run FROM analyses WHERE run_id = p_run_id FOR UPDATE;
     IF NOT FOUND AND p_seed IS NOT NULL THEN
         PERFORM record_ended_run(p_run_id, p_seed, 'failed', p_code, p_details, NULL);
-        SELECT * INTO run FROM analyses WHERE run_id = p_run_id;
-    ELSIF run.status IN ('pending', 'processing') THEN
+        -- Its admission may have committed in between: then the row is there now, charged, and fails like any other.
+        SELECT * INTO run FROM analyses WHERE run_id = p_run_id FOR UPDATE;
+    END IF;
+    IF run.status IN ('pending', 'processing') THEN
         refunded := refund_run(p_run_id);
         v_cost := run_cost(p_run_id);
         UPDATE analyses SET status = 'failed', error_code = p_code, error_details = p_details, completed_at = clock_timestamp(),

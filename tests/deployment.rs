@@ -96,7 +96,9 @@ async fn every_retry_and_catch_is_spelt_right(_: Arc<World>) {
         assert!(task["TimeoutSeconds"].is_u64(), "{}", task["Comment"]);
     }
     let states = definition["States"].as_object().unwrap();
-    for (name, state) in states.iter().filter(|(name, state)| ["Task", "Map"].contains(&state["Type"].as_str().unwrap()) && *name != "Compensate") {
+    for (name, state) in
+        states.iter().filter(|(name, state)| ["Task", "Map"].contains(&state["Type"].as_str().unwrap()) && *name != "Compensate")
+    {
         assert_eq!(state["Catch"][0]["Next"], "Compensate", "{name}");
     }
 }

@@ -157,11 +157,8 @@ async fn tenants_see_and_touch_only_their_own_rows(world: Arc<World>) {
     let run = victim.run(&world.handle("victim"), "light").await.run_id;
     let client = session(&world, "authenticated", &attacker).await;
     for table in ["business_profiles", "leads", "analyses", "credit_ledger", "credit_balances", "subscriptions", "account_members"] {
-        let foreign: i64 = client
-            .query_one(&format!("SELECT count(*) FROM {table} WHERE account_id <> '{}'", attacker.id), &[])
-            .await
-            .unwrap()
-            .get(0);
+        let foreign: i64 =
+            client.query_one(&format!("SELECT count(*) FROM {table} WHERE account_id <> '{}'", attacker.id), &[]).await.unwrap().get(0);
         assert_eq!(foreign, 0, "{table}");
     }
     let people: i64 = client.query_one("SELECT count(*) FROM users", &[]).await.unwrap().get(0);
@@ -173,7 +170,10 @@ async fn tenants_see_and_touch_only_their_own_rows(world: Arc<World>) {
         format!("INSERT INTO account_members (account_id, user_id, role) SELECT '{}', id, 'owner' FROM users", victim.id),
         format!("UPDATE analyses SET deleted_at = now() WHERE run_id = '{run}'"),
         format!("DELETE FROM leads WHERE account_id = '{}'", victim.id),
-        format!("INSERT INTO leads (account_id, business_profile_id, username) VALUES ('{}', '{}', 'x')", victim.id, victim.business_profile_id),
+        format!(
+            "INSERT INTO leads (account_id, business_profile_id, username) VALUES ('{}', '{}', 'x')",
+            victim.id, victim.business_profile_id
+        ),
         "SELECT * FROM ai_usage_logs".to_owned(),
         "SELECT * FROM ledger_faults".to_owned(),
         "SELECT * FROM auth.users".to_owned(),
@@ -259,7 +259,8 @@ async fn concurrent_charges_never_overdraw(world: Arc<World>) {
     let refused = outcomes.iter().filter(|outcome| outcome["error_code"] == "INSUFFICIENT_CREDITS").count();
     assert_eq!((admitted, refused, account.balance().await), (60, 40, 0));
     // They were only admitted, never executed: end them, so that they do not look stuck.
-    let runs = world.db.rows("SELECT run_id FROM analyses WHERE account_id = $1::text::uuid AND status = 'processing'", &[&account.id]).await;
+    let runs =
+        world.db.rows("SELECT run_id FROM analyses WHERE account_id = $1::text::uuid AND status = 'processing'", &[&account.id]).await;
     for row in runs {
         world.db.rows("SELECT fail_run($1, 'ABORTED')", &[&row.get::<_, String>(0)]).await;
     }

@@ -30,7 +30,8 @@ impl Drop for Pooler {
 
 /// PgBouncer's program, installed first where that is possible.
 fn program() -> PathBuf {
-    let find = || ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"].iter().map(PathBuf::from).find(|path| path.exists());
+    let find =
+        || ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"].iter().map(PathBuf::from).find(|path| path.exists());
     find().unwrap_or_else(|| {
         for arguments in [&["update", "--quiet"][..], &["install", "--quiet", "--yes", "--no-install-recommends", "pgbouncer"]] {
             let _ = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()).status();
@@ -66,7 +67,8 @@ impl Pooler {
             command = Command::new("setpriv");
             command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(&program);
         }
-        let process = command.arg("--quiet").arg(directory.join("pgbouncer.ini")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let process =
+            command.arg("--quiet").arg(directory.join("pgbouncer.ini")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let pooler = Self { process, directory, port };
         until("PgBouncer", Duration::from_secs(20), || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
         pooler

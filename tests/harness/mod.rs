@@ -82,7 +82,8 @@ impl World {
         let written = "SELECT DISTINCT left(text, 24) FROM (SELECT bio AS text FROM leads UNION SELECT summary_text FROM analyses
                        UNION SELECT business_one_liner FROM business_profiles) t WHERE length(text) > 24";
         let texts: Vec<String> = self.db.rows(written, &[]).await.iter().map(|row| row.get(0)).collect();
-        let tells = |line: &String| SECRETS.iter().any(|secret| line.contains(secret)) || texts.iter().any(|text| line.contains(text.as_str()));
+        let tells =
+            |line: &String| SECRETS.iter().any(|secret| line.contains(secret)) || texts.iter().any(|text| line.contains(text.as_str()));
         lines.into_iter().filter(tells).take(20).collect()
     }
 }

@@ -73,3 +73,18 @@ impl World {
         rows.iter().map(|row| format!("{}: {}", row.get::<_, String>(0), row.get::<_, String>(1))).collect()
     }
 }
+
+impl World {
+    /// Waits until a statement that mentions `text` waits for a lock: then its function is in the middle of its work.
+    /// For tests that run alone: it looks at everybody's statements.
+    pub async fn until_waiting(&self, text: &str) {
+        self.until_all_waiting(1, text).await;
+    }
+
+    /// Waits until so many statements that mention `text` wait for locks.
+    pub async fn until_all_waiting(&self, count: i64, text: &str) {
+        let sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND position($1 in query) > 0 AND pid <> pg_backend_pid()
+                   HAVING count(*) >= $2";
+        super::until(text, std::time::Duration::from_secs(60), || async { self.db.value::<i32>(sql, &[&text, &count]).await }).await;
+    }
+}

@@ -67,3 +67,26 @@ impl World {
         killed.count()
     }
 }
+
+impl World {
+    /// Writes a run's first progress item, as the endpoint does before the execution starts.
+    pub async fn put_progress(&self, run: &Value) {
+        use aws_sdk_dynamodb::types::AttributeValue::{N, S};
+        let text = |field: &str| S(run[field].as_str().expect("a text").to_owned());
+        let now = jiff::Timestamp::now();
+        self.dynamodb
+            .put_item()
+            .table_name(&self.stack.outputs()["ProgressTableName"])
+            .item("run_id", text("run_id"))
+            .item("run", S(run.to_string()))
+            .item("account_id", text("account_id"))
+            .item("status", S("pending".to_owned()))
+            .item("percent", N("0".to_owned()))
+            .item("step", S("generate_run_id".to_owned()))
+            .item("updated_at_ms", N(now.as_millisecond().to_string()))
+            .item("expires_at", N((now.as_second() + 3600).to_string()))
+            .send()
+            .await
+            .expect("a progress item");
+    }
+}

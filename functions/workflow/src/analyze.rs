@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use oslira_aws::AwsError;
 use oslira_aws::profiles::Profiles;
 use oslira_aws::secrets::Secrets;
 use oslira_db::workflow::{CallState, VendorCall};
@@ -71,7 +72,7 @@ pub async fn analyze(payload: Value, deps: Deps, asker: Asker) -> Result<Answere
     let profile = cached?.ok_or_else(|| TaskError::Defect("the profile has left the cache".to_owned()))?.profile;
 
     let question = question(&run, call, &state, &profile);
-    let (outcome, attempts) = ask(&deps, &asker, &question, keys).await;
+    let (outcome, attempts) = ask(&deps, &asker, &question, keys?).await;
     let calls: Vec<_> = attempts.into_iter().map(|attempt| booking(call, attempt)).collect();
     let answer = outcome.as_ref().ok().map(|output| (call.as_str(), output));
     let status = deps.db.record_vendor_calls(&run.run_id, &calls, answer).await?;
@@ -114,25 +115,30 @@ async fn ask(deps: &Deps, asker: &Asker, question: &Question, mut keys: Keys) ->
             }
         } else {
             refreshed.push(provider);
-            keys = self::keys(&deps.secrets, Some(provider)).await; // rotated meanwhile
+            // Perhaps it was rotated meanwhile. If not even that can be found out, the old ones will do.
+            keys = self::keys(&deps.secrets, Some(provider)).await.unwrap_or(keys);
         }
     }
 }
 
 /// The providers' keys; one that was refused is fetched anew. A provider without a key is not asked.
-async fn keys(secrets: &Secrets, refused: Option<Provider>) -> Keys {
+///
+/// # Errors
+/// When there is no key at all: that may be a hiccup, and is no reason to fail a run.
+async fn keys(secrets: &Secrets, refused: Option<Provider>) -> Result<Keys, AwsError> {
     let (openai, anthropic) = tokio::join!(
         secrets.get::<ModelSecret>("openai", refused == Some(Provider::OpenAi)),
         secrets.get::<ModelSecret>("anthropic", refused == Some(Provider::Anthropic))
     );
-    let usable = |secret: Result<ModelSecret, oslira_aws::AwsError>| match secret {
-        Ok(secret) => Some(secret.api_key),
-        Err(error) => {
-            tracing::warn!(%error, "no key for a provider");
-            None
+    match (openai, anthropic) {
+        (Err(error), Err(_)) => Err(error),
+        (openai, anthropic) => {
+            for error in [openai.as_ref().err(), anthropic.as_ref().err()].into_iter().flatten() {
+                tracing::warn!(%error, "no key for a provider");
+            }
+            Ok(Keys { openai: openai.ok().map(|secret| secret.api_key), anthropic: anthropic.ok().map(|secret| secret.api_key) })
         }
-    };
-    Keys { openai: usable(openai), anthropic: usable(anthropic) }
+    }
 }
 
 fn question(run: &Run, call: Call, state: &CallState, profile: &Profile) -> Question {

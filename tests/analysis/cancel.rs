@@ -1,0 +1,178 @@
+//! Cancelling: at any moment, once, by nobody else, and never together with a completion.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::harness::{Account, World, cases, json, until};
+
+cases!(
+    shared: a_run_that_only_progress_knows_is_cancelled_for_good,
+        a_cancel_during_the_scrape_refunds_and_aborts_the_actor, a_cancel_during_ai_refunds, cancelling_twice_refunds_once,
+        a_completed_run_cannot_be_cancelled, strangers_cannot_cancel;
+    alone: a_run_cancelled_before_its_admission_is_refunded, a_cancel_and_a_completion_never_both_win
+);
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn until_scraping(world: &World, handle: &str) {
+    until("an Actor run", PATIENCE, || async { world.calls("apify", handle).await.into_iter().find(|call| call["op"] == "poll") }).await;
+}
+
+async fn assert_cancelled(account: &Account, run_id: &str, credits: i32, balance: i32) {
+    let progress = account.progress(run_id).await;
+    assert_eq!((&progress["status"], &progress["error"]), (&json!("cancelled"), &json!(null)), "{progress}");
+    account.assert_refund_booked(run_id, credits, balance).await;
+    account.result(run_id).await.problem(409, "ANALYSIS_CANCELLED");
+}
+
+async fn a_run_cancelled_before_its_admission_is_refunded(world: Arc<World>) {
+    let account = world.account(9).await;
+    // The admission waits for the balance; the cancellation comes while it does.
+    let holder = world.db.connect().await;
+    let lock = format!("BEGIN; SELECT 1 FROM credit_balances WHERE account_id = '{}' FOR UPDATE", account.id);
+    holder.batch_execute(&lock).await.unwrap();
+    let run_id = account.start(&world.handle("early"), "deep").await;
+    world.until_waiting("admit_analysis").await;
+    let cancelling = tokio::spawn({
+        let (account, run_id) = (account.clone(), run_id.clone());
+        async move { account.cancel(&run_id).await }
+    });
+    world.until_waiting("cancel_analysis").await;
+    holder.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(cancelling.await.unwrap().data(200)["status"], json!("cancelled"));
+    assert_cancelled(&account, &run_id, 3, 9).await;
+}
+
+async fn a_run_that_only_progress_knows_is_cancelled_for_good(world: Arc<World>) {
+    let account = world.account(9).await;
+    let owner: Option<String> = world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await;
+    let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
+    let run = json!({
+        "run_id": run_id, "account_id": account.id, "business_profile_id": account.business_profile_id, "requested_by": owner,
+        "username": world.handle("ghost"), "tier": "light", "requested_at_ms": jiff::Timestamp::now().as_millisecond(),
+    });
+    world.put_progress(&run).await;
+    assert_eq!(account.progress(&run_id).await["status"], json!("pending"));
+    account.result(&run_id).await.problem(425, "NOT_COMPLETE");
+    assert_eq!(account.cancel(&run_id).await.data(200)["credits_refunded"], json!(0));
+    // The admission that comes late finds it cancelled, and charges nothing.
+    assert_eq!(world.invoke("admit", &json!({ "run": run, "steps": [] })).await, Err("Cancelled".to_owned()));
+    assert_eq!((account.entries(&run_id).await, account.balance().await), (vec![], 9));
+    assert_eq!(account.progress(&run_id).await["status"], json!("cancelled"));
+}
+
+async fn a_cancel_during_the_scrape_refunds_and_aborts_the_actor(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("scraping");
+    world.slow_scrape(&handle, 60_000).await;
+    let run_id = account.start(&handle, "deep").await;
+    until_scraping(&world, &handle).await;
+    account.cancel(&run_id).await.data(200);
+    assert_cancelled(&account, &run_id, 3, 9).await;
+    until("the abort", PATIENCE, || async { world.calls("apify", &handle).await.into_iter().find(|call| call["op"] == "abort") }).await;
+    // The execution's own end finds nothing left to do.
+    world.execution_ended(&run_id).await;
+    assert_cancelled(&account, &run_id, 3, 9).await;
+}
+
+async fn a_cancel_during_ai_refunds(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("thinking");
+    world.slow_model("openai", &handle, 2500).await;
+    let run_id = account.start(&handle, "xray").await;
+    until("a question", PATIENCE, || async { world.calls("openai", &handle).await.into_iter().next() }).await;
+    account.cancel(&run_id).await.data(200);
+    assert_cancelled(&account, &run_id, 5, 9).await;
+    world.execution_ended(&run_id).await;
+    // What was paid for meanwhile is booked, and the run stays cancelled.
+    let sql = "SELECT coalesce(sum(cost_micro_usd), 0)::int8 FROM ai_usage_logs WHERE run_id = $1";
+    until("the bookings", PATIENCE, || async {
+        let (booked, billed) = (world.db.value::<i64>(sql, &[&run_id]).await, world.bill(&handle).await);
+        let asked = world.calls("openai", &handle).await;
+        Some(()).filter(|()| asked.iter().all(|call| call["ended_at_ms"].is_i64()) && booked == Some(billed))
+    })
+    .await;
+    assert_cancelled(&account, &run_id, 5, 9).await;
+}
+
+async fn cancelling_twice_refunds_once(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("twice");
+    world.slow_scrape(&handle, 60_000).await;
+    let run_id = account.start(&handle, "light").await;
+    until_scraping(&world, &handle).await;
+    let answers = futures::future::join_all((0..5).map(|_| account.cancel(&run_id))).await;
+    for answer in answers {
+        let data = answer.data(200);
+        assert_eq!((&data["status"], &data["credits_refunded"]), (&json!("cancelled"), &json!(1)));
+    }
+    assert_cancelled(&account, &run_id, 1, 9).await;
+}
+
+async fn a_completed_run_cannot_be_cancelled(world: Arc<World>) {
+    let account = world.account(9).await;
+    let ended = account.run(&world.handle("late"), "light").await;
+    account.cancel(&ended.run_id).await.problem(409, "ALREADY_COMPLETE");
+    assert_eq!(account.entries(&ended.run_id).await, [("analysis".to_owned(), -1)]);
+    assert_eq!(account.result(&ended.run_id).await.status, 200);
+    let failed = account.run(&world.handle("private"), "light").await;
+    account.cancel(&failed.run_id).await.problem(409, "ALREADY_COMPLETE");
+    account.assert_refund_booked(&failed.run_id, 1, 8).await;
+}
+
+async fn strangers_cannot_cancel(world: Arc<World>) {
+    let (account, stranger) = (world.account(9).await, world.account(9).await);
+    let handle = world.handle("mine");
+    world.slow_scrape(&handle, 3000).await;
+    let run_id = account.start(&handle, "light").await;
+    until_scraping(&world, &handle).await;
+    stranger.cancel(&run_id).await.problem(404, "NOT_FOUND");
+    assert_eq!(account.entries(&run_id).await, [("analysis".to_owned(), -1)]);
+    assert_eq!(account.ended(&run_id).await.status(), "completed");
+}
+
+/// 200 times. The moment of the cancel follows the race: later after it won, earlier after it lost, so that both sides stay close.
+async fn a_cancel_and_a_completion_never_both_win(world: Arc<World>) {
+    let races = (0..10).map(|_| {
+        let world = world.clone();
+        async move {
+            let account = world.account(25).await;
+            let handle = world.handle("race");
+            assert_eq!(account.run(&handle, "light").await.status(), "completed"); // cached from now on
+            let (mut wait, mut cancelled, mut completed) = (Duration::from_millis(500), 0, 0);
+            for _ in 0..20 {
+                let run_id = account.start(&handle, "light").await;
+                tokio::time::sleep(wait).await;
+                let answer = account.cancel(&run_id).await;
+                let won = answer.status == 200;
+                if !won {
+                    answer.problem(409, "ALREADY_COMPLETE");
+                }
+                world.execution_ended(&run_id).await;
+                let entries = account.entries(&run_id).await;
+                let status: Option<String> = world.db.value("SELECT status FROM analyses WHERE run_id = $1", &[&run_id]).await;
+                let charge = ("analysis".to_owned(), -1);
+                let sql = "SELECT ai_response ? 'report' FROM analyses WHERE run_id = $1";
+                let has_result: Option<bool> = world.db.value(sql, &[&run_id]).await;
+                assert_eq!(has_result, Some(!won));
+                if won {
+                    assert_eq!(status.as_deref(), Some("cancelled"));
+                    assert!(entries.is_empty() || entries == [charge, ("refund".to_owned(), 1)], "{entries:?}");
+                    cancelled += 1;
+                    wait = wait.mul_f64(1.3);
+                } else {
+                    assert_eq!((status.as_deref(), entries), (Some("completed"), vec![charge]));
+                    completed += 1;
+                    wait = wait.mul_f64(0.7);
+                }
+            }
+            assert_eq!(account.balance().await, 24 - completed);
+            (cancelled, completed)
+        }
+    });
+    let wins = futures::future::join_all(races).await;
+    let (cancelled, completed) = wins.into_iter().fold((0, 0), |sum, race| (sum.0 + race.0, sum.1 + race.1));
+    println!("200 races: {cancelled} cancelled, {completed} completed");
+    assert_eq!(cancelled + completed, 200);
+    assert!(cancelled > 0 && completed > 0, "{cancelled} {completed}");
+}

@@ -1,0 +1,204 @@
+//! Processes killed in the middle of their work, executions stopped from outside, a database that restarts: a run completes or is
+//! refunded, nothing hangs, and nothing is paid twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::harness::{Account, World, cases, until};
+
+cases!(
+    shared: ;
+    alone: executions_stopped_from_outside_are_refunded, a_killed_admission_charges_once, a_killed_cache_check_is_repeated, a_killed_scrape_pays_no_second_actor_run,
+        a_killed_question_is_asked_again, a_killed_save_is_repeated, a_killed_compensation_refunds_once,
+        a_database_that_restarts_while_scraping_costs_nothing, a_database_that_restarts_during_ai_costs_nothing,
+        a_database_that_restarts_while_saving_costs_nothing
+);
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn until_status(world: &World, run_id: &str, status: &str) {
+    let sql = "SELECT 1 FROM analyses WHERE run_id = $1 AND status = $2";
+    until(status, PATIENCE, || async { world.db.value::<i32>(sql, &[&run_id, &status]).await }).await;
+}
+
+/// A connection that holds a lock until it is told to commit.
+async fn holding(world: &World, sql: &str) -> tokio_postgres::Client {
+    let client = world.db.connect().await;
+    client.batch_execute(&format!("BEGIN; {sql}")).await.unwrap();
+    client
+}
+
+async fn lock_balance(world: &World, account: &Account) -> tokio_postgres::Client {
+    holding(world, &format!("SELECT 1 FROM credit_balances WHERE account_id = '{}' FOR UPDATE", account.id)).await
+}
+
+fn kill(world: &World, binary: &str) {
+    assert!(world.kill_function(binary) > 0, "{binary} was running");
+}
+
+/// Asserts that the run completed, charged once.
+async fn assert_paid(account: &Account, run_id: &str, credits: i32) {
+    let ended = account.ended(run_id).await;
+    assert_eq!(ended.status(), "completed", "{}", ended.progress);
+    assert_eq!(account.entries(run_id).await, [("analysis".to_owned(), -credits)]);
+    assert_eq!(account.balance().await, 9 - credits);
+}
+
+async fn executions_stopped_from_outside_are_refunded(world: Arc<World>) {
+    let stop = |run_id: String| {
+        let world = world.clone();
+        async move { world.sfn.stop_execution().execution_arn(world.execution_arn(&run_id)).send().await.unwrap() }
+    };
+    // While scraping.
+    let account = world.account(9).await;
+    let handle = world.handle("stopped");
+    world.slow_scrape(&handle, 8000).await;
+    let run_id = account.start(&handle, "deep").await;
+    until("an Actor run", PATIENCE, || async { world.calls("apify", &handle).await.into_iter().next() }).await;
+    stop(run_id.clone()).await;
+    let ended = account.ended(&run_id).await;
+    account.assert_refunded(&ended, "ABORTED", 3, 9).await;
+    // While the models think.
+    let handle = world.handle("stopped");
+    world.slow_model("openai", &handle, 2500).await;
+    let run_id = account.start(&handle, "light").await;
+    until("a question", PATIENCE, || async { world.calls("openai", &handle).await.into_iter().next() }).await;
+    stop(run_id.clone()).await;
+    let ended = account.ended(&run_id).await;
+    account.assert_refunded(&ended, "ABORTED", 1, 9).await;
+    // While its admission waits.
+    let holder = lock_balance(&world, &account).await;
+    let run_id = account.start(&world.handle("stopped"), "light").await;
+    world.until_waiting("admit_analysis").await;
+    stop(run_id.clone()).await;
+    // The compensation comes while the admission is not committed yet, and must still refund what that will have charged.
+    world.until_waiting("fail_run").await;
+    holder.batch_execute("COMMIT").await.unwrap();
+    let ended = account.ended(&run_id).await;
+    account.assert_refunded(&ended, "ABORTED", 1, 9).await;
+}
+
+async fn a_killed_admission_charges_once(world: Arc<World>) {
+    let account = world.account(9).await;
+    let holder = lock_balance(&world, &account).await;
+    let run_id = account.start(&world.handle("killed"), "light").await;
+    world.until_waiting("admit_analysis").await;
+    kill(&world, "admit");
+    holder.batch_execute("COMMIT").await.unwrap();
+    assert_paid(&account, &run_id, 1).await;
+}
+
+async fn a_killed_cache_check_is_repeated(world: Arc<World>) {
+    let account = world.account(9).await;
+    let balance = lock_balance(&world, &account).await;
+    let run_id = account.start(&world.handle("killed"), "light").await;
+    world.until_waiting("admit_analysis").await;
+    // This lock queues behind the admission's and is granted the moment that commits: the cache check runs into it.
+    let table = world.db.connect().await;
+    let locking = tokio::spawn(async move {
+        table.batch_execute("BEGIN; LOCK TABLE analyses IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        table
+    });
+    world.until_waiting("LOCK TABLE analyses").await;
+    balance.batch_execute("COMMIT").await.unwrap();
+    let table = locking.await.unwrap();
+    world.until_waiting("begin_task").await;
+    kill(&world, "check_cache");
+    table.batch_execute("COMMIT").await.unwrap();
+    assert_paid(&account, &run_id, 1).await;
+}
+
+async fn a_killed_scrape_pays_no_second_actor_run(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("killed");
+    world.slow_scrape(&handle, 4000).await;
+    let run_id = account.start(&handle, "light").await;
+    let sql = "SELECT scrape_run_id FROM analyses WHERE run_id = $1 AND scrape_run_id IS NOT NULL";
+    until("the Actor run", PATIENCE, || async { world.db.value::<String>(sql, &[&run_id]).await }).await;
+    kill(&world, "scrape");
+    assert_paid(&account, &run_id, 1).await;
+    let starts = world.calls("apify", &handle).await.into_iter().filter(|call| call["op"] == "start").count();
+    assert_eq!(starts, 1);
+}
+
+async fn a_killed_question_is_asked_again(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("killed");
+    world.slow_model("openai", &handle, 2000).await;
+    let run_id = account.start(&handle, "light").await;
+    until("a question", PATIENCE, || async { world.calls("openai", &handle).await.into_iter().next() }).await;
+    kill(&world, "analyze");
+    assert_paid(&account, &run_id, 1).await;
+    assert_eq!(world.calls("openai", &handle).await.len(), 2);
+}
+
+async fn a_killed_save_is_repeated(world: Arc<World>) {
+    let account = world.account(9).await;
+    let holder = holding(&world, "LOCK TABLE leads IN EXCLUSIVE MODE").await;
+    let run_id = account.start(&world.handle("killed"), "light").await;
+    world.until_waiting("complete_analysis").await;
+    kill(&world, "save");
+    holder.batch_execute("COMMIT").await.unwrap();
+    assert_paid(&account, &run_id, 1).await;
+}
+
+async fn a_killed_compensation_refunds_once(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("private");
+    world.slow_scrape(&handle, 8000).await;
+    let run_id = account.start(&handle, "light").await;
+    until_status(&world, &run_id, "processing").await;
+    // The refund waits for the balance; its function is killed there, twice.
+    let holder = lock_balance(&world, &account).await;
+    world.until_waiting("fail_run").await;
+    kill(&world, "compensate");
+    // The killed one's statement may still wait at the server: the next to come waits behind it, for the run's row.
+    world.until_all_waiting(2, "fail_run").await;
+    kill(&world, "compensate");
+    holder.batch_execute("COMMIT").await.unwrap();
+    let ended = account.ended(&run_id).await;
+    account.assert_refunded(&ended, "PROFILE_PRIVATE", 1, 9).await;
+    world.execution_ended(&run_id).await;
+    account.assert_refund_booked(&run_id, 1, 9).await;
+}
+
+/// Waits for the run's end and for its execution's, and asserts that it was paid for with a result or refunded without.
+async fn assert_settled(account: &Account, run_id: &str) {
+    account.world.execution_ended(run_id).await;
+    let ended = account.ended(run_id).await;
+    match ended.status() {
+        "completed" => assert_eq!(account.entries(run_id).await, [("analysis".to_owned(), -1)]),
+        "failed" => account.assert_refund_booked(run_id, 1, 9).await,
+        status => panic!("{status}"),
+    }
+}
+
+async fn a_database_that_restarts_while_scraping_costs_nothing(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("restart");
+    world.slow_scrape(&handle, 3000).await;
+    let run_id = account.start(&handle, "light").await;
+    until("an Actor run", PATIENCE, || async { world.calls("apify", &handle).await.into_iter().next() }).await;
+    world.stack.restart_postgres().await.unwrap();
+    assert_settled(&account, &run_id).await;
+}
+
+async fn a_database_that_restarts_during_ai_costs_nothing(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("restart");
+    world.slow_model("openai", &handle, 2000).await;
+    let run_id = account.start(&handle, "light").await;
+    until("a question", PATIENCE, || async { world.calls("openai", &handle).await.into_iter().next() }).await;
+    world.stack.restart_postgres().await.unwrap();
+    assert_settled(&account, &run_id).await;
+}
+
+async fn a_database_that_restarts_while_saving_costs_nothing(world: Arc<World>) {
+    let account = world.account(9).await;
+    let holder = holding(&world, "LOCK TABLE leads IN EXCLUSIVE MODE").await;
+    let run_id = account.start(&world.handle("restart"), "light").await;
+    world.until_waiting("complete_analysis").await;
+    world.stack.restart_postgres().await.unwrap();
+    drop(holder);
+    assert_settled(&account, &run_id).await;
+}

@@ -1,0 +1,140 @@
+//! Runs that end without a result: each is charged and refunded exactly once, says why, and its vendor costs are booked all the same.
+
+use std::sync::Arc;
+
+use crate::harness::{Account, Ended, Value, World, cases, json};
+
+cases!(
+    shared: private_missing_and_blocked_profiles_are_refunded, an_actor_that_fails_four_times_is_refunded,
+        an_actor_that_succeeds_at_the_third_attempt_is_paid, models_that_fail_on_every_provider_are_refunded,
+        hanging_models_are_refunded, unusable_answers_and_refusals_are_refunded, a_vendor_without_quota_is_not_tried_again;
+    alone:
+);
+
+async fn actor_runs(world: &World, handle: &str) -> usize {
+    world.calls("apify", handle).await.iter().filter(|call| call["op"] == "start").count()
+}
+
+async fn questions(world: &World, vendor: &str, handle: &str) -> usize {
+    world.calls(vendor, handle).await.len()
+}
+
+/// What we booked for a run is what vendors billed for its handle.
+async fn assert_costs_are_booked(account: &Account, ended: &Ended, handle: &str) {
+    let sql = "SELECT coalesce(sum(cost_micro_usd), 0)::int8 FROM ai_usage_logs WHERE run_id = $1";
+    let booked: Option<i64> = account.world.db.value(sql, &[&ended.run_id]).await;
+    assert_eq!(booked, Some(account.world.bill(handle).await), "{handle}");
+}
+
+async fn private_missing_and_blocked_profiles_are_refunded(world: Arc<World>) {
+    let cases = [("private", "PROFILE_PRIVATE", 1), ("missing", "PROFILE_NOT_FOUND", 1), ("blocked", "SCRAPE_FAILED", 4)];
+    let runs = cases.map(|(beginning, code, starts)| {
+        let world = world.clone();
+        async move {
+            let account = world.account(9).await;
+            let handle = world.handle(beginning);
+            let ended = account.run(&handle, "deep").await;
+            account.assert_refunded(&ended, code, 3, 9).await;
+            assert_eq!(actor_runs(&world, &handle).await, starts, "{beginning}");
+            assert_costs_are_booked(&account, &ended, &handle).await;
+            let problem = account.result(&ended.run_id).await.problem(409, "ANALYSIS_FAILED");
+            assert_eq!((&problem["details"]["code"], &problem["details"]["credits_refunded"]), (&json!(code), &json!(3)));
+            let leads: Option<i64> = world.db.value("SELECT count(*) FROM leads WHERE username = $1", &[&handle]).await;
+            assert_eq!(leads, Some(0));
+        }
+    });
+    futures::future::join_all(runs).await;
+}
+
+async fn an_actor_that_fails_four_times_is_refunded(world: Arc<World>) {
+    let runs = ["run_failed", "run_timed_out", "run_aborted", "empty_dataset"].map(|kind| {
+        let world = world.clone();
+        async move {
+            let account = world.account(9).await;
+            let handle = world.handle("actor");
+            world.fault("apify", &handle, None, json!({ "kind": kind })).await;
+            let ended = account.run(&handle, "light").await;
+            account.assert_refunded(&ended, "SCRAPE_FAILED", 1, 9).await;
+            assert_eq!(actor_runs(&world, &handle).await, 4, "{kind}");
+            assert_costs_are_booked(&account, &ended, &handle).await;
+        }
+    });
+    futures::future::join_all(runs).await;
+}
+
+async fn an_actor_that_succeeds_at_the_third_attempt_is_paid(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("third");
+    world.fault("apify", &handle, Some(2), json!({ "kind": "run_failed" })).await;
+    let ended = account.run(&handle, "light").await;
+    assert_eq!(ended.status(), "completed", "{}", ended.progress);
+    assert_eq!((actor_runs(&world, &handle).await, account.entries(&ended.run_id).await), (3, vec![("analysis".to_owned(), -1)]));
+    assert_costs_are_booked(&account, &ended, &handle).await;
+}
+
+async fn fail_models(world: &World, handle: &str, openai: Value, anthropic: Value) {
+    world.fault("openai", handle, None, openai).await;
+    world.fault("anthropic", handle, None, anthropic).await;
+}
+
+async fn models_that_fail_on_every_provider_are_refunded(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("nomodel");
+    let limited = json!({ "kind": "status", "status": 429, "retry_after": 1 });
+    fail_models(&world, &handle, limited, json!({ "kind": "status", "status": 529 })).await;
+    let ended = account.run(&handle, "xray").await;
+    account.assert_refunded(&ended, "AI_FAILED", 5, 9).await;
+    // At least one call was tried three times with both providers; the Map ended as soon as the first gave up.
+    let (openai, anthropic) = (questions(&world, "openai", &handle).await, questions(&world, "anthropic", &handle).await);
+    assert!((3..=12).contains(&openai) && (3..=12).contains(&anthropic), "{openai} {anthropic}");
+    assert_costs_are_booked(&account, &ended, &handle).await;
+}
+
+async fn hanging_models_are_refunded(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("hanging");
+    fail_models(&world, &handle, json!({ "kind": "hang", "seconds": 60 }), json!({ "kind": "hang", "seconds": 60 })).await;
+    let ended = account.run(&handle, "light").await;
+    account.assert_refunded(&ended, "AI_FAILED", 1, 9).await;
+    let sql = "SELECT count(*) FROM ai_usage_logs WHERE run_id = $1 AND status = 'timeout' AND provider <> 'apify'";
+    assert_eq!(world.db.value::<i64>(sql, &[&ended.run_id]).await, Some(6));
+}
+
+async fn unusable_answers_and_refusals_are_refunded(world: Arc<World>) {
+    let cases = [
+        ("schema_violation", "AI_INVALID_OUTPUT", 2),
+        ("not_json", "AI_INVALID_OUTPUT", 2),
+        ("max_tokens", "AI_INVALID_OUTPUT", 2),
+        ("refusal", "AI_REFUSED", 1),
+    ];
+    let runs = cases.map(|(kind, code, asked)| {
+        let world = world.clone();
+        async move {
+            let account = world.account(9).await;
+            let handle = world.handle("unusable");
+            world.fault("openai", &handle, None, json!({ "kind": kind })).await;
+            let ended = account.run(&handle, "light").await;
+            account.assert_refunded(&ended, code, 1, 9).await;
+            assert_eq!(questions(&world, "openai", &handle).await, asked, "{kind}");
+            assert_eq!(questions(&world, "anthropic", &handle).await, 0, "{kind}");
+            assert_costs_are_booked(&account, &ended, &handle).await;
+        }
+    });
+    futures::future::join_all(runs).await;
+    // Once only: the second answer is good, and both are paid for.
+    let account = world.account(9).await;
+    let handle = world.handle("once");
+    world.fault("openai", &handle, Some(1), json!({ "kind": "schema_violation" })).await;
+    let ended = account.run(&handle, "light").await;
+    assert_eq!((ended.status(), questions(&world, "openai", &handle).await), ("completed", 2));
+    assert_costs_are_booked(&account, &ended, &handle).await;
+}
+
+async fn a_vendor_without_quota_is_not_tried_again(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("quota");
+    world.fault("apify", &handle, None, json!({ "kind": "status", "status": 402 })).await;
+    let ended = account.run(&handle, "light").await;
+    account.assert_refunded(&ended, "SCRAPE_FAILED", 1, 9).await;
+    assert_eq!(world.calls("apify", &handle).await.len(), 1);
+}

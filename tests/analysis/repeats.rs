@@ -1,0 +1,152 @@
+//! Every task delivered again with the very input that it had: the second time changes nothing and costs nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::harness::{Account, Value, World, cases, json, until};
+
+cases!(
+    shared: repeated_tasks_of_a_completed_run_change_nothing, repeated_tasks_of_a_failed_run_change_nothing,
+        repeated_tasks_of_a_cancelled_run_change_nothing, a_task_that_runs_twice_at_once_pays_once,
+        the_rule_on_ended_executions_changes_nothing_that_is_settled;
+    alone:
+);
+
+/// Everything that a repeat could change, as one value.
+async fn picture(account: &Account, handle: &str) -> Value {
+    let sql = "SELECT jsonb_build_object(
+        'runs', (SELECT jsonb_agg(to_jsonb(a) ORDER BY a.run_id) FROM analyses a WHERE a.account_id = p.id),
+        'leads', (SELECT jsonb_agg(to_jsonb(l) ORDER BY l.id) FROM leads l WHERE l.account_id = p.id),
+        'ledger', (SELECT jsonb_agg(to_jsonb(c) ORDER BY c.entry_no) FROM credit_ledger c WHERE c.account_id = p.id),
+        'balance', (SELECT to_jsonb(b) FROM credit_balances b WHERE b.account_id = p.id),
+        'usage', (SELECT jsonb_agg(to_jsonb(u) ORDER BY u.id) FROM ai_usage_logs u WHERE u.account_id = p.id))
+        FROM (SELECT $1::text::uuid AS id) p";
+    let world = &account.world;
+    let rows: Value = world.db.value(sql, &[&account.id]).await.unwrap();
+    let bucket = &world.stack.outputs()["ProfileBucketName"];
+    let entry = world.s3.head_object().bucket(bucket).key(format!("instagram:{handle}:v1")).send().await;
+    let entry = entry.ok().and_then(|entry| entry.e_tag);
+    json!({ "rows": rows, "entry": entry, "bill": world.bill(handle).await })
+}
+
+/// The function behind a state.
+fn function(state: &str) -> &'static str {
+    match state {
+        "Admit" => "admit",
+        "CheckCache" => "check-cache",
+        "Scrape" => "scrape",
+        "Ask" => "analyze",
+        "Save" => "save",
+        "Compensate" => "compensate",
+        other => panic!("unknown state {other}"),
+    }
+}
+
+/// Delivers every task of the run again, in order and then in reverse, and asserts that nothing changed. Answers which there were.
+async fn repeat_all(account: &Account, run_id: &str, handle: &str) -> Vec<String> {
+    account.world.execution_ended(run_id).await;
+    let tasks = account.world.task_inputs(run_id).await;
+    let before = picture(account, handle).await;
+    for (state, input) in tasks.iter().chain(tasks.iter().rev()) {
+        // Some answer as before, some that the run has ended: both are right, as long as nothing changes.
+        let outcome = account.world.invoke(function(state), input).await;
+        assert_eq!(picture(account, handle).await, before, "{state}: {outcome:?}");
+    }
+    tasks.into_iter().map(|(state, _)| state).collect()
+}
+
+async fn repeated_tasks_of_a_completed_run_change_nothing(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("again");
+    let ended = account.run(&handle, "deep").await;
+    assert_eq!(ended.status(), "completed");
+    let repeated = repeat_all(&account, &ended.run_id, &handle).await;
+    assert_eq!(repeated, ["Admit", "CheckCache", "Scrape", "Ask", "Ask", "Ask", "Save"]);
+    assert!(picture(&account, &handle).await["entry"].is_string(), "the profile is cached");
+    let save = world.task_inputs(&ended.run_id).await.into_iter().find(|(state, _)| state == "Save").unwrap().1;
+    let mut failed = save.clone();
+    failed["error"] = json!({ "Error": "RetryableModel", "Cause": "late" });
+    let before = picture(&account, &handle).await;
+    let answer = world.invoke("compensate", &failed).await.unwrap();
+    assert_eq!((&answer["status"], &answer["credits_refunded"]), (&json!("completed"), &json!(0)));
+    assert_eq!(picture(&account, &handle).await, before);
+}
+
+async fn repeated_tasks_of_a_failed_run_change_nothing(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("private");
+    let ended = account.run(&handle, "light").await;
+    account.assert_refunded(&ended, "PROFILE_PRIVATE", 1, 9).await;
+    assert_eq!(repeat_all(&account, &ended.run_id, &handle).await, ["Admit", "CheckCache", "Scrape", "Compensate"]);
+}
+
+async fn repeated_tasks_of_a_cancelled_run_change_nothing(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("again");
+    world.slow_scrape(&handle, 20_000).await;
+    let run_id = account.start(&handle, "light").await;
+    until("an Actor run", Duration::from_secs(60), || async {
+        world.calls("apify", &handle).await.into_iter().find(|call| call["op"] == "poll")
+    })
+    .await;
+    account.cancel(&run_id).await.data(200);
+    until("the abort", Duration::from_secs(60), || async {
+        world.calls("apify", &handle).await.into_iter().find(|call| call["op"] == "abort")
+    })
+    .await;
+    let repeated = repeat_all(&account, &run_id, &handle).await;
+    assert_eq!(repeated[..3], ["Admit", "CheckCache", "Scrape"]);
+    account.assert_refund_booked(&run_id, 1, 9).await;
+}
+
+async fn a_task_that_runs_twice_at_once_pays_once(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("twins");
+    world.slow_scrape(&handle, 3000).await;
+    let run_id = account.start(&handle, "light").await;
+    let sql = "SELECT scrape_run_id FROM analyses WHERE run_id = $1 AND scrape_run_id IS NOT NULL";
+    until("the Actor run", Duration::from_secs(60), || async { world.db.value::<String>(sql, &[&run_id]).await }).await;
+    let inputs = world.task_inputs(&run_id).await;
+    let input = |state: &str| inputs.iter().find(|(name, _)| name == state).unwrap().1.clone();
+    let (admit, scrape) = (input("Admit"), input("Scrape"));
+    let (admitted, one, two) =
+        tokio::join!(world.invoke("admit", &admit), world.invoke("scrape", &scrape), world.invoke("scrape", &scrape));
+    assert!(admitted.is_ok(), "{admitted:?}");
+    // A twin that comes after the end is told so; while the run lasts both fetch the same Actor run.
+    for outcome in [one, two] {
+        assert!(outcome.is_ok() || outcome == Err("RunEnded".to_owned()), "{outcome:?}");
+    }
+    let ended = account.ended(&run_id).await;
+    assert_eq!(ended.status(), "completed", "{}", ended.progress);
+    assert_eq!(account.entries(&run_id).await, [("analysis".to_owned(), -1)]);
+    let starts = world.calls("apify", &handle).await.into_iter().filter(|call| call["op"] == "start").count();
+    assert_eq!(starts, 1);
+    let booked: Option<i64> =
+        world.db.value("SELECT coalesce(sum(cost_micro_usd), 0)::int8 FROM ai_usage_logs WHERE run_id = $1", &[&run_id]).await;
+    assert_eq!(booked, Some(world.bill(&handle).await));
+}
+
+async fn the_rule_on_ended_executions_changes_nothing_that_is_settled(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("settled");
+    let run_id = account.run(&handle, "light").await.run_id;
+    let before = picture(&account, &handle).await;
+    for status in ["ABORTED", "TIMED_OUT", "FAILED"] {
+        let event = json!({
+            "source": "aws.states", "detail-type": "Step Functions Execution Status Change",
+            "detail": { "name": run_id, "status": status, "executionArn": world.execution_arn(&run_id), "input": null },
+        });
+        let answer = world.invoke("compensate", &event).await.unwrap();
+        assert_eq!((&answer["status"], &answer["credits_refunded"]), (&json!("completed"), &json!(0)));
+    }
+    for garbage in [
+        json!({}),
+        json!([]),
+        json!("x"),
+        json!({ "detail": { "name": "other", "status": "FAILED" } }),
+        json!({ "run": { "run_id": "x" } }),
+    ] {
+        assert_eq!(world.invoke("compensate", &garbage).await.unwrap()["status"], json!(null), "{garbage}");
+    }
+    assert_eq!(picture(&account, &handle).await, before);
+}
