@@ -134,7 +134,7 @@ async fn a_killed_question_is_asked_again(world: Arc<World>) {
 
 async fn a_killed_save_is_repeated(world: Arc<World>) {
     let account = world.account(9).await;
-    let holder = holding(&world, "LOCK TABLE leads IN EXCLUSIVE MODE").await;
+    let holder = holding(&world, "LOCK TABLE leads IN SHARE MODE").await;
     let run_id = account.start(&world.handle("killed"), "light").await;
     world.until_waiting("complete_analysis").await;
     kill(&world, "save");
@@ -195,7 +195,7 @@ async fn a_database_that_restarts_during_ai_costs_nothing(world: Arc<World>) {
 
 async fn a_database_that_restarts_while_saving_costs_nothing(world: Arc<World>) {
     let account = world.account(9).await;
-    let holder = holding(&world, "LOCK TABLE leads IN EXCLUSIVE MODE").await;
+    let holder = holding(&world, "LOCK TABLE leads IN SHARE MODE").await;
     let run_id = account.start(&world.handle("restart"), "light").await;
     world.until_waiting("complete_analysis").await;
     world.stack.restart_postgres().await.unwrap();

@@ -75,7 +75,6 @@ impl Cluster {
             "unix_socket_directories=",
             "max_connections=1200",
             "fsync=off",
-            "synchronous_commit=off",
             "full_page_writes=off",
             "shared_buffers=128MB",
             "log_min_messages=warning",
