@@ -3,7 +3,15 @@
 //! `cargo test -p oslira-tests` starts the stack, runs every test on it and ends it; a part of a test's name runs only those.
 //! After each test the books are asked whether they are true, and at the end every log line whether it told a secret.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr, reason = "tests")]
+#![allow(
+    clippy::unused_self,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 mod analysis;
 mod deployment;

@@ -12,7 +12,7 @@ cases!(
     alone: a_run_cancelled_before_its_admission_is_refunded, a_cancel_and_a_completion_never_both_win
 );
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn until_scraping(world: &World, handle: &str) {
     until("an Actor run", PATIENCE, || async { world.calls("apify", handle).await.into_iter().find(|call| call["op"] == "poll") }).await;

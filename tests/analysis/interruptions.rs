@@ -14,7 +14,7 @@ cases!(
         a_database_that_restarts_while_saving_costs_nothing
 );
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn until_status(world: &World, run_id: &str, status: &str) {
     let sql = "SELECT 1 FROM analyses WHERE run_id = $1 AND status = $2";

@@ -93,12 +93,12 @@ async fn repeated_tasks_of_a_cancelled_run_change_nothing(world: Arc<World>) {
     let handle = world.handle("again");
     world.slow_scrape(&handle, 20_000).await;
     let run_id = account.start(&handle, "light").await;
-    until("an Actor run", Duration::from_secs(60), || async {
+    until("an Actor run", Duration::from_mins(1), || async {
         world.calls("apify", &handle).await.into_iter().find(|call| call["op"] == "poll")
     })
     .await;
     account.cancel(&run_id).await.data(200);
-    until("the abort", Duration::from_secs(60), || async {
+    until("the abort", Duration::from_mins(1), || async {
         world.calls("apify", &handle).await.into_iter().find(|call| call["op"] == "abort")
     })
     .await;
@@ -113,7 +113,7 @@ async fn a_task_that_runs_twice_at_once_pays_once(world: Arc<World>) {
     world.slow_scrape(&handle, 3000).await;
     let run_id = account.start(&handle, "light").await;
     let sql = "SELECT scrape_run_id FROM analyses WHERE run_id = $1 AND scrape_run_id IS NOT NULL";
-    until("the Actor run", Duration::from_secs(60), || async { world.db.value::<String>(sql, &[&run_id]).await }).await;
+    until("the Actor run", Duration::from_mins(1), || async { world.db.value::<String>(sql, &[&run_id]).await }).await;
     let inputs = world.task_inputs(&run_id).await;
     let input = |state: &str| inputs.iter().find(|(name, _)| name == state).unwrap().1.clone();
     let (admit, scrape) = (input("Admit"), input("Scrape"));

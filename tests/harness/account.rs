@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{World, until};
 
 /// How long a run may take in a test before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// An answer of the API.
 #[derive(Debug)]

@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use super::World;
 
+/// A test under way.
+pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 #[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
     pub alone: bool,
-    pub run: fn(Arc<World>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub run: fn(Arc<World>) -> Running,
 }
 
 /// The cases of a module: `cases!(shared: a, b; alone: c)`.

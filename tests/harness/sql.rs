@@ -31,15 +31,13 @@ impl Pool {
     pub async fn rows(&self, sql: &str, params: Params<'_>) -> Vec<Row> {
         for _ in 0..600 {
             let idle = self.idle.lock().await.pop().filter(|client| !client.is_closed());
-            let client = match idle {
-                Some(client) => client,
-                None => match connect(&self.url).await {
-                    Ok(client) => client,
-                    Err(_) => {
-                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                        continue;
-                    }
-                },
+            let client = if let Some(client) = idle {
+                client
+            } else if let Ok(client) = connect(&self.url).await {
+                client
+            } else {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
             };
             match client.query(sql, params).await {
                 Ok(rows) => {
@@ -85,6 +83,6 @@ impl World {
     pub async fn until_all_waiting(&self, count: i64, text: &str) {
         let sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND position($1 in query) > 0 AND pid <> pg_backend_pid()
                    HAVING count(*) >= $2";
-        super::until(text, std::time::Duration::from_secs(60), || async { self.db.value::<i32>(sql, &[&text, &count]).await }).await;
+        super::until(text, std::time::Duration::from_mins(1), || async { self.db.value::<i32>(sql, &[&text, &count]).await }).await;
     }
 }

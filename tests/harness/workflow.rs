@@ -20,7 +20,7 @@ impl World {
     /// Waits until the execution has ended, whatever the database says.
     pub async fn execution_ended(&self, run_id: &str) -> ExecutionStatus {
         let arn = self.execution_arn(run_id);
-        until(&format!("the end of execution {run_id}"), Duration::from_secs(120), || async {
+        until(&format!("the end of execution {run_id}"), Duration::from_mins(2), || async {
             let execution = self.sfn.describe_execution().execution_arn(&arn).send().await.ok()?;
             Some(execution.status).filter(|status| *status != ExecutionStatus::Running)
         })
