@@ -67,6 +67,7 @@ CREATE TABLE IF NOT EXISTS analyses (
     status text NOT NULL CHECK (status IN ('pending', 'processing', 'completed', 'failed', 'cancelled')),
     error_code text,
     error_details jsonb,
+    ai_answers jsonb NOT NULL DEFAULT '{}',
     ai_response jsonb NOT NULL DEFAULT '{}',
     metrics jsonb,
     overall_score smallint CHECK (overall_score BETWEEN 0 AND 100),
@@ -94,6 +95,7 @@ CREATE TABLE IF NOT EXISTS analyses (
     CONSTRAINT analyses_failed CHECK ((status = 'failed') = (error_code IS NOT NULL)),
     CONSTRAINT analyses_ended CHECK ((status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL))
 );
+COMMENT ON COLUMN analyses.ai_answers IS 'what models said so far, by call: not readable by users, who could read it and cancel';
 COMMENT ON COLUMN analyses.credits_charged IS 'what the ledger debited for this run, also if it was refunded later';
 COMMENT ON COLUMN analyses.scrape_run_id IS 'the Apify run that fetches the profile: a repeated task waits for it instead of paying for another';
 -- The duplicate check: two live runs of one handle cannot exist.
@@ -172,3 +174,11 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Of a run its users see everything but the answers that come in before it is paid for good: whoever could read those would
+-- cancel afterwards. Supabase serves this table to its users directly.
+REVOKE SELECT ON analyses FROM authenticated;
+GRANT SELECT (id, run_id, batch_id, account_id, business_profile_id, lead_id, requested_by, username, analysis_type, status, error_code,
+    error_details, ai_response, metrics, overall_score, niche_fit_score, engagement_score, confidence_level, summary_text, model_used, cache_hit,
+    credits_charged, total_cost_micro_usd, cost, steps, processing_duration_ms, started_at, last_step_at, completed_at, deleted_at, created_at,
+    updated_at) ON analyses TO authenticated;

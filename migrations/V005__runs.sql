@@ -2,10 +2,10 @@
 -- cancelled with its refund. Each locks the run first and the balance last, may be called twice, and answers the state found.
 
 -- How long a run may rest between two steps before another of the same handle may replace it.
-CREATE OR REPLACE FUNCTION run_is_stuck(p_run analyses) RETURNS boolean
+CREATE OR REPLACE FUNCTION run_is_stuck(p_status text, p_batch_id text, p_last_step_at timestamptz) RETURNS boolean
 LANGUAGE sql STABLE AS $$
-    SELECT p_run.status IN ('pending', 'processing') AND p_run.last_step_at < clock_timestamp()
-        - CASE WHEN p_run.status = 'pending' AND p_run.batch_id IS NOT NULL THEN interval '1 hour' ELSE interval '5 minutes' END
+    SELECT p_status IN ('pending', 'processing') AND p_last_step_at < clock_timestamp()
+        - CASE WHEN p_status = 'pending' AND p_batch_id IS NOT NULL THEN interval '1 hour' ELSE interval '5 minutes' END
 $$;
 
 CREATE OR REPLACE FUNCTION step_timing(p_step text, p_start timestamptz, p_end timestamptz) RETURNS jsonb
@@ -113,7 +113,7 @@ BEGIN
         SELECT * INTO twin FROM analyses
         WHERE account_id = v_account AND business_profile_id = v_profile AND username = v_username
           AND status IN ('pending', 'processing') AND run_id <> p_run_id;
-        IF FOUND AND NOT run_is_stuck(twin) THEN
+        IF FOUND AND NOT run_is_stuck(twin.status, twin.batch_id, twin.last_step_at) THEN
             PERFORM record_ended_run(p_run_id, p_seed, 'failed', 'DUPLICATE_ANALYSIS', jsonb_build_object('run_id', twin.run_id), NULL);
             RETURN jsonb_build_object('outcome', 'failed', 'error_code', 'DUPLICATE_ANALYSIS',
                 'details', jsonb_build_object('run_id', twin.run_id), 'steps', '[]'::jsonb);
@@ -178,7 +178,7 @@ BEGIN
     WHERE run.account_id IS NOT NULL
     ON CONFLICT DO NOTHING;
     IF p_output IS NOT NULL AND run.status = 'processing' THEN
-        UPDATE analyses SET last_step_at = clock_timestamp(), ai_response = jsonb_build_object(p_call, p_output) || ai_response
+        UPDATE analyses SET last_step_at = clock_timestamp(), ai_answers = jsonb_build_object(p_call, p_output) || ai_answers
         WHERE run_id = p_run_id;
     END IF;
     RETURN run.status;
@@ -190,7 +190,7 @@ CREATE OR REPLACE FUNCTION begin_call(p_run_id text, p_call text)
 RETURNS TABLE (status text, error_code text, answered boolean, business_name text, website text, business_one_liner text, business_context_pack jsonb)
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     WITH moved AS (UPDATE analyses SET last_step_at = clock_timestamp() WHERE run_id = p_run_id AND analyses.status = 'processing')
-    SELECT a.status, a.error_code, a.ai_response ? p_call, p.business_name, p.website, p.business_one_liner, p.business_context_pack
+    SELECT a.status, a.error_code, a.ai_answers ? p_call, p.business_name, p.website, p.business_one_liner, p.business_context_pack
     FROM analyses a LEFT JOIN business_profiles p ON p.id = a.business_profile_id
     WHERE a.run_id = p_run_id
 $$;
@@ -226,7 +226,7 @@ BEGIN
         t[2] := clock_timestamp();
         v_cost := run_cost(p_run_id);
         UPDATE analyses SET lead_id = v_lead, metrics = p_metrics, cache_hit = p_cache_hit,
-            ai_response = run.ai_response || jsonb_build_object('report', p_report -> 'fields'),
+            ai_response = run.ai_answers || jsonb_build_object('report', p_report -> 'fields'),
             overall_score = (p_report ->> 'overall_score')::smallint, niche_fit_score = (p_report ->> 'niche_fit_score')::smallint,
             engagement_score = (p_report ->> 'engagement_score')::smallint, confidence_level = (p_report ->> 'confidence_level')::numeric,
             summary_text = p_report ->> 'summary_text', model_used = (SELECT c ->> 'model' FROM jsonb_array_elements(v_cost -> 'calls') c
@@ -295,7 +295,7 @@ BEGIN
 END
 $$;
 GRANT EXECUTE ON FUNCTION analysis_credits(text) TO authenticated, service_role;
-GRANT EXECUTE ON FUNCTION run_is_stuck(analyses) TO authenticated, service_role;
+GRANT EXECUTE ON FUNCTION run_is_stuck(text, text, timestamptz) TO authenticated, service_role;
 GRANT EXECUTE ON FUNCTION cancel_analysis(text, jsonb) TO authenticated;
 GRANT EXECUTE ON FUNCTION admit_analysis(text, jsonb), begin_task(text), begin_call(text, text), record_scrape_run(text, text, text),
     record_vendor_calls(text, jsonb, text, jsonb), complete_analysis(text, jsonb, jsonb, jsonb, boolean, jsonb),

@@ -62,7 +62,8 @@ impl From<tokio_postgres::Error> for DbError {
                 Self::Conflict(message)
             }
             // 08 connection, 53 resources, 57 operator intervention (shutdown, restart, statement timeout).
-            code if ["08", "53", "57"].iter().any(|class| code.code().starts_with(class)) => Self::Unavailable(message),
+            // XX000 is how Supabase's pooler reports its own trouble, such as too many clients.
+            code if ["08", "53", "57", "XX000"].iter().any(|class| code.code().starts_with(class)) => Self::Unavailable(message),
             code => Self::Rule { code: code.code().to_owned(), message },
         }
     }

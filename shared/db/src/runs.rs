@@ -112,7 +112,7 @@ impl UserDb {
                         coalesce((SELECT b.current_balance FROM credit_balances b WHERE b.account_id = c.account_id), 0) AS available,
                         EXISTS (SELECT 1 FROM business_profiles p WHERE p.id = $2 AND p.account_id = c.account_id AND p.deleted_at IS NULL) AS profile,
                         (SELECT a.run_id FROM analyses a WHERE a.account_id = c.account_id AND a.business_profile_id = $2 AND a.username = $3
-                            AND a.status IN ('pending', 'processing') AND NOT run_is_stuck(a)) AS running
+                            AND a.status IN ('pending', 'processing') AND NOT run_is_stuck(a.status, a.batch_id, a.last_step_at)) AS running
                  FROM caller_account($1) c",
                 &[(&account.map(|id| id.0), Type::UUID), (&business_profile.0, Type::UUID), (&username.as_str(), Type::TEXT)],
             )

@@ -264,7 +264,7 @@ impl AdminDb {
     /// # Errors
     /// As any statement.
     pub async fn ai_answers(&self, run_id: &RunId) -> Result<Option<Value>, DbError> {
-        let row = self.one("SELECT ai_response FROM analyses WHERE run_id = $1", &[(&run_id.as_str(), Type::TEXT)]).await?;
+        let row = self.one("SELECT ai_answers FROM analyses WHERE run_id = $1", &[(&run_id.as_str(), Type::TEXT)]).await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 

@@ -109,7 +109,9 @@ impl TokenVerifier {
     async fn legacy_key(&self) -> Result<DecodingKey, VerifierError> {
         let secret: LegacySecret =
             self.secrets.get("supabase-auth", false).await.map_err(|error| VerifierError::Unavailable(error.to_string()))?;
-        let secret = secret.jwt_secret.ok_or(VerifierError::Rejected("The token's algorithm is not accepted."))?;
+        // A secret shorter than its hash is no secret; an empty one would let everybody sign.
+        let secret = secret.jwt_secret.filter(|secret| secret.expose_secret().len() >= 32);
+        let secret = secret.ok_or(VerifierError::Rejected("The token's algorithm is not accepted."))?;
         Ok(DecodingKey::from_secret(secret.expose_secret().as_bytes()))
     }
 
