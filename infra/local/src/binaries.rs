@@ -10,7 +10,6 @@ use tokio::process::Command;
 
 /// What the workspace holds for the stack.
 pub(crate) struct Binaries {
-    packages: Vec<String>,
     names: BTreeSet<String>,
     directory: PathBuf,
 }
@@ -23,7 +22,6 @@ struct Metadata {
 
 #[derive(Deserialize)]
 struct Package {
-    name: String,
     manifest_path: PathBuf,
     targets: Vec<Target>,
 }
@@ -47,14 +45,9 @@ impl Binaries {
         let root = root.canonicalize()?;
         let (functions, sandbox) = (root.join("functions"), root.join("infra/sandbox"));
         let wanted = |package: &&Package| package.manifest_path.starts_with(&functions) || package.manifest_path.starts_with(&sandbox);
-        let (mut packages, mut names) = (Vec::new(), BTreeSet::new());
-        for package in metadata.packages.iter().filter(wanted) {
-            packages.push(package.name.clone());
-            names.extend(
-                package.targets.iter().filter(|target| target.kind.iter().any(|kind| kind == "bin")).map(|target| target.name.clone()),
-            );
-        }
-        Ok(Self { packages, names, directory: metadata.target_directory.join("debug") })
+        let targets = metadata.packages.iter().filter(wanted).flat_map(|package| &package.targets);
+        let names = targets.filter(|target| target.kind.iter().any(|kind| kind == "bin")).map(|target| target.name.clone()).collect();
+        Ok(Self { names, directory: metadata.target_directory.join("debug") })
     }
 
     /// Where a binary lies.
@@ -69,10 +62,9 @@ impl Binaries {
     /// Builds them. With `shown`, cargo writes its own progress to the terminal; else its output appears only when it fails.
     pub(crate) async fn build(&self, root: &Path, shown: bool) -> Result<()> {
         let mut command = cargo(root);
-        command.args(["build", "--bins"]);
-        for package in &self.packages {
-            command.args(["--package", package]);
-        }
+        // The whole workspace, as `cargo test --workspace` has it: a selection of packages would unify features differently and
+        // compile the dependencies a second time.
+        command.args(["build", "--workspace", "--bins"]);
         if shown {
             let status = command.stdout(Stdio::null()).status().await.context("cannot run cargo")?;
             if !status.success() {
