@@ -8,7 +8,7 @@ use crate::harness::{Account, World, cases, json};
 
 cases!(
     shared: nobody_can_change_a_balance_or_a_ledger_row, nobody_can_charge_or_refund_a_run_twice, nobody_can_end_a_run_with_the_wrong_money,
-        tenants_see_and_touch_only_their_own_rows, the_logins_can_do_nothing_by_themselves, signup_gives_25_credits_once,
+        tenants_see_and_touch_only_their_own_rows, the_logins_can_do_nothing_by_themselves,
         grants_are_given_once_a_key, concurrent_charges_never_overdraw, prices_are_the_same_in_code_and_database,
         every_table_has_forced_row_level_security, migrations_can_be_applied_twice;
     alone:
@@ -212,28 +212,6 @@ async fn the_logins_can_do_nothing_by_themselves(world: Arc<World>) {
     user.batch_execute("SET ROLE authenticated").await.unwrap();
     let seen: i64 = user.query_one("SELECT count(*) FROM analyses", &[]).await.unwrap().get(0);
     assert_eq!(seen, 0);
-}
-
-async fn signup_gives_25_credits_once(world: Arc<World>) {
-    let user = uuid::Uuid::now_v7();
-    let email = format!("{}@example.com", user.simple());
-    let insert = "INSERT INTO auth.users (id, email, raw_user_meta_data) VALUES ($1, $2, '{\"full_name\": \"Ann Lee\"}')";
-    world.db.rows(insert, &[&user, &email]).await;
-    let repeats = (0..10).map(|_| async { world.db.rows("SELECT create_account_atomic($1, $2)", &[&user, &email]).await });
-    futures::future::join_all(repeats).await;
-    let rows = world
-        .db
-        .rows(
-            "SELECT a.name, m.role, s.plan_id, s.status, b.current_balance, (SELECT count(*) FROM credit_ledger l WHERE l.account_id = a.id)
-             FROM accounts a JOIN account_members m ON m.account_id = a.id JOIN subscriptions s ON s.account_id = a.id
-             JOIN credit_balances b ON b.account_id = a.id WHERE a.owner_id = $1",
-            &[&user],
-        )
-        .await;
-    let found: Vec<(String, String, String, String, i32, i64)> =
-        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5))).collect();
-    let expected = ("Ann Lee's Account".to_owned(), "owner".to_owned(), "free".to_owned(), "active".to_owned(), 25, 1);
-    assert_eq!(found, [expected]);
 }
 
 async fn grants_are_given_once_a_key(world: Arc<World>) {

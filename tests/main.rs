@@ -21,6 +21,7 @@ mod ledger;
 mod load;
 mod pooler;
 mod sandbox;
+mod signup;
 
 use std::sync::Arc;
 
@@ -35,9 +36,17 @@ fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().expect("a runtime");
-    let cases: Vec<Case> =
-        [health::cases(), deployment::cases(), ledger::cases(), pooler::cases(), sandbox::cases(), analysis::cases(), load::cases()]
-            .concat();
+    let cases: Vec<Case> = [
+        health::cases(),
+        deployment::cases(),
+        ledger::cases(),
+        signup::cases(),
+        pooler::cases(),
+        sandbox::cases(),
+        analysis::cases(),
+        load::cases(),
+    ]
+    .concat();
     let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
     if arguments.list || !names.iter().any(|name| wanted(&arguments, name)) {
         libtest_mimic::run(&arguments, cases.iter().map(|case| Trial::test(case.name, || Ok(()))).collect()).exit();

@@ -27,8 +27,10 @@ CREATE TABLE IF NOT EXISTS auth.users (
     id uuid PRIMARY KEY,
     email text UNIQUE,
     raw_user_meta_data jsonb NOT NULL DEFAULT '{}',
+    is_anonymous boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now()
 );
+ALTER TABLE auth.users ADD COLUMN IF NOT EXISTS is_anonymous boolean NOT NULL DEFAULT false; -- stacks from before
 REVOKE ALL ON auth.users FROM PUBLIC, anon, authenticated;
 
 -- After a transaction a custom setting reads '' rather than NULL, hence the nullifs.

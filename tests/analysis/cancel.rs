@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{Account, World, cases, json, until};
+use crate::harness::{Account, Value, World, cases, json, until};
 
 cases!(
-    shared: a_run_that_only_progress_knows_is_cancelled_for_good,
+    shared: a_run_that_only_progress_knows_is_cancelled_for_good, users_vouch_only_for_fresh_runs_of_their_own,
+        a_task_that_waited_for_a_cancellation_sees_it,
         a_cancel_during_the_scrape_refunds_and_aborts_the_actor, a_cancel_during_ai_refunds, cancelling_twice_refunds_once,
         a_completed_run_cannot_be_cancelled, strangers_cannot_cancel;
     alone: a_run_cancelled_before_its_admission_is_refunded, a_cancel_and_a_completion_never_both_win
@@ -59,6 +60,94 @@ async fn a_run_that_only_progress_knows_is_cancelled_for_good(world: Arc<World>)
     assert_eq!(world.invoke("admit", &json!({ "run": run, "steps": [] })).await, Err("Cancelled".to_owned()));
     assert_eq!((account.entries(&run_id).await, account.balance().await), (vec![], 9));
     assert_eq!(account.progress(&run_id).await["status"], json!("cancelled"));
+}
+
+/// Supabase lets users call `cancel_analysis` directly, with whatever they like.
+async fn users_vouch_only_for_fresh_runs_of_their_own(world: Arc<World>) {
+    let (account, other) = (world.account(9).await, world.account(9).await);
+    let (user, stranger) = (account.owner().await, other.owner().await);
+    let client = world.db.connect().await;
+    let claims = format!("SELECT set_config('request.jwt.claims', '{{\"sub\":\"{user}\"}}', false); SET ROLE authenticated");
+    client.batch_execute(&claims).await.unwrap();
+    let now = jiff::Timestamp::now().as_millisecond();
+    let fresh = || format!("run_{}", uuid::Uuid::now_v7().simple());
+    let seed = json!({
+        "account_id": account.id, "business_profile_id": account.business_profile_id, "requested_by": user,
+        "username": world.handle("ghost"), "tier": "light", "requested_at_ms": now,
+    });
+    let with = |field: &str, value: Value| {
+        let mut seed = seed.clone();
+        seed[field] = value;
+        (fresh(), seed)
+    };
+    let aged = |ms: i64| format!("run_{:012x}70008000000000000000", now + ms);
+    let lies = [
+        with("tier", json!("gold")),
+        with("tier", json!(null)),
+        with("username", json!("Not A Handle")),
+        with("username", json!("a..b")),
+        with("username", json!(null)),
+        with("requested_by", json!(stranger)),
+        with("requested_by", json!(null)),
+        with("account_id", json!(other.id)),
+        with("business_profile_id", json!(other.business_profile_id)),
+        with("business_profile_id", json!(null)),
+        with("requested_at_ms", json!(0)),
+        with("requested_at_ms", json!(now + 3_600_000)),
+        with("requested_at_ms", json!(null)),
+        (fresh(), json!([])),
+        (fresh(), json!(null)),
+        ("run_ffffffffffffffffffffffffffffffff".to_owned(), seed.clone()),
+        (format!("run_{}", uuid::Uuid::new_v4().simple()), seed.clone()),
+        (aged(-2 * 3_600_000), seed.clone()),
+        (aged(3_600_000), seed.clone()),
+        ("nonsense".to_owned(), seed.clone()),
+    ];
+    for (run_id, seed) in &lies {
+        let outcome: Value = client.query_one("SELECT cancel_analysis($1, $2)", &[run_id, seed]).await.unwrap().get(0);
+        assert_eq!(outcome, json!({ "outcome": "not_found" }), "{run_id} {seed}");
+    }
+    assert_eq!((account.runs().await, other.runs().await), (0, 0));
+    let outcome: Value = client.query_one("SELECT cancel_analysis($1, $2)", &[&fresh(), &seed]).await.unwrap().get(0);
+    assert_eq!((&outcome["outcome"], &outcome["newly"], &outcome["credits_refunded"]), (&json!("cancelled"), &json!(true), &json!(0)));
+    assert_eq!((account.runs().await, account.balance().await), (1, 9));
+    // Not more of them than the API would have started.
+    let flood = "SELECT count(*) FILTER (WHERE outcome = 'cancelled') FROM (SELECT cancel_analysis(id, $1) ->> 'outcome' AS outcome FROM unnest($2::text[]) id) o";
+    let ids: Vec<String> = (0..150).map(|_| fresh()).collect();
+    client.query_one(flood, &[&seed, &ids]).await.unwrap();
+    let more: i64 = client.query_one(flood, &[&seed, &[fresh()].to_vec()]).await.unwrap().get(0);
+    assert_eq!(more, 0);
+}
+
+async fn a_task_that_waited_for_a_cancellation_sees_it(world: Arc<World>) {
+    let account = world.account(9).await;
+    let user = account.owner().await;
+    let calls = ["SELECT status FROM begin_task($1)", "SELECT status FROM begin_call($1, 'core')", "SELECT record_scrape_run($1, 'late')"];
+    for call in calls {
+        let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
+        let seed = json!({
+            "account_id": account.id, "business_profile_id": account.business_profile_id, "requested_by": user,
+            "username": world.handle("waited"), "tier": "light", "requested_at_ms": jiff::Timestamp::now().as_millisecond(),
+        });
+        let admitted: Option<Value> = world.db.value("SELECT admit_analysis($1, $2)", &[&run_id, &seed]).await;
+        assert_eq!(admitted.unwrap()["outcome"], json!("admitted"));
+        let (canceller, task) = (world.db.connect().await, world.db.connect().await);
+        let cancel = format!(
+            "BEGIN; SELECT set_config('request.jwt.claims', '{{\"sub\":\"{user}\"}}', true); SET LOCAL ROLE authenticated; SELECT cancel_analysis('{run_id}')"
+        );
+        canceller.batch_execute(&cancel).await.unwrap();
+        let pid: i32 = task.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let waiting = tokio::spawn({
+            let run_id = run_id.clone();
+            async move { task.query(call, &[&run_id]).await.unwrap().first().and_then(|row| row.get::<_, Option<String>>(0)) }
+        });
+        let sql = "SELECT 1 WHERE cardinality(pg_blocking_pids($1)) > 0";
+        until("the wait", PATIENCE, || async { world.db.value::<i32>(sql, &[&pid]).await }).await;
+        canceller.batch_execute("COMMIT").await.unwrap();
+        let seen = waiting.await.unwrap();
+        assert!(seen.is_none() || seen.as_deref() == Some("cancelled"), "{call}: {seen:?}");
+        account.assert_refund_booked(&run_id, 1, 9).await;
+    }
 }
 
 async fn a_cancel_during_the_scrape_refunds_and_aborts_the_actor(world: Arc<World>) {

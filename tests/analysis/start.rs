@@ -53,7 +53,7 @@ impl Account {
         self.world.db.rows(sql, &[&self.id, &other.owner().await, &role]).await;
     }
 
-    async fn runs(&self) -> i64 {
+    pub(super) async fn runs(&self) -> i64 {
         self.world.db.value("SELECT count(*) FROM analyses WHERE account_id = $1::text::uuid", &[&self.id]).await.expect("a count")
     }
 
