@@ -1,5 +1,5 @@
 //! The AWS services that hold Oslira's state: the profile cache (S3), progress and rate limits (DynamoDB), executions
-//! (Step Functions) and secrets. Each behind a feature, so that a function carries only the SDKs it uses.
+//! (Step Functions), queues (SQS) and secrets. Each behind a feature, so that a function carries only the SDKs it uses.
 
 mod config;
 mod error;
@@ -12,6 +12,8 @@ pub mod limits;
 pub mod profiles;
 #[cfg(feature = "dynamodb")]
 pub mod progress;
+#[cfg(feature = "sqs")]
+pub mod queues;
 #[cfg(feature = "secrets")]
 pub mod secrets;
 
