@@ -33,8 +33,10 @@ pub(crate) struct Asked {
     pub(crate) line: String,
     /// All headers, in lower case.
     pub(crate) headers: String,
-    /// The body; null if there is none.
+    /// The body; null if it is no JSON.
     pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) text: String,
 }
 
 pub(crate) struct Stub {
@@ -77,7 +79,7 @@ async fn read(stream: &mut TcpStream) -> Asked {
         let headers = headers.to_lowercase();
         let length = headers.lines().find_map(|header| header.strip_prefix("content-length: ")).map_or(0, |text| text.parse().unwrap());
         if body.len() >= length {
-            return Asked { line: line.to_owned(), headers, body: serde_json::from_str(body).unwrap_or_default() };
+            return Asked { line: line.to_owned(), headers, body: serde_json::from_str(body).unwrap_or_default(), text: body.to_owned() };
         }
     }
 }

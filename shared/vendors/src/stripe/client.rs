@@ -1,0 +1,401 @@
+//! What we ask Stripe for.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use oslira_domain::{AccountId, Credits};
+use reqwest::header::HeaderMap;
+use reqwest::{Client, RequestBuilder};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::API_VERSION;
+use crate::VendorError;
+use crate::wire::{Reply, code};
+
+/// How long one attempt may take. Stripe answers within a second nearly always.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a call may take with its retries: an endpoint that makes two calls still answers within API Gateway's 30 seconds.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// How often a call is made again.
+const RETRIES: u32 = 2;
+/// The pause before the first retry, doubled for the second.
+const PAUSE: Duration = Duration::from_millis(500);
+const MAX_BYTES: usize = 1 << 20;
+
+/// The client. Every call is retried where Stripe says that this makes sense; what changes something carries a key under which Stripe
+/// does it once.
+#[derive(Debug, Clone)]
+pub struct Stripe {
+    http: Client,
+    base_url: String,
+    pause: Duration,
+}
+
+/// A purchase of credits, paid once.
+#[derive(Debug, Clone, Copy)]
+pub struct CreditPurchase<'a> {
+    /// Who buys.
+    pub account_id: AccountId,
+    /// The account's customer.
+    pub customer: &'a str,
+    /// How many credits.
+    pub credits: Credits,
+    /// What they cost together, in US cents.
+    pub total_cents: i64,
+    /// Where the browser goes after paying. Stripe puts the session's id in the place of `{CHECKOUT_SESSION_ID}`.
+    pub success_url: &'a str,
+    /// Where the browser goes when the buyer turns back.
+    pub cancel_url: &'a str,
+    /// The same key gives the same session for a day, and an error for another purchase. At most 255 characters.
+    pub idempotency_key: &'a str,
+}
+
+/// A page at Stripe where a purchase is paid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckoutSession {
+    /// Stripe's id of it (`cs_…`).
+    pub id: String,
+    /// The page.
+    pub url: String,
+    /// Until when it can be paid.
+    pub expires_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct Created {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct SessionBody {
+    id: String,
+    url: Option<String>,
+    expires_at: i64,
+}
+
+#[derive(Deserialize)]
+struct InvoicePayments {
+    data: Vec<InvoicePayment>,
+}
+
+#[derive(Deserialize)]
+struct InvoicePayment {
+    invoice: Value,
+}
+
+#[derive(Deserialize)]
+struct ErrorEnvelope {
+    error: ErrorBody,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    code: Option<String>,
+}
+
+impl Stripe {
+    /// A client of the API at `base_url` (Stripe's own: `https://api.stripe.com`), without `/v1`.
+    pub fn new(http: Client, base_url: impl Into<String>) -> Self {
+        let base_url: String = base_url.into();
+        Self { http, base_url: base_url.trim_end_matches('/').to_owned(), pause: PAUSE }
+    }
+
+    /// The account's customer (`cus_…`). However many ask at once, all get the same one, provided they ask with the same `email`:
+    /// Stripe refuses another body under a key that it knows (`idempotency_error`). It forgets the key after a day.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn create_customer(&self, api_key: &SecretString, account_id: AccountId, email: Option<&str>) -> Result<String, VendorError> {
+        let account = account_id.to_string();
+        let mut form = vec![("metadata[account_id]", account.as_str())];
+        form.extend(email.map(|email| ("email", email)));
+        let created: Created = self.post(api_key, "customers", &form, &format!("customer:{account}")).await?.json()?;
+        id(created.id)
+    }
+
+    /// A page where the purchase is paid. Whether it was is told by events, which carry the purchase in their metadata.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn create_checkout_session(
+        &self,
+        api_key: &SecretString,
+        purchase: &CreditPurchase<'_>,
+    ) -> Result<CheckoutSession, VendorError> {
+        let (account, credits, cents) = (purchase.account_id.to_string(), purchase.credits.to_string(), purchase.total_cents.to_string());
+        let product = format!("{credits} Oslira credits");
+        let form = [
+            ("mode", "payment"),
+            ("customer", purchase.customer),
+            ("client_reference_id", &account),
+            ("success_url", purchase.success_url),
+            ("cancel_url", purchase.cancel_url),
+            ("line_items[0][quantity]", "1"),
+            ("line_items[0][price_data][currency]", "usd"),
+            ("line_items[0][price_data][unit_amount]", &cents),
+            ("line_items[0][price_data][product_data][name]", &product),
+            ("metadata[kind]", "credits"),
+            ("metadata[account_id]", &account),
+            ("metadata[credits]", &credits),
+            ("metadata[total_cents]", &cents),
+            // Also on the payment, for whoever looks at it in Stripe's dashboard.
+            ("payment_intent_data[metadata][kind]", "credits"),
+            ("payment_intent_data[metadata][account_id]", &account),
+            ("payment_intent_data[metadata][credits]", &credits),
+            ("payment_intent_data[metadata][total_cents]", &cents),
+        ];
+        let session: SessionBody = self.post(api_key, "checkout/sessions", &form, purchase.idempotency_key).await?.json()?;
+        Ok(CheckoutSession {
+            id: id(session.id)?,
+            url: session.url.ok_or(VendorError::Invalid("a session without a page"))?,
+            expires_at: Timestamp::from_second(session.expires_at).map_err(|_| VendorError::Invalid("an impossible time"))?,
+        })
+    }
+
+    /// The invoice (`in_…`) that a payment (`pi_…`) pays, if it pays one. Neither the payment nor its charge says so.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn invoice_of_payment(&self, api_key: &SecretString, payment_intent: &str) -> Result<Option<String>, VendorError> {
+        let url = format!("{}/v1/invoice_payments", self.base_url);
+        let query = [("payment[type]", "payment_intent"), ("payment[payment_intent]", payment_intent)];
+        let found: InvoicePayments = self.send(api_key, || self.http.get(&url).query(&query)).await?.json()?;
+        let Some(payment) = found.data.into_iter().next() else { return Ok(None) };
+        let invoice = payment.invoice.as_str().or_else(|| payment.invoice["id"].as_str());
+        invoice.map(|text| id(text.to_owned())).transpose()
+    }
+
+    async fn post(&self, api_key: &SecretString, path: &str, form: &[(&str, &str)], idempotency_key: &str) -> Result<Reply, VendorError> {
+        let url = format!("{}/v1/{path}", self.base_url);
+        self.send(api_key, || self.http.post(&url).form(form).header("idempotency-key", idempotency_key)).await
+    }
+
+    /// Sends a request until it is answered, Stripe says that trying again is useless, or patience is over.
+    async fn send(&self, api_key: &SecretString, request: impl Fn() -> RequestBuilder) -> Result<Reply, VendorError> {
+        let started = Instant::now();
+        let mut retries = 0;
+        loop {
+            let timeout = ATTEMPT_TIMEOUT.min(PATIENCE.saturating_sub(started.elapsed()));
+            let request = request().bearer_auth(api_key.expose_secret()).header("stripe-version", API_VERSION);
+            let (error, again, asked) = match Reply::to(request, timeout, MAX_BYTES).await {
+                Ok(reply) if reply.status.is_success() => return Ok(reply),
+                Ok(reply) => {
+                    let error = failure(&reply);
+                    let again = should_retry(&reply.headers).unwrap_or_else(|| error.is_retryable());
+                    (error, again, reply.retry_after())
+                }
+                Err(error) => {
+                    let again = error.is_retryable();
+                    (error, again, None)
+                }
+            };
+            let pause = (self.pause * 2_u32.pow(retries)).mul_f64(rand::random_range(0.5..=1.0)).max(asked.unwrap_or_default());
+            // A second is the least that another attempt needs.
+            if !again || retries == RETRIES || started.elapsed() + pause + Duration::from_secs(1) > PATIENCE {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            retries += 1;
+        }
+    }
+}
+
+/// What Stripe itself says about trying again.
+fn should_retry(headers: &HeaderMap) -> Option<bool> {
+    headers.get("stripe-should-retry")?.to_str().ok()?.parse().ok()
+}
+
+/// An id of Stripe's, which goes on into the database and into URLs.
+fn id(text: String) -> Result<String, VendorError> {
+    let valid = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if valid { Ok(text) } else { Err(VendorError::Invalid("an id that is none")) }
+}
+
+fn failure(reply: &Reply) -> VendorError {
+    let body = reply.json::<ErrorEnvelope>().ok().map(|body| body.error);
+    let code = code(body.as_ref().and_then(|error| error.code.as_deref().or(error.kind.as_deref())));
+    match reply.status.as_u16() {
+        // At Stripe this is a card that was declined.
+        402 => VendorError::Rejected { status: 402, code },
+        _ => reply.error(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::stub::{Script, Stub};
+
+    fn key() -> SecretString {
+        "sk_test_secret".into()
+    }
+
+    fn account() -> AccountId {
+        "00000000-0000-0000-0000-00000000000a".parse().unwrap()
+    }
+
+    async fn serving(scripts: Vec<Script>) -> (Stripe, Stub) {
+        let stub = Stub::new(scripts).await;
+        let stripe = Stripe::new(crate::http_client().unwrap(), format!("{}/", stub.url));
+        (Stripe { pause: Duration::from_millis(1), ..stripe }, stub)
+    }
+
+    fn refused(status: u16, error: &Value) -> Script {
+        Script::json(status, &json!({ "error": error }))
+    }
+
+    /// The fields of a form, decoded, in their order.
+    fn form(text: &str) -> Vec<(String, String)> {
+        let url = reqwest::Url::parse(&format!("http://x/?{text}")).unwrap();
+        url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+    }
+
+    #[tokio::test]
+    async fn a_customer_is_made_once_for_an_account() {
+        let body = json!({"id": "cus_1", "object": "customer", "email": "jane@example.com"});
+        let (stripe, stub) = serving(vec![Script::json(200, &body), Script::json(200, &body)]).await;
+        assert_eq!(stripe.create_customer(&key(), account(), Some("jane+a@example.com")).await.unwrap(), "cus_1");
+        assert_eq!(stripe.create_customer(&key(), account(), None).await.unwrap(), "cus_1");
+        let asked = stub.asked();
+        assert_eq!(asked[0].line, "POST /v1/customers HTTP/1.1");
+        for header in [
+            "authorization: bearer sk_test_secret",
+            "stripe-version: 2026-10-28.endive",
+            "content-type: application/x-www-form-urlencoded",
+            "idempotency-key: customer:00000000-0000-0000-0000-00000000000a",
+        ] {
+            assert!(asked[0].headers.contains(header), "{header}");
+        }
+        let account_field = ("metadata[account_id]".to_owned(), account().to_string());
+        assert_eq!(form(&asked[0].text), [account_field.clone(), ("email".to_owned(), "jane+a@example.com".to_owned())]);
+        assert_eq!(form(&asked[1].text), [account_field]);
+    }
+
+    #[tokio::test]
+    async fn a_purchase_becomes_a_session() {
+        let body = json!({"id": "cs_test_a1", "object": "checkout.session", "url": "https://checkout.stripe.com/c/pay/cs_test_a1",
+            "expires_at": 1_795_400_000, "customer": "cus_1", "status": "open"});
+        let (stripe, stub) = serving(vec![Script::json(200, &body)]).await;
+        let account_id = account();
+        let purchase = CreditPurchase {
+            account_id,
+            customer: "cus_1",
+            credits: Credits(250),
+            total_cents: 23_038,
+            success_url: "https://app.example/credits?checkout=success&session_id={CHECKOUT_SESSION_ID}",
+            cancel_url: "https://app.example/credits?checkout=cancelled",
+            idempotency_key: "purchase:a:b",
+        };
+        let session = stripe.create_checkout_session(&key(), &purchase).await.unwrap();
+        assert_eq!((session.id.as_str(), session.expires_at.as_second()), ("cs_test_a1", 1_795_400_000));
+        assert_eq!(session.url, "https://checkout.stripe.com/c/pay/cs_test_a1");
+        let asked = stub.asked().remove(0);
+        assert_eq!(asked.line, "POST /v1/checkout/sessions HTTP/1.1");
+        assert!(asked.headers.contains("idempotency-key: purchase:a:b"));
+        let form = form(&asked.text);
+        let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!(field("success_url"), Some(purchase.success_url));
+        assert_eq!(field("mode"), Some("payment"));
+        assert_eq!(field("client_reference_id"), Some("00000000-0000-0000-0000-00000000000a"));
+        assert_eq!(field("line_items[0][price_data][unit_amount]"), Some("23038"));
+        assert_eq!(field("line_items[0][price_data][product_data][name]"), Some("250 Oslira credits"));
+        for prefix in ["metadata", "payment_intent_data[metadata]"] {
+            assert_eq!(field(&format!("{prefix}[kind]")), Some("credits"));
+            assert_eq!(field(&format!("{prefix}[account_id]")), Some(account_id.to_string().as_str()));
+            assert_eq!(field(&format!("{prefix}[credits]")), Some("250"));
+            assert_eq!(field(&format!("{prefix}[total_cents]")), Some("23038"));
+        }
+        assert_eq!(form.len(), 17);
+        assert!(form.iter().all(|(name, _)| !name.contains("payment_method_types"))); // endive took it away
+
+        let (stripe, _stub) = serving(vec![Script::json(200, &json!({"id": "cs_1", "url": null, "expires_at": 1}))]).await;
+        assert!(matches!(stripe.create_checkout_session(&key(), &purchase).await, Err(VendorError::Invalid(_))));
+    }
+
+    #[tokio::test]
+    async fn a_payment_leads_to_its_invoice_if_it_has_one() {
+        let list = |data: Value| Script::json(200, &json!({"object": "list", "data": data, "has_more": false}));
+        let scripts = vec![
+            list(json!([{"id": "inpay_1", "object": "invoice_payment", "invoice": "in_1", "status": "paid"}])),
+            list(json!([{"id": "inpay_1", "invoice": {"id": "in_2", "object": "invoice"}}])),
+            list(json!([])),
+            list(json!([{"id": "inpay_1", "invoice": "../in"}])),
+        ];
+        let (stripe, stub) = serving(scripts).await;
+        assert_eq!(stripe.invoice_of_payment(&key(), "pi_1").await.unwrap().as_deref(), Some("in_1"));
+        assert_eq!(stripe.invoice_of_payment(&key(), "pi_1&limit=0").await.unwrap().as_deref(), Some("in_2"));
+        assert_eq!(stripe.invoice_of_payment(&key(), "pi_1").await, Ok(None));
+        assert!(matches!(stripe.invoice_of_payment(&key(), "pi_1").await, Err(VendorError::Invalid(_))));
+        let asked = stub.asked();
+        let path = "GET /v1/invoice_payments?payment%5Btype%5D=payment_intent&payment%5Bpayment_intent%5D=pi_1 HTTP/1.1";
+        assert_eq!(asked[0].line, path);
+        assert!(asked[1].line.contains("=pi_1%26limit%3D0 "));
+        assert!(!asked[0].headers.contains("idempotency-key"));
+    }
+
+    #[tokio::test]
+    async fn a_hiccup_is_tried_again_under_the_same_key() {
+        let customer = Script::json(200, &json!({"id": "cus_1"}));
+        let busy = refused(409, &json!({"type": "invalid_request_error", "code": "idempotency_key_in_use"}));
+        for first in [busy, refused(429, &json!({"code": "rate_limit"})), refused(500, &json!({"type": "api_error"})), Script::Close] {
+            let (stripe, stub) = serving(vec![first, Script::BreakOff, customer.clone()]).await;
+            assert_eq!(stripe.create_customer(&key(), account(), None).await.unwrap(), "cus_1");
+            let asked = stub.asked();
+            assert_eq!(asked.len(), 3);
+            assert!(asked.iter().all(|asked| asked.headers.contains("idempotency-key: customer:0000")));
+            assert!(asked.iter().all(|other| other.text == asked[0].text));
+        }
+        let (stripe, stub) = serving(vec![Script::Close; 9]).await;
+        assert!(stripe.create_customer(&key(), account(), None).await.unwrap_err().is_retryable());
+        assert_eq!(stub.asked().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn stripe_says_whether_and_when_to_try_again() {
+        let answer = |status, headers| Script::Answer(status, headers, br#"{"error":{"type":"api_error"}}"#.to_vec());
+        let customer = Script::json(200, &json!({"id": "cus_1"}));
+        let (stripe, stub) = serving(vec![answer(500, "Stripe-Should-Retry: false\r\n"), customer.clone()]).await;
+        assert_eq!(stripe.create_customer(&key(), account(), None).await, Err(VendorError::Overloaded(500)));
+        assert_eq!(stub.asked().len(), 1);
+        let (stripe, stub) = serving(vec![answer(400, "Stripe-Should-Retry: true\r\n"), customer.clone()]).await;
+        assert_eq!(stripe.create_customer(&key(), account(), None).await.unwrap(), "cus_1");
+        assert_eq!(stub.asked().len(), 2);
+        // A second is waited for, a minute is not.
+        let started = Instant::now();
+        let (stripe, _stub) = serving(vec![answer(429, "Retry-After: 1\r\n"), customer.clone()]).await;
+        assert_eq!(stripe.create_customer(&key(), account(), None).await.unwrap(), "cus_1");
+        assert!(started.elapsed() >= Duration::from_secs(1));
+        let (stripe, stub) = serving(vec![answer(429, "Retry-After: 60\r\n"), customer]).await;
+        let limited = VendorError::RateLimited { retry_after: Some(Duration::from_mins(1)) };
+        assert_eq!(stripe.create_customer(&key(), account(), None).await, Err(limited));
+        assert_eq!(stub.asked().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn refusals_are_final_and_tell_nothing() {
+        let rejected = |status, code: &str| VendorError::Rejected { status, code: code.to_owned() };
+        let cases = [
+            (401, json!({"type": "invalid_request_error"}), VendorError::Unauthorized),
+            (403, json!({"type": "invalid_request_error", "code": "secret_key_required"}), VendorError::Unauthorized),
+            (400, json!({"type": "idempotency_error"}), rejected(400, "idempotency_error")),
+            (400, json!({"type": "invalid_request_error", "code": "email_invalid"}), rejected(400, "email_invalid")),
+            (402, json!({"type": "card_error", "code": "card_declined"}), rejected(402, "card_declined")),
+            (404, json!({"type": "invalid_request_error", "code": "resource_missing"}), rejected(404, "resource_missing")),
+            (400, json!({"code": "No such jane@example.com"}), rejected(400, "no code")),
+        ];
+        for (status, mut body, expected) in cases {
+            body["message"] = json!("Invalid API Key provided: sk_test_secret of jane@example.com");
+            let (stripe, stub) = serving(vec![refused(status, &body)]).await;
+            let error = stripe.create_customer(&key(), account(), Some("jane@example.com")).await.unwrap_err();
+            assert_eq!(error, expected);
+            assert!(!format!("{error} {error:?}").contains("secret") && !format!("{error:?}").contains("jane"));
+            assert_eq!(stub.asked().len(), 1);
+        }
+    }
+}
