@@ -211,7 +211,7 @@ BEGIN
     END IF;
     SELECT * INTO held FROM idempotency_keys WHERE account_id = p_account_id AND user_id = v_user AND key = p_key FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'the key was released meanwhile' USING ERRCODE = 'serialization_failure';
+        RAISE EXCEPTION 'the key has just expired' USING ERRCODE = 'serialization_failure';
     ELSIF held.request_hash <> p_hash THEN
         RETURN jsonb_build_object('outcome', 'mismatch');
     ELSIF held.answer IS NOT NULL THEN
@@ -224,17 +224,11 @@ BEGIN
 END
 $$;
 
--- Ends the work of a key: with its answer, or without one, which gives the key back because nothing came of the work.
+-- Ends the work of a key: with its answer, or without one, which lets the next repetition go on with the same work at once.
 CREATE OR REPLACE FUNCTION settle_idempotency_key(p_account_id uuid, p_key text, p_answer jsonb) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-BEGIN
-    IF p_answer IS NULL THEN
-        DELETE FROM idempotency_keys WHERE account_id = p_account_id AND user_id = (SELECT auth.uid()) AND key = p_key AND answer IS NULL;
-    ELSE
-        UPDATE idempotency_keys SET answer = p_answer
-        WHERE account_id = p_account_id AND user_id = (SELECT auth.uid()) AND key = p_key AND answer IS NULL;
-    END IF;
-END
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    UPDATE idempotency_keys SET answer = p_answer, claimed_at = CASE WHEN p_answer IS NULL THEN '-infinity' ELSE claimed_at END
+    WHERE account_id = p_account_id AND user_id = (SELECT auth.uid()) AND key = p_key AND answer IS NULL
 $$;
 
 -- What a purchase needs to know of its account, and the claim of its key, in one go. `outcome` as of claim_idempotency_key, or

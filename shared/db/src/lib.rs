@@ -7,8 +7,14 @@
 //! Every statement here may run twice: after a lost connection it is sent again, since no one can know whether it took
 //! effect. Reads do not care, and the functions in `migrations/` that write are idempotent by their run.
 
+pub mod billing;
+pub mod business_profiles;
 mod connect;
+pub mod credits;
 mod error;
+pub mod idempotency;
+pub mod leads;
+mod listing;
 mod migrations;
 pub mod runs;
 mod session;
@@ -16,5 +22,6 @@ pub mod workflow;
 
 pub use connect::{Credential, CredentialSource};
 pub use error::DbError;
+pub use listing::{Listed, Slice};
 pub use migrations::migrate;
 pub use session::{AdminDb, Claims, UserDb};

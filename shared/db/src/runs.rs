@@ -24,6 +24,19 @@ pub struct Precheck {
     pub business_profile_exists: bool,
     /// A live run of the same handle.
     pub running: Option<RunId>,
+    /// The request that used the same idempotency key.
+    pub key: Option<UsedKey>,
+}
+
+/// A request that was accepted under an idempotency key.
+#[derive(Debug, Deserialize)]
+pub struct UsedKey {
+    /// Of that request.
+    pub request_hash: String,
+    /// Its run.
+    pub work_id: String,
+    /// Its answer.
+    pub answer: Value,
 }
 
 /// A run's row, as far as progress and results show it.
@@ -104,6 +117,7 @@ impl UserDb {
         account: Option<AccountId>,
         business_profile: BusinessProfileId,
         username: &Username,
+        key: Option<&str>,
     ) -> Result<Option<Precheck>, DbError> {
         let rows = self
             .query(
@@ -112,9 +126,16 @@ impl UserDb {
                         coalesce((SELECT b.current_balance FROM credit_balances b WHERE b.account_id = c.account_id), 0) AS available,
                         EXISTS (SELECT 1 FROM business_profiles p WHERE p.id = $2 AND p.account_id = c.account_id AND p.deleted_at IS NULL) AS profile,
                         (SELECT a.run_id FROM analyses a WHERE a.account_id = c.account_id AND a.business_profile_id = $2 AND a.username = $3
-                            AND a.status IN ('pending', 'processing') AND NOT run_is_stuck(a.status, a.batch_id, a.last_step_at)) AS running
+                            AND a.status IN ('pending', 'processing') AND NOT run_is_stuck(a.status, a.batch_id, a.last_step_at)) AS running,
+                        (SELECT to_jsonb(k) FROM idempotency_keys k WHERE k.account_id = c.account_id AND k.user_id = (SELECT auth.uid()) AND k.key = $4
+                            AND k.created_at > now() - interval '24 hours' AND k.answer IS NOT NULL) AS key
                  FROM caller_account($1) c",
-                &[(&account.map(|id| id.0), Type::UUID), (&business_profile.0, Type::UUID), (&username.as_str(), Type::TEXT)],
+                &[
+                    (&account.map(|id| id.0), Type::UUID),
+                    (&business_profile.0, Type::UUID),
+                    (&username.as_str(), Type::TEXT),
+                    (&key, Type::TEXT),
+                ],
             )
             .await?;
         rows.first()
@@ -126,6 +147,7 @@ impl UserDb {
                     available: row.try_get("available")?,
                     business_profile_exists: row.try_get("profile")?,
                     running: running.and_then(|id| id.parse().ok()),
+                    key: row.try_get::<_, Option<Json<UsedKey>>>("key")?.map(|key| key.0),
                 })
             })
             .transpose()

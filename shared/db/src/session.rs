@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oslira_domain::UserId;
+use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{Json, ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use crate::connect::{CredentialSource, connect};
@@ -90,6 +91,13 @@ impl UserDb {
     pub(crate) async fn query(&self, claims: &Claims, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
         let claims = serde_json::json!({ "sub": claims.user_id, "role": "authenticated" }).to_string();
         self.0.run("authenticated", &claims, sql, params).await
+    }
+
+    /// Runs a statement that answers one JSON document.
+    pub(crate) async fn call<T: DeserializeOwned>(&self, claims: &Claims, sql: &str, params: &[Param<'_>]) -> Result<T, DbError> {
+        let rows = self.query(claims, sql, params).await?;
+        let row = rows.first().ok_or_else(|| DbError::Unexpected("no row".to_owned()))?;
+        Ok(row.try_get::<_, Json<T>>(0)?.0)
     }
 
     /// Whether it answers.

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod ids;
 pub mod metrics;
 pub mod money;
+pub mod pricing;
 pub mod profile;
 pub mod run;
 pub mod step;

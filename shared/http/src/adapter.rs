@@ -21,7 +21,7 @@ use crate::auth::{TokenVerifier, VerifierError};
 use crate::fields::Fault;
 use crate::problem::Problem;
 use crate::reply::{Reply, render};
-use crate::request::{Caller, Request};
+use crate::request::{Caller, Query, Request};
 
 /// How an endpoint is limited.
 #[derive(Debug, Clone, Copy)]
@@ -128,16 +128,16 @@ where
     .await
 }
 
-/// Runs an endpoint that asks for no token.
+/// Runs an endpoint that asks for no token and gets nothing but its query.
 ///
 /// # Errors
 /// When the runtime cannot be reached.
 pub async fn public<F, Fut>(handler: F) -> Result<(), lambda_http::Error>
 where
-    F: Fn() -> Fut + Send + Sync + 'static,
+    F: Fn(Query) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Answer> + Send + 'static,
 {
-    serve(move |_, _| handler()).await
+    serve(move |request, _| handler(Query(request))).await
 }
 
 async fn serve<F, Fut>(respond: F) -> Result<(), lambda_http::Error>

@@ -44,11 +44,78 @@ impl Fields {
     pub fn required<T>(&mut self, name: &str, read: impl FnOnce(&Value) -> Result<T, String>) -> Option<T> {
         match self.values.remove(name) {
             None | Some(Value::Null) => {
-                self.faults.push(Fault { path: name.to_owned(), code: "required", message: "is required".to_owned() });
+                self.missing(name);
                 None
             }
             Some(value) => read(&value).map_err(|message| self.faults.push(Fault::invalid(name, message))).ok(),
         }
+    }
+
+    /// A field that may be missing or null, read by `read`.
+    pub fn optional<T>(&mut self, name: &str, read: impl FnOnce(&Value) -> Result<T, String>) -> Option<T> {
+        self.nullable(name, read).flatten()
+    }
+
+    /// A field that may be missing (`None`) or null (`Some(None)`): what a change leaves alone, and what it clears.
+    pub fn nullable<T>(&mut self, name: &str, read: impl FnOnce(&Value) -> Result<T, String>) -> Option<Option<T>> {
+        match self.values.remove(name)? {
+            Value::Null => Some(None),
+            value => read(&value).map_err(|message| self.faults.push(Fault::invalid(name, message))).ok().map(Some),
+        }
+    }
+
+    /// An object inside this one, with its faults under its name.
+    pub fn object<T: FromFields>(&mut self, name: &str) -> Option<T> {
+        let value = self.values.remove(name)?;
+        let Value::Object(values) = value else {
+            self.faults.push(Fault::invalid(name, "expected an object"));
+            return None;
+        };
+        let mut inner = Self { values, faults: Vec::new() };
+        let read = T::from_fields(&mut inner);
+        inner.refuse_rest();
+        self.faults.extend(inner.faults.into_iter().map(|fault| Fault { path: format!("{name}.{}", fault.path), ..fault }));
+        read
+    }
+
+    /// As [`Fields::object`], and it must be there.
+    pub fn required_object<T: FromFields>(&mut self, name: &str) -> Option<T> {
+        if self.values.get(name).is_none_or(Value::is_null) {
+            self.values.remove(name);
+            self.missing(name);
+            return None;
+        }
+        self.object(name)
+    }
+
+    /// A field that may be missing, but not null.
+    pub fn present<T>(&mut self, name: &str, read: impl FnOnce(&Value) -> Result<T, String>) -> Option<T> {
+        if self.values.contains_key(name) { self.required(name, read) } else { None }
+    }
+
+    /// Something needed is not there.
+    pub fn missing(&mut self, path: &str) {
+        self.faults.push(Fault { path: path.to_owned(), code: "required", message: "is required".to_owned() });
+    }
+
+    /// A fault that only several fields together make.
+    pub fn fault(&mut self, path: &str, message: impl Into<String>) {
+        self.faults.push(Fault::invalid(path, message));
+    }
+
+    /// Whether everything read so far was right.
+    pub fn is_valid(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// What nobody asked for is a fault: a misspelt field must not be lost in silence.
+    fn refuse_rest(&mut self) {
+        let unknown = self.values.keys().map(|name| Fault {
+            path: name.clone(),
+            code: "unknown",
+            message: "is not a field of this request".to_owned(),
+        });
+        self.faults.extend(unknown);
     }
 
     /// Reads a `T` out of `value` and reports all faults at once, fields that nobody asked for among them.
@@ -59,14 +126,17 @@ impl Fields {
         let Value::Object(values) = value else {
             return Err(Problem::validation(&[Fault::invalid("", "expected a JSON object")]));
         };
+        Self::read_object(values)
+    }
+
+    /// As [`Fields::read`], of an object.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` with every fault.
+    pub fn read_object<T: FromFields>(values: Map<String, Value>) -> Result<T, Problem> {
         let mut fields = Self { values, faults: Vec::new() };
         let read = T::from_fields(&mut fields);
-        let unknown = fields.values.keys().map(|name| Fault {
-            path: name.clone(),
-            code: "unknown",
-            message: "is not a field of this request".to_owned(),
-        });
-        fields.faults.extend(unknown);
+        fields.refuse_rest();
         match read {
             Some(read) if fields.faults.is_empty() => Ok(read),
             _ => Err(Problem::validation(&fields.faults)),
@@ -84,6 +154,58 @@ pub fn text<T: FromStr<Err: Display>>(value: &Value) -> Result<T, String> {
         let error = error.to_string();
         if error.starts_with("expected") { error } else { format!("expected {error}") }
     })
+}
+
+/// Reads a text of `least` to `most` characters, without surrounding blanks. PostgreSQL cannot keep a NUL, and no field here has a use
+/// for other control characters than line breaks and tabs.
+pub fn words(least: usize, most: usize) -> impl Fn(&Value) -> Result<String, String> {
+    move |value| {
+        let text = value.as_str().ok_or("expected a text")?.trim();
+        if text.chars().any(|letter| letter.is_control() && !matches!(letter, '\n' | '\r' | '\t')) {
+            return Err("expected a text without control characters".to_owned());
+        }
+        if (least..=most).contains(&text.chars().count()) {
+            Ok(text.to_owned())
+        } else {
+            Err(format!("expected {least} to {most} characters"))
+        }
+    }
+}
+
+/// Reads a whole number of a range, as JSON has it.
+pub fn whole(least: i64, most: i64) -> impl Fn(&Value) -> Result<i64, String> {
+    move |value| {
+        value
+            .as_i64()
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+    }
+}
+
+/// Reads a number of a range.
+pub fn number(least: f64, most: f64) -> impl Fn(&Value) -> Result<f64, String> {
+    move |value| {
+        value.as_f64().filter(|number| (least..=most).contains(number)).ok_or_else(|| format!("expected a number from {least} to {most}"))
+    }
+}
+
+/// Reads a list of at most `most` entries, each read by `read`.
+pub fn list<T>(most: usize, read: impl Fn(&Value) -> Result<T, String>) -> impl Fn(&Value) -> Result<Vec<T>, String> {
+    move |value| {
+        let entries = value.as_array().ok_or("expected a list")?;
+        if entries.len() > most {
+            return Err(format!("expected at most {most} entries"));
+        }
+        entries.iter().enumerate().map(|(index, entry)| read(entry).map_err(|message| format!("entry {index}: {message}"))).collect()
+    }
+}
+
+/// The number in a query parameter.
+pub fn digits(least: i64, most: i64) -> impl Fn(&Value) -> Result<i64, String> {
+    move |value| {
+        let number = value.as_str().and_then(|text| text.parse::<i64>().ok());
+        number.filter(|number| (least..=most).contains(number)).ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+    }
 }
 
 #[cfg(test)]

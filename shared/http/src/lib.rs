@@ -3,14 +3,21 @@
 
 mod adapter;
 mod auth;
+mod environment;
 mod fields;
+mod listing;
 mod problem;
 mod reply;
 mod request;
 
+pub use oslira_aws::limits::{GENERAL, PURCHASES};
+pub use oslira_telemetry::init as start_logging;
+
 pub use adapter::{Access, Gateway, public, run};
 pub use auth::{TokenVerifier, VerifierError};
-pub use fields::{Fault, Fields, FromFields, text};
+pub use environment::Environment;
+pub use fields::{Fault, Fields, FromFields, digits, list, number, text, whole, words};
+pub use listing::Paging;
 pub use problem::Problem;
-pub use reply::Reply;
-pub use request::{Caller, Request};
+pub use reply::{Page, Reply, StoredAnswer};
+pub use request::{Caller, IdempotencyKey, Query, Request};

@@ -64,6 +64,17 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("{what} not found."))
     }
 
+    /// 422: the idempotency key stands for another request.
+    pub fn key_reused() -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED", "This Idempotency-Key was used for another request.")
+    }
+
+    /// 409: the request that holds the idempotency key is still at work.
+    pub fn key_in_use() -> Self {
+        Self::new(StatusCode::CONFLICT, "IDEMPOTENCY_KEY_IN_USE", "The first request with this Idempotency-Key is still at work.")
+            .with_retry_after(1)
+    }
+
     /// 429.
     pub fn rate_limited(standing: Standing) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", "Too many requests. Please slow down.")

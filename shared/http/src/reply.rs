@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 use lambda_http::Body;
 use oslira_aws::limits::{Limit, Standing};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::problem::Problem;
@@ -14,12 +14,39 @@ use crate::problem::Problem;
 pub struct Reply {
     status: StatusCode,
     data: Value,
+    /// What a list tells about itself, beside `data`.
+    page: Option<Value>,
+    /// The `meta` of the first answer, when this one repeats it.
+    meta: Option<Value>,
     limit: Option<(Limit, Standing)>,
+}
+
+/// An answer as it is kept under an idempotency key: what is repeated is the whole of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoredAnswer {
+    status: u16,
+    data: Value,
+    meta: Value,
+}
+
+/// A page of a list and where it stands.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Which page, from 1.
+    pub page: i64,
+    /// How many rows a page has.
+    pub page_size: i64,
+    /// How many rows there are on all pages.
+    pub total: i64,
+    /// The moment that the list is of: asking for the next pages with it keeps them in step while rows are added.
+    pub as_of: Timestamp,
 }
 
 impl Reply {
     fn new<T: Serialize>(status: StatusCode, data: &T) -> Result<Self, Problem> {
-        Ok(Self { status, data: serde_json::to_value(data).map_err(Problem::internal)?, limit: None })
+        Ok(Self { status, data: serde_json::to_value(data).map_err(Problem::internal)?, page: None, meta: None, limit: None })
     }
 
     /// 200.
@@ -38,6 +65,46 @@ impl Reply {
         Self::new(StatusCode::ACCEPTED, data)
     }
 
+    /// 201.
+    ///
+    /// # Errors
+    /// 500 if `data` is no JSON.
+    pub fn created<T: Serialize>(data: &T) -> Result<Self, Problem> {
+        Self::new(StatusCode::CREATED, data)
+    }
+
+    /// 204: done, and nothing to say.
+    pub fn no_content() -> Self {
+        Self { status: StatusCode::NO_CONTENT, data: Value::Null, page: None, meta: None, limit: None }
+    }
+
+    /// 200 with a page of a list.
+    ///
+    /// # Errors
+    /// 500 if the rows are no JSON.
+    pub fn page<T: Serialize>(page: &Page<T>) -> Result<Self, Problem> {
+        let pages = (page.total + page.page_size - 1) / page.page_size;
+        let about = json!({
+            "page": page.page, "pageSize": page.page_size, "total": page.total, "totalPages": pages,
+            "hasMore": page.page < pages, "asOf": page.as_of
+        });
+        Ok(Self { page: Some(about), ..Self::new(StatusCode::OK, &page.rows)? })
+    }
+
+    /// What to keep of this answer, given at `now` to the request of that id, so that it can be repeated word for word.
+    pub fn to_stored(&self, request_id: &str, now: Timestamp) -> StoredAnswer {
+        StoredAnswer { status: self.status.as_u16(), data: self.data.clone(), meta: meta(request_id, now) }
+    }
+
+    /// The kept answer again.
+    ///
+    /// # Errors
+    /// 500 if it is none.
+    pub fn repeated(stored: StoredAnswer) -> Result<Self, Problem> {
+        let status = StatusCode::from_u16(stored.status).map_err(Problem::internal)?;
+        Ok(Self { status, data: stored.data, page: None, meta: Some(stored.meta), limit: None })
+    }
+
     /// With `RateLimit` headers that say where the caller stands.
     #[must_use]
     pub fn with_limit(self, limit: Option<(Limit, Standing)>) -> Self {
@@ -51,10 +118,16 @@ fn meta(request_id: &str, now: Timestamp) -> Value {
 }
 
 fn response(status: StatusCode, request_id: &str, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.to_string()));
+    let mut response = empty(status, request_id);
+    *response.body_mut() = Body::from(body.to_string());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn empty(status: StatusCode, request_id: &str) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert("x-request-id", id);
@@ -66,7 +139,15 @@ fn response(status: StatusCode, request_id: &str, body: &Value) -> Response<Body
 pub(crate) fn render(outcome: Result<Reply, Problem>, request_id: &str, now: Timestamp) -> Response<Body> {
     let meta = meta(request_id, now);
     let (mut response, limit) = match outcome {
-        Ok(reply) => (response(reply.status, request_id, &json!({ "success": true, "data": reply.data, "meta": meta })), reply.limit),
+        Ok(reply) if reply.status == StatusCode::NO_CONTENT => (empty(reply.status, request_id), reply.limit),
+        Ok(reply) => {
+            let mut body = json!({ "success": true, "data": reply.data });
+            if let (Value::Object(body), Some(Value::Object(page))) = (&mut body, reply.page) {
+                body.extend(page);
+            }
+            body["meta"] = reply.meta.unwrap_or(meta);
+            (response(reply.status, request_id, &body), reply.limit)
+        }
         Err(problem) => {
             let mut body = json!({ "success": false, "error": problem.message, "code": problem.code, "meta": meta });
             if let Some(details) = problem.details {
@@ -97,6 +178,30 @@ pub(crate) fn render(outcome: Result<Reply, Problem>, request_id: &str, now: Tim
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_says_where_it_stands() {
+        let page = Page { rows: vec![1, 2], page: 2, page_size: 2, total: 5, as_of: Timestamp::UNIX_EPOCH };
+        let response = render(Reply::page(&page), "r1", Timestamp::UNIX_EPOCH);
+        let Body::Text(body) = response.body() else { panic!("text") };
+        let mut body: Value = serde_json::from_str(body).unwrap();
+        body["meta"].take();
+        let about = json!({ "page": 2, "pageSize": 2, "total": 5, "totalPages": 3, "hasMore": true, "asOf": "1970-01-01T00:00:00Z" });
+        assert_eq!(body, {
+            let mut all = json!({ "success": true, "data": [1, 2], "meta": null });
+            all.as_object_mut().unwrap().extend(about.as_object().unwrap().clone());
+            all
+        });
+    }
+
+    #[test]
+    fn a_repeated_answer_is_the_first_one_word_for_word() {
+        let first = Reply::created(&json!({ "id": 1 })).unwrap();
+        let stored = first.to_stored("r1", Timestamp::UNIX_EPOCH);
+        let again = render(Reply::repeated(stored), "r2", Timestamp::MAX);
+        let first = render(Ok(first), "r1", Timestamp::UNIX_EPOCH);
+        assert_eq!((again.status(), again.body()), (first.status(), first.body()));
+    }
 
     #[test]
     fn a_5xx_never_shows_its_cause() {

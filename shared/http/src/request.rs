@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use lambda_http::{Body, RequestExt};
 use oslira_db::Claims;
 use oslira_domain::{AccountId, UserId};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use crate::fields::{Fault, Fields, FromFields};
 use crate::problem::Problem;
@@ -27,6 +28,15 @@ impl Caller {
     pub fn claims(&self) -> Claims {
         Claims { user_id: self.user_id }
     }
+}
+
+/// The key under which a request that spends is recognised when it is sent again.
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey {
+    /// As the client chose it.
+    pub key: String,
+    /// SHA-256 of method, path and body, in hex: another request may not use the same key.
+    pub hash: String,
 }
 
 /// A request with its caller.
@@ -52,16 +62,42 @@ impl Request {
         value.parse().map_err(|error: T::Err| Problem::validation(&[Fault::invalid(name, error.to_string())]))
     }
 
+    /// The parameters of the query string as `T`, each given once.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` with every fault.
+    pub fn query<T: FromFields>(&self) -> Result<T, Problem> {
+        read_query(&self.inner)
+    }
+
+    /// The header `Idempotency-Key`, if there is one.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` if it is empty, longer than 255 characters, or not plain ASCII.
+    pub fn idempotency_key(&self) -> Result<Option<IdempotencyKey>, Problem> {
+        let Some(value) = self.inner.headers().get("idempotency-key") else { return Ok(None) };
+        let key = value.to_str().ok().map(str::trim).filter(|key| (1..=255).contains(&key.len()));
+        let key = key.ok_or_else(|| Problem::validation(&[Fault::invalid("Idempotency-Key", "expected 1 to 255 ASCII characters")]))?;
+        let mut hash = Sha256::new();
+        hash.update(format!("{} {}\n", self.inner.method(), self.inner.uri().path()));
+        hash.update(self.bytes());
+        Ok(Some(IdempotencyKey { key: key.to_owned(), hash: hex::encode(hash.finalize()) }))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self.inner.body() {
+            Body::Text(text) => text.as_bytes(),
+            Body::Binary(bytes) => bytes,
+            _ => &[],
+        }
+    }
+
     /// The JSON body as `T`.
     ///
     /// # Errors
     /// 413, 415, `INVALID_JSON`, or `VALIDATION_ERROR` with every fault.
     pub fn body<T: FromFields>(&self) -> Result<T, Problem> {
-        let bytes: &[u8] = match self.inner.body() {
-            Body::Text(text) => text.as_bytes(),
-            Body::Binary(bytes) => bytes,
-            _ => &[],
-        };
+        let bytes = self.bytes();
         if bytes.len() > MAX_BODY_BYTES {
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "The body is larger than 64 KB."));
         }
@@ -76,4 +112,30 @@ impl Request {
         })?;
         Fields::read(value)
     }
+}
+
+/// The query of a request that nobody signed.
+#[derive(Debug)]
+pub struct Query(pub(crate) lambda_http::Request);
+
+impl Query {
+    /// Its parameters as `T`, each given once.
+    ///
+    /// # Errors
+    /// `VALIDATION_ERROR` with every fault.
+    pub fn read<T: FromFields>(&self) -> Result<T, Problem> {
+        read_query(&self.0)
+    }
+}
+
+fn read_query<T: FromFields>(request: &lambda_http::Request) -> Result<T, Problem> {
+    let parameters = request.query_string_parameters();
+    let mut values = Map::new();
+    let mut faults = Vec::new();
+    for (name, value) in parameters.iter() {
+        if values.insert(name.to_owned(), Value::from(value)).is_some() {
+            faults.push(Fault::invalid(name, "expected once"));
+        }
+    }
+    if faults.is_empty() { Fields::read_object(values) } else { Err(Problem::validation(&faults)) }
 }

@@ -6,5 +6,5 @@ use oslira_http::public;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     let dependencies = Health::from_env().await?;
-    public(move || health(dependencies.clone())).await
+    public(move |_| health(dependencies.clone())).await
 }

@@ -1,0 +1,11 @@
+//! Credits: what there is, what moved, what more costs, and buying it.
+
+mod get_balance;
+mod get_pricing;
+mod list_transactions;
+mod purchase_credits;
+
+pub use get_balance::get_balance;
+pub use get_pricing::get_pricing;
+pub use list_transactions::list_transactions;
+pub use purchase_credits::{Checkout, purchase_credits};

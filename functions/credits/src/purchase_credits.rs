@@ -1,0 +1,156 @@
+//! `POST /api/credits/purchase`
+
+use jiff::Timestamp;
+use oslira_aws::secrets::Secrets;
+use oslira_aws::{MissingVariable, variable};
+use oslira_db::UserDb;
+use oslira_db::credits::PurchaseStart;
+use oslira_domain::pricing::{MAX_PURCHASE, MIN_PURCHASE, Quote};
+use oslira_domain::{AccountId, Credits};
+use oslira_http::{Fields, FromFields, Problem, Reply, Request, StoredAnswer, whole};
+use oslira_vendors::VendorError;
+use oslira_vendors::stripe::{CheckoutSession, CreditPurchase, Stripe};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+/// How many credits.
+#[derive(Debug)]
+struct PurchaseCredits(Quote);
+
+impl FromFields for PurchaseCredits {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let amount = fields.required("amount", whole(MIN_PURCHASE.into(), MAX_PURCHASE.into()))?;
+        i32::try_from(amount).ok().and_then(Quote::of).map(Self)
+    }
+}
+
+/// A checkout that waits to be paid.
+#[derive(Debug, Serialize)]
+struct Purchase {
+    session_id: String,
+    checkout_url: String,
+    status: &'static str,
+    currency: &'static str,
+    #[serde(flatten)]
+    quote: Quote,
+    expires_at: Timestamp,
+    message: &'static str,
+}
+
+/// Stripe, and where its pages lead back to.
+#[derive(Clone)]
+pub struct Checkout {
+    stripe: Stripe,
+    secrets: Secrets,
+    app_url: String,
+}
+
+#[derive(Deserialize)]
+struct StripeSecret {
+    api_key: SecretString,
+}
+
+impl Checkout {
+    /// Reads `STRIPE_BASE_URL` and `APP_URL`.
+    ///
+    /// # Errors
+    /// Names the missing variable.
+    pub fn from_env(secrets: Secrets) -> Result<Self, MissingVariable> {
+        let stripe = Stripe::new(reqwest::Client::new(), variable("STRIPE_BASE_URL")?);
+        Ok(Self { stripe, secrets, app_url: variable("APP_URL")?.trim_end_matches('/').to_owned() })
+    }
+
+    /// Opens a checkout. A key that Stripe refuses was rotated most likely: it is fetched anew, once.
+    async fn open(&self, start: &PurchaseStart, account_id: AccountId, work_id: &str, quote: &Quote) -> Result<CheckoutSession, Problem> {
+        let key = self.secrets.get::<StripeSecret>("stripe", false).await?.api_key;
+        let outcome = match self.attempt(&key, start, account_id, work_id, quote).await {
+            Err(VendorError::Unauthorized) => {
+                let key = self.secrets.get::<StripeSecret>("stripe", true).await?.api_key;
+                self.attempt(&key, start, account_id, work_id, quote).await
+            }
+            outcome => outcome,
+        };
+        outcome.map_err(|error| if error.is_retryable() { Problem::unavailable(error) } else { Problem::internal(error) })
+    }
+
+    /// The account's customer is made once: the key of its creation is the account's, so two purchases that race get the same one. It is
+    /// written down when Stripe's own event tells of it; users' endpoints may not.
+    async fn attempt(
+        &self,
+        key: &SecretString,
+        start: &PurchaseStart,
+        account_id: AccountId,
+        work_id: &str,
+        quote: &Quote,
+    ) -> Result<CheckoutSession, VendorError> {
+        let customer = match &start.customer {
+            Some(customer) => customer.clone(),
+            None => self.stripe.create_customer(key, account_id, start.email.as_deref()).await?,
+        };
+        let purchase = CreditPurchase {
+            account_id,
+            customer: &customer,
+            credits: Credits(quote.amount),
+            total_cents: quote.total_cents,
+            success_url: &format!("{}/credits?checkout=success&session_id={{CHECKOUT_SESSION_ID}}", self.app_url),
+            cancel_url: &format!("{}/credits?checkout=cancelled", self.app_url),
+            idempotency_key: &format!("purchase:{account_id}:{work_id}"),
+        };
+        self.stripe.create_checkout_session(key, &purchase).await
+    }
+}
+
+/// Opens a page of Stripe's on which the credits are paid; 201 with its URL. Nothing is granted here: credits come when Stripe says that they
+/// are paid.
+///
+/// With an `Idempotency-Key` a repeated request gets the first answer, word for word, and never a second checkout.
+///
+/// # Errors
+/// `VALIDATION_ERROR` 400 outside 10 to 10,000; `FORBIDDEN` 403 for a viewer; `IDEMPOTENCY_KEY_REUSED` 422; `IDEMPOTENCY_KEY_IN_USE` 409;
+/// `SERVICE_UNAVAILABLE` 503 when Stripe does not answer.
+pub async fn purchase_credits(request: Request, db: UserDb, checkout: Checkout) -> Result<Reply, Problem> {
+    let PurchaseCredits(quote) = request.body()?;
+    let key = request.idempotency_key()?;
+    let (caller, claims) = (&request.caller, request.caller.claims());
+    let fresh = Uuid::now_v7().to_string();
+    let start = db.begin_purchase(&claims, caller.account_id, key.as_ref().map(|key| (&*key.key, &*key.hash)), &fresh).await?;
+    let account_id = match (start.outcome.as_str(), start.account_id, &start.answer) {
+        ("claimed", Some(account_id), _) => account_id,
+        ("replay", _, Some(answer)) => {
+            let stored: StoredAnswer = serde_json::from_value(answer.clone()).map_err(Problem::internal)?;
+            return Reply::repeated(stored);
+        }
+        ("mismatch", ..) => return Err(Problem::key_reused()),
+        ("in_progress", ..) => return Err(Problem::key_in_use()),
+        ("no_account", ..) => return Err(Problem::no_account(caller.account_id)),
+        ("forbidden", ..) => return Err(Problem::forbidden("Viewers cannot buy credits.")),
+        (outcome, ..) => return Err(Problem::internal(format!("unexpected outcome {outcome}"))),
+    };
+    tracing::Span::current().record("account_id", account_id.to_string());
+    let opened = checkout.open(&start, account_id, start.work_id.as_deref().unwrap_or(&fresh), &quote).await;
+    let answer = opened.and_then(|session| {
+        Reply::created(&Purchase {
+            session_id: session.id,
+            checkout_url: session.url,
+            status: "open",
+            currency: "usd",
+            quote,
+            expires_at: session.expires_at,
+            message: "Open checkout_url to pay. The credits come as soon as the payment does.",
+        })
+    });
+    if let Some(key) = key {
+        let stored = answer.as_ref().ok().map(|reply| json!(reply.to_stored(&request.request_id, request.received_at)));
+        // Lost or late, it costs nothing: Stripe answers a repetition with the same session.
+        if let Err(error) = db.settle_key(&claims, account_id, &key.key, stored.as_ref()).await {
+            tracing::warn!(%error, "idempotency key not settled");
+        }
+        return match stored {
+            Some(stored) => Reply::repeated(serde_json::from_value(stored).map_err(Problem::internal)?),
+            None => answer,
+        };
+    }
+    answer
+}

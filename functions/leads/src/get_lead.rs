@@ -1,0 +1,16 @@
+//! `GET /api/leads/{leadId}`
+
+use oslira_db::UserDb;
+use oslira_domain::LeadId;
+use oslira_http::{Problem, Reply, Request};
+
+/// A lead with its profile, how often it was analysed and its latest analysis.
+///
+/// # Errors
+/// `NOT_FOUND` 404, also for a lead that was deleted or is somebody else's.
+pub async fn get_lead(request: Request, db: UserDb) -> Result<Reply, Problem> {
+    let lead: LeadId = request.path("leadId")?;
+    let caller = &request.caller;
+    let found = db.lead(&caller.claims(), caller.account_id, lead).await?;
+    Reply::ok(&found.ok_or_else(|| Problem::not_found("Lead"))?)
+}

@@ -1,0 +1,13 @@
+//! Leads: the list, one of them, its analyses, deleting and bringing back.
+
+mod delete_lead;
+mod get_lead;
+mod list_lead_analyses;
+mod list_leads;
+mod restore_lead;
+
+pub use delete_lead::delete_lead;
+pub use get_lead::get_lead;
+pub use list_lead_analyses::list_lead_analyses;
+pub use list_leads::list_leads;
+pub use restore_lead::restore_lead;

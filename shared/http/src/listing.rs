@@ -1,0 +1,36 @@
+//! What every list takes: which page, how long, and of what moment.
+
+use jiff::Timestamp;
+
+use crate::fields::{Fields, digits, text};
+use crate::reply::Page;
+
+/// `page`, `pageSize` and `asOf`.
+#[derive(Debug, Clone, Copy)]
+pub struct Paging {
+    /// From 1.
+    pub page: i64,
+    /// How many rows.
+    pub page_size: i64,
+    /// Only what existed then is listed, so that pages stay in step while rows are added. Absent on the first page.
+    pub as_of: Option<Timestamp>,
+}
+
+impl Paging {
+    /// Reads the three, with the list's own bounds.
+    pub fn from_fields(fields: &mut Fields, usual_size: i64, most: i64) -> Option<Self> {
+        let (page, size) = (fields.optional("page", digits(1, 1_000_000)), fields.optional("pageSize", digits(1, most)));
+        let as_of = fields.optional("asOf", |value| text::<Timestamp>(value).map_err(|_| "expected an RFC 3339 time".to_owned()));
+        fields.is_valid().then_some(Self { page: page.unwrap_or(1), page_size: size.unwrap_or(usual_size), as_of })
+    }
+
+    /// How many rows come before this page.
+    pub fn offset(&self) -> i64 {
+        (self.page - 1) * self.page_size
+    }
+
+    /// The page that these rows are, out of `total`, read at `now`.
+    pub fn page<T>(&self, rows: Vec<T>, total: i64, now: Timestamp) -> Page<T> {
+        Page { rows, page: self.page, page_size: self.page_size, total, as_of: self.as_of.unwrap_or(now) }
+    }
+}
