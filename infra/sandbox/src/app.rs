@@ -9,6 +9,7 @@ use crate::apify::Runs;
 use crate::calls::{CallLog, Vendor};
 use crate::faults::Faults;
 use crate::models::PromptCache;
+use crate::stripe::Stripe;
 use crate::tokens::KeyRing;
 
 /// The credentials that the stand-ins accept.
@@ -20,11 +21,18 @@ pub struct Credentials {
     pub openai: String,
     /// Anthropic's API key.
     pub anthropic: String,
+    /// Stripe's secret API key.
+    pub stripe: String,
 }
 
 impl Default for Credentials {
     fn default() -> Self {
-        Self { apify: "apify_sandbox_token".to_owned(), openai: "sk-sandbox-openai".to_owned(), anthropic: "sk-ant-sandbox".to_owned() }
+        Self {
+            apify: "apify_sandbox_token".to_owned(),
+            openai: "sk-sandbox-openai".to_owned(),
+            anthropic: "sk-ant-sandbox".to_owned(),
+            stripe: "sk_test_sandbox".to_owned(),
+        }
     }
 }
 
@@ -35,6 +43,7 @@ pub(crate) struct NewCredentials {
     apify: Option<String>,
     openai: Option<String>,
     anthropic: Option<String>,
+    stripe: Option<String>,
 }
 
 /// One running sandbox.
@@ -46,6 +55,7 @@ pub(crate) struct App {
     pub(crate) runs: Runs,
     pub(crate) keys: KeyRing,
     pub(crate) prompts: PromptCache,
+    pub(crate) stripe: Arc<Stripe>,
     credentials: RwLock<Credentials>,
     /// Handles that were scraped, by which a model call is recognised as being about one of them.
     handles: RwLock<HashSet<String>>,
@@ -54,6 +64,7 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(base_url: String, credentials: Credentials, jwt_secret: String) -> anyhow::Result<Self> {
         Ok(Self {
+            stripe: Stripe::new(format!("{base_url}/stripe"))?,
             keys: KeyRing::new(format!("{base_url}/supabase/auth/v1"), jwt_secret)?,
             base_url,
             calls: Arc::default(),
@@ -72,6 +83,7 @@ impl App {
             Vendor::Apify => credentials.apify == credential,
             Vendor::Openai => credentials.openai == credential,
             Vendor::Anthropic => credentials.anthropic == credential,
+            Vendor::Stripe => credentials.stripe == credential,
             Vendor::Supabase => true,
         }
     }
@@ -79,9 +91,12 @@ impl App {
     /// Replaces credentials; the old ones are refused from now on.
     pub(crate) fn rotate(&self, new: NewCredentials) {
         let credentials = &mut *self.credentials.write().unwrap_or_else(PoisonError::into_inner);
-        for (current, new) in
-            [(&mut credentials.apify, new.apify), (&mut credentials.openai, new.openai), (&mut credentials.anthropic, new.anthropic)]
-        {
+        for (current, new) in [
+            (&mut credentials.apify, new.apify),
+            (&mut credentials.openai, new.openai),
+            (&mut credentials.anthropic, new.anthropic),
+            (&mut credentials.stripe, new.stripe),
+        ] {
             if let Some(new) = new {
                 *current = new;
             }
@@ -136,7 +151,7 @@ mod tests {
     #[test]
     fn a_rotated_key_replaces_the_old_one() {
         let app = App::new("http://127.0.0.1:1".to_owned(), Credentials::default(), "secret".to_owned()).unwrap();
-        app.rotate(NewCredentials { apify: None, openai: Some("new".to_owned()), anthropic: None });
+        app.rotate(NewCredentials { apify: None, openai: Some("new".to_owned()), anthropic: None, stripe: None });
         assert!(app.accepts(Vendor::Openai, "new") && !app.accepts(Vendor::Openai, "sk-sandbox-openai"));
         assert!(app.accepts(Vendor::Apify, "apify_sandbox_token"));
     }

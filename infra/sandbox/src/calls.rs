@@ -22,6 +22,8 @@ pub(crate) enum Vendor {
     Anthropic,
     /// Sign-in.
     Supabase,
+    /// Payments.
+    Stripe,
 }
 
 /// What a call owes.

@@ -133,7 +133,7 @@ async fn bill(State(app): State<Arc<App>>, Query(selection): Query<Selection>) -
     told(&app.calls.bill(&selection))
 }
 
-/// Forgets faults, delays, cached prompts and the log; credentials, keys and runs stay.
+/// Forgets faults, delays, cached prompts and the log; credentials, keys, runs and all of Stripe's objects stay.
 async fn reset(State(app): State<Arc<App>>) -> Response {
     app.faults.clear();
     app.faults.undelay();

@@ -75,7 +75,7 @@ pub(crate) struct Rule {
     vendor: Vendor,
     #[serde(rename = "match")]
     text: Option<String>,
-    /// Apify: `start`, `poll`, `items` or `abort`.
+    /// Apify: `start`, `poll`, `items` or `abort`. Stripe: `customers`, `sessions` and so on.
     op: Option<String>,
     fault: Fault,
     /// How often; until removed if absent.
@@ -89,7 +89,7 @@ pub(crate) struct Latency {
     vendor: Vendor,
     #[serde(rename = "match")]
     text: Option<String>,
-    /// Models and sign-in: the time of one call.
+    /// Models, sign-in and payments: the time of one call.
     ms: Option<u64>,
     /// Apify: from the start of a run to its first profile.
     start_ms: Option<u64>,
@@ -131,7 +131,8 @@ impl Faults {
         match rule.op.as_deref() {
             None => {}
             Some("start" | "poll" | "items" | "abort") if rule.vendor == Vendor::Apify => {}
-            Some(_) => return Err("op is start, poll, items or abort, and for apify only".to_owned()),
+            Some(op) if rule.vendor == Vendor::Stripe && crate::stripe::OPERATIONS.contains(&op) => {}
+            Some(_) => return Err("op is start, poll, items or abort for apify, or one of stripe's".to_owned()),
         }
         match rule.fault {
             Fault::Status { status, .. } if !(400..600).contains(&status) => return Err("status is 400 to 599".to_owned()),
@@ -196,7 +197,7 @@ impl Faults {
         })
     }
 
-    /// The time of one call: 40 ms for a model, none for sign-in keys.
+    /// The time of one call: 40 ms for a model or a payment, none for sign-in keys.
     pub(crate) fn call_time(&self, vendor: Vendor, body: &[u8]) -> Duration {
         let usual = if vendor == Vendor::Supabase { 0 } else { 40 };
         Duration::from_millis(self.latency(vendor, body).and_then(|order| order.ms).unwrap_or(usual))

@@ -8,7 +8,7 @@ use clap::Parser;
 use sandbox::{Credentials, Options, serve};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Stand-ins for Apify, OpenAI, Anthropic and Supabase Auth on one port of 127.0.0.1.
+/// Stand-ins for Apify, OpenAI, Anthropic, Stripe and Supabase Auth on one port of 127.0.0.1.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The port; 0 takes any free one.
@@ -26,6 +26,9 @@ struct Arguments {
     /// The Anthropic key that is accepted.
     #[arg(long, env = "SANDBOX_ANTHROPIC_KEY")]
     anthropic_key: Option<String>,
+    /// The Stripe key that is accepted.
+    #[arg(long, env = "SANDBOX_STRIPE_KEY")]
+    stripe_key: Option<String>,
     /// The HS256 secret of the Supabase project.
     #[arg(long, env = "SANDBOX_JWT_SECRET")]
     jwt_secret: Option<String>,
@@ -49,6 +52,7 @@ async fn main() -> anyhow::Result<()> {
             apify: arguments.apify_token.unwrap_or(credentials.apify),
             openai: arguments.openai_key.unwrap_or(credentials.openai),
             anthropic: arguments.anthropic_key.unwrap_or(credentials.anthropic),
+            stripe: arguments.stripe_key.unwrap_or(credentials.stripe),
         },
         jwt_secret: arguments.jwt_secret.unwrap_or(usual.jwt_secret),
     })

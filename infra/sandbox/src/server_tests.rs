@@ -129,7 +129,7 @@ async fn orders_that_make_no_sense_are_refused() {
         ("/token", json!({"sub": "x", "algorithm": "ES256"})),
         ("/attack_token", json!({"sub": "x", "kind": "luck"})),
         ("/faults", json!({"vendor": "apify", "fault": {"kind": "refusal"}})),
-        ("/faults", json!({"vendor": "stripe", "fault": {"kind": "disconnect"}})),
+        ("/faults", json!({"vendor": "paypal", "fault": {"kind": "disconnect"}})),
         ("/latency", json!({"vendor": "apify", "seconds": 1})),
     ] {
         let response = client.http.post(client.url(&format!("/_control{path}"))).json(&body).send().await.unwrap();

@@ -1,0 +1,234 @@
+//! One request to the API: who asks, may it, was it asked before, and the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::Response;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
+
+use super::form::Params;
+use super::idempotency::{Answer, Claim};
+use super::ledger::{Cause, Ledger};
+use super::lists::{self, SHELVES, Shelf};
+use super::problem::Problem;
+use super::{API_VERSION, catalog, checkout, customers, reversals, subscriptions};
+use crate::app::App;
+use crate::calls::Vendor;
+use crate::faults::Fault;
+use crate::wire;
+
+/// What faults know operations by.
+pub(crate) const OPERATIONS: [&str; 13] = [
+    "customers",
+    "products",
+    "prices",
+    "sessions",
+    "payment_intents",
+    "charges",
+    "refunds",
+    "disputes",
+    "subscriptions",
+    "invoices",
+    "invoice_payments",
+    "events",
+    "other",
+];
+
+/// What is done for a request, with the id in its path.
+type Work = fn(&mut Ledger, &str, &Params) -> Result<Value, Problem>;
+
+/// What a method and a path mean.
+enum Operation {
+    Write(Work),
+    One(&'static Shelf),
+    All(&'static Shelf),
+    LineItems,
+    InvoiceLines,
+    Unknown,
+}
+
+/// The operation, the name that faults know it by, and the id in the path.
+fn route<'a>(method: &Method, path: &'a str) -> (Operation, &'static str, &'a str) {
+    let segments: Vec<&str> = path.trim_start_matches("/v1/").split('/').collect();
+    let (shelf, rest) = match segments.as_slice() {
+        ["checkout", "sessions", rest @ ..] => ("checkout/sessions", rest),
+        [shelf, rest @ ..] => (*shelf, rest),
+        [] => ("", &[][..]),
+    };
+    let Some(shelf) = SHELVES.iter().find(|known| known.path == shelf) else { return (Operation::Unknown, "other", "") };
+    let id = rest.first().copied().unwrap_or_default();
+    let operation = match (method.as_str(), shelf.kind, rest) {
+        ("GET", _, []) => Operation::All(shelf),
+        ("GET", _, [_]) => Operation::One(shelf),
+        ("GET", "checkout.session", [_, "line_items"]) => Operation::LineItems,
+        ("GET", "invoice", [_, "lines"]) => Operation::InvoiceLines,
+        ("POST", "customer", []) => Operation::Write(customers::create),
+        ("POST", "customer", [_]) => Operation::Write(customers::update),
+        ("POST", "product", []) => Operation::Write(catalog::create_product),
+        ("POST", "price", []) => Operation::Write(catalog::create_price),
+        ("POST", "checkout.session", []) => Operation::Write(checkout::create),
+        ("POST", "checkout.session", [_, "expire"]) => Operation::Write(checkout::expire),
+        ("POST", "subscription", []) => Operation::Write(subscriptions::create),
+        ("POST", "subscription", [_]) => Operation::Write(subscriptions::update),
+        ("DELETE", "subscription", [_]) => Operation::Write(subscriptions::cancel),
+        ("POST", "refund", []) => Operation::Write(reversals::create_refund),
+        _ => Operation::Unknown,
+    };
+    let op = if shelf.path == "checkout/sessions" { "sessions" } else { shelf.path };
+    (operation, op, id)
+}
+
+/// The API key: a bearer token, or the user of basic authentication.
+fn api_key(headers: &HeaderMap) -> Option<String> {
+    if let Some(token) = wire::bearer(headers) {
+        return Some(token.to_owned());
+    }
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    let decoded = BASE64_STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let pair = String::from_utf8(decoded).ok()?;
+    Some(pair.split(':').next().unwrap_or_default().to_owned()).filter(|key| !key.is_empty())
+}
+
+/// Is the request let in?
+fn admitted(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
+    match api_key(headers) {
+        None => return Err(Problem::unauthorized("No API key was given; it goes into the Authorization header as a bearer token.")),
+        Some(key) if !app.accepts(Vendor::Stripe, &key) => {
+            let end = key.get(key.len().saturating_sub(4)..).unwrap_or_default();
+            return Err(Problem::unauthorized(format!("Invalid API Key provided: ****{end}")));
+        }
+        Some(_) => {}
+    }
+    match headers.get("stripe-version").map(|version| version.to_str().unwrap_or_default()) {
+        None | Some(API_VERSION) => Ok(()),
+        Some(other) => Err(Problem::invalid(format!("The stand-in speaks API version {API_VERSION}, not {other}."), None, None)),
+    }
+}
+
+fn answer(status: u16, body: Vec<u8>, request: &str, key: Option<&str>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    wire::set(&mut response, "content-type", "application/json");
+    wire::set(&mut response, "request-id", request);
+    wire::set(&mut response, "stripe-version", API_VERSION);
+    if let Some(key) = key {
+        wire::set(&mut response, "idempotency-key", key);
+    }
+    response
+}
+
+fn pretty(value: &Value) -> Vec<u8> {
+    serde_json::to_vec_pretty(value).unwrap_or_default()
+}
+
+/// Does what is asked, once it may be.
+fn perform(app: &App, operation: &Operation, id: &str, params: &Params, cause: Cause) -> Result<Value, Problem> {
+    app.stripe.act(cause, |ledger| {
+        let mut value = match operation {
+            Operation::Write(work) => work(ledger, id, params)?,
+            Operation::One(shelf) => lists::one(ledger, shelf.kind, id, params)?,
+            Operation::All(shelf) => lists::all(ledger, shelf, params)?,
+            Operation::LineItems => lists::line_items(ledger, id, params)?,
+            Operation::InvoiceLines => lists::invoice_lines(ledger, id, params)?,
+            Operation::Unknown => return Err(Problem { status: 404, ..Problem::invalid("Unrecognized request URL.", None, None) }),
+        };
+        lists::expand(ledger, params, &mut value)?;
+        Ok(value)
+    })
+}
+
+/// All of the API.
+pub(super) async fn handle(State(app): State<Arc<App>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let request = format!("req_{}", wire::id(14));
+    let (path, query) = (uri.path(), uri.query().unwrap_or_default());
+    let (operation, op, id) = route(&method, path);
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).filter(|_| method == Method::POST);
+    let call = app.calls.begin(Vendor::Stripe, op, body.clone());
+    let line = format!("{method} {path}?{query}");
+    let line = line.trim_end_matches('?');
+    let told: Vec<String> = std::iter::once(line.to_owned()).chain(key.map(|key| format!("Idempotency-Key: {key}"))).collect();
+    let about = [told.join("\n").as_bytes(), b"\n", &body].concat();
+    call.note(|call| call.handles = told);
+
+    let fault = app.faults.take(Vendor::Stripe, op, &about);
+    if let Some(Fault::Status { status, retry_after, code, .. }) = fault {
+        call.close(status, &format!("status_{status}"), true);
+        let mut response = answer(status, pretty(&Problem::ordered(status, code).json()), &request, None);
+        if let Some(seconds) = retry_after {
+            wire::set(&mut response, "retry-after", &seconds.to_string());
+        }
+        return response;
+    }
+    let params = admitted(&app, &headers).and_then(|()| Params::parse(&[query.as_bytes(), &body]));
+    let claim = match (&params, key) {
+        (Ok(params), Some(key)) => app.stripe.keys.claim(key, path, params).map(Some),
+        _ => Ok(None),
+    };
+    let mut claimed = None;
+    let mut replayed = None;
+    let refused = match claim {
+        Ok(Some(Claim::New(new))) => {
+            claimed = Some(new);
+            None
+        }
+        Ok(Some(Claim::Replay(answer))) => {
+            replayed = Some(answer);
+            None
+        }
+        Ok(None) => None,
+        Err(problem) => Some(problem),
+    };
+    wire::pause(app.faults.call_time(Vendor::Stripe, &about)).await;
+
+    let (status, bytes) = match (&replayed, refused, params) {
+        (Some(answer), ..) => (answer.status, answer.body.clone()),
+        (None, Some(problem), _) | (None, None, Err(problem)) => (problem.status, pretty(&problem.json())),
+        (None, None, Ok(params)) => {
+            let cause = Cause { request: Some(request.clone()), idempotency_key: key.map(str::to_owned) };
+            match perform(&app, &operation, id, &params, cause) {
+                Ok(value) => {
+                    let bytes = pretty(&value);
+                    if let Some(claimed) = &mut claimed {
+                        claimed.keep(Answer { status: 200, body: bytes.clone(), request: request.clone() });
+                    }
+                    (200, bytes)
+                }
+                // What was not begun is not kept.
+                Err(problem) => (problem.status, pretty(&problem.json())),
+            }
+        }
+    };
+    if let Some(Fault::Hang { seconds }) = fault {
+        wire::pause(Duration::from_secs_f64(seconds)).await;
+    }
+    drop(claimed);
+    if fault == Some(Fault::Disconnect) {
+        call.cut();
+        return wire::disconnect();
+    }
+    let whole = bytes.len();
+    let bytes = if fault == Some(Fault::TruncatedJson) { bytes.into_iter().take(whole / 2).collect() } else { bytes };
+    let outcome = match status {
+        _ if fault == Some(Fault::TruncatedJson) => "truncated_json",
+        401 => "unauthorized",
+        400.. => "rejected",
+        _ if replayed.is_some() => "replayed",
+        _ => "ok",
+    };
+    call.close(status, outcome, outcome != "truncated_json");
+    let mut response = answer(status, bytes, &request, key);
+    if let Some(first) = replayed {
+        wire::set(&mut response, "idempotent-replayed", "true");
+        wire::set(&mut response, "original-request", &first.request);
+    }
+    if status == 409 {
+        wire::set(&mut response, "stripe-should-retry", "true");
+    }
+    response
+}

@@ -1,0 +1,86 @@
+//! Errors in Stripe's form.
+
+use serde_json::{Map, Value, json};
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) status: u16,
+    pub(crate) kind: &'static str,
+    pub(crate) code: Option<String>,
+    pub(crate) message: String,
+    pub(crate) param: Option<String>,
+}
+
+impl Problem {
+    /// The request makes no sense: 400.
+    pub(crate) fn invalid(message: impl Into<String>, code: Option<&str>, param: Option<&str>) -> Self {
+        Self {
+            status: 400,
+            kind: "invalid_request_error",
+            code: code.map(str::to_owned),
+            message: message.into(),
+            param: param.map(str::to_owned),
+        }
+    }
+
+    /// A parameter that must be there is not.
+    pub(crate) fn missing(param: &str) -> Self {
+        Self::invalid(format!("Missing required param: {param}."), Some("parameter_missing"), Some(param))
+    }
+
+    /// What the path names does not exist: 404.
+    pub(crate) fn not_found(kind: &str, id: &str) -> Self {
+        Self { status: 404, ..Self::unknown_reference(kind, id, "id") }
+    }
+
+    /// What a parameter names does not exist: 400, with the same code.
+    pub(crate) fn unknown_reference(kind: &str, id: &str, param: &str) -> Self {
+        Self::invalid(format!("No such {kind}: '{id}'"), Some("resource_missing"), Some(param))
+    }
+
+    /// The key is absent or not the current one.
+    pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
+        Self { status: 401, ..Self::invalid(message, None, None) }
+    }
+
+    /// The same `Idempotency-Key` with something else.
+    pub(crate) fn idempotency(message: impl Into<String>) -> Self {
+        Self { kind: "idempotency_error", ..Self::invalid(message, None, None) }
+    }
+
+    /// Another request with that `Idempotency-Key` is being worked on.
+    pub(crate) fn key_in_use(key: &str) -> Self {
+        let message = format!("There is currently another in-progress request using this idempotency key ({key}).");
+        Self { status: 409, ..Self::invalid(message, Some("idempotency_key_in_use"), None) }
+    }
+
+    /// What a fault of this HTTP status says, in the type that Stripe gives such a status.
+    pub(crate) fn ordered(status: u16, code: Option<String>) -> Self {
+        let (kind, usual) = match status {
+            402 => ("card_error", Some("card_declined")),
+            409 => ("invalid_request_error", Some("lock_timeout")),
+            429 => ("invalid_request_error", Some("rate_limit")),
+            404 => ("invalid_request_error", Some("resource_missing")),
+            400..500 => ("invalid_request_error", None),
+            _ => ("api_error", None),
+        };
+        let code = code.or_else(|| usual.map(str::to_owned));
+        Self { status, kind, code, message: "The stand-in was told to answer this.".to_owned(), param: None }
+    }
+
+    /// The body.
+    pub(crate) fn json(&self) -> Value {
+        let mut error = Map::new();
+        if let Some(code) = &self.code {
+            error.insert("code".to_owned(), json!(code));
+            error.insert("doc_url".to_owned(), json!(format!("https://stripe.com/docs/error-codes/{}", code.replace('_', "-"))));
+        }
+        error.insert("message".to_owned(), json!(self.message));
+        if let Some(param) = &self.param {
+            error.insert("param".to_owned(), json!(param));
+        }
+        error.insert("type".to_owned(), json!(self.kind));
+        json!({ "error": error })
+    }
+}

@@ -1,0 +1,148 @@
+//! Money that goes back: refunds and disputes.
+
+use serde_json::{Value, json};
+
+use super::form::Params;
+use super::ledger::{Ledger, id, now, number, text};
+use super::problem::Problem;
+
+/// How long a seller has to answer a dispute, in seconds.
+const ANSWER_TIME: i64 = 9 * 24 * 3600;
+
+/// The succeeded charge that the parameter names: itself, or by its payment intent.
+pub(super) fn charge_of(ledger: &Ledger, source: &str, param: &str) -> Result<Value, Problem> {
+    let kind = if param == "payment_intent" { "payment_intent" } else { "charge" };
+    let object = ledger.referenced(kind, source, param)?;
+    let charge = if kind == "charge" { Some(object) } else { ledger.find("charge", text(&object, "latest_charge")).cloned() };
+    let charge = charge.ok_or_else(|| {
+        let message = format!("The PaymentIntent {source} has no successful charge to refund.");
+        Problem::invalid(message, Some("payment_intent_unexpected_state"), Some(param))
+    })?;
+    if charge["status"] == "succeeded" {
+        Ok(charge)
+    } else {
+        Err(Problem::invalid(format!("Charge {} has not succeeded.", text(&charge, "id")), None, Some(param)))
+    }
+}
+
+/// Gives back some or all of a charge.
+pub(super) fn refund(
+    ledger: &mut Ledger,
+    charge: &Value,
+    cents: Option<i64>,
+    reason: Option<&str>,
+    metadata: &Value,
+) -> Result<Value, Problem> {
+    let charge_id = text(charge, "id");
+    let left = number(charge, "amount_captured") - number(charge, "amount_refunded");
+    if left == 0 {
+        let message = format!("Charge {charge_id} has already been refunded.");
+        return Err(Problem::invalid(message, Some("charge_already_refunded"), None));
+    }
+    if charge["disputed"] == true {
+        let message = format!("Charge {charge_id} has been charged back; it cannot be refunded.");
+        return Err(Problem::invalid(message, Some("charge_disputed"), None));
+    }
+    let cents = cents.unwrap_or(left);
+    if !(1..=left).contains(&cents) {
+        let message = format!("Refund amount ({cents}) is not 1 to what is unrefunded of the charge ({left}).");
+        return Err(Problem::invalid(message, None, Some("amount")));
+    }
+    let refund = ledger.insert(json!({
+        "id": id("re"), "object": "refund", "amount": cents, "balance_transaction": id("txn"), "charge": charge_id, "created": now(),
+        "currency": charge["currency"], "customer": charge["customer"],
+        "destination_details": {"card": {"reference": null, "reference_status": "pending", "reference_type": "acquirer_reference_number",
+            "type": "refund"}, "type": "card"},
+        "failure_balance_transaction": null, "metadata": metadata, "payment_intent": charge["payment_intent"],
+        "payment_method": charge["payment_method"], "pending_reason": null, "reason": reason, "receipt_number": null,
+        "source_transfer_reversal": null, "status": "succeeded", "transfer_reversal": null,
+    }));
+    let refunded = number(charge, "amount_refunded") + cents;
+    let previous = ledger.set(charge_id, &json!({"amount_refunded": refunded, "refunded": cents == left}));
+    ledger.emit("charge.refunded", charge_id, Some(previous));
+    ledger.emit("refund.created", &refund, None);
+    ledger.get("refund", &refund)
+}
+
+/// `POST /v1/refunds`.
+pub(super) fn create_refund(ledger: &mut Ledger, _: &str, params: &Params) -> Result<Value, Problem> {
+    params.only(&["payment_intent", "charge", "amount", "reason", "metadata/*"])?;
+    let (source, param) = match (params.text("/payment_intent")?, params.text("/charge")?) {
+        (Some(intent), _) => (intent, "payment_intent"),
+        (None, Some(charge)) => (charge, "charge"),
+        (None, None) => {
+            return Err(Problem::invalid("One of these parameters is needed: payment_intent, charge.", Some("parameter_missing"), None));
+        }
+    };
+    let cents = params.integer("/amount", 1, i64::MAX)?;
+    let reason = params.one_of("/reason", &["duplicate", "fraudulent", "requested_by_customer"])?;
+    let mut metadata = json!({});
+    params.metadata("/metadata", &mut metadata)?;
+    let charge = charge_of(ledger, source, param)?;
+    refund(ledger, &charge, cents, reason, &metadata)
+}
+
+/// The card holder's bank takes money back.
+pub(super) fn dispute(ledger: &mut Ledger, charge: &Value, cents: Option<i64>, reason: Option<&str>) -> Result<Value, Problem> {
+    let charge_id = text(charge, "id");
+    if charge["disputed"] == true {
+        return Err(Problem::invalid(format!("Charge {charge_id} is disputed already."), None, None));
+    }
+    let amount = number(charge, "amount");
+    let cents = cents.unwrap_or(amount);
+    if !(1..=amount).contains(&cents) {
+        return Err(Problem::invalid(format!("amount is 1 to {amount}"), None, Some("amount")));
+    }
+    let withdrawal = json!({"id": id("txn"), "object": "balance_transaction", "amount": -cents, "available_on": now(),
+        "balance_type": "payments", "created": now(), "currency": charge["currency"], "description": format!("Chargeback withdrawal for {charge_id}"),
+        "exchange_rate": null, "fee": 1500, "fee_details": [{"amount": 1500, "application": null, "currency": "usd",
+        "description": "Dispute fee", "type": "stripe_fee"}], "net": -cents - 1500, "reporting_category": "dispute", "source": null,
+        "status": "available", "type": "adjustment"});
+    let dispute = ledger.insert(json!({
+        "id": id("du"), "object": "dispute", "amount": cents, "balance_transactions": [withdrawal], "charge": charge_id, "created": now(),
+        "currency": charge["currency"], "enhanced_eligibility_types": [], "evidence": evidence(),
+        "evidence_details": {"due_by": now() + ANSWER_TIME, "enhanced_eligibility": {}, "has_evidence": false, "past_due": false,
+            "submission_count": 0, "submission_method": "not_submitted"},
+        "is_charge_refundable": false, "livemode": false, "metadata": {}, "payment_intent": charge["payment_intent"],
+        "payment_method_details": {"card": {"brand": "visa", "case_type": "chargeback", "network_reason_code": "10.4"}, "type": "card"},
+        "reason": reason.unwrap_or("fraudulent"), "status": "needs_response",
+    }));
+    ledger.set(charge_id, &json!({"disputed": true}));
+    ledger.emit("charge.dispute.created", &dispute, None);
+    ledger.get("dispute", &dispute)
+}
+
+fn evidence() -> Value {
+    const FIELDS: [&str; 25] = [
+        "access_activity_log",
+        "billing_address",
+        "cancellation_policy",
+        "cancellation_policy_disclosure",
+        "cancellation_rebuttal",
+        "customer_communication",
+        "customer_email_address",
+        "customer_name",
+        "customer_purchase_ip",
+        "customer_signature",
+        "duplicate_charge_documentation",
+        "duplicate_charge_explanation",
+        "duplicate_charge_id",
+        "product_description",
+        "receipt",
+        "refund_policy",
+        "refund_policy_disclosure",
+        "refund_refusal_explanation",
+        "service_date",
+        "service_documentation",
+        "shipping_address",
+        "shipping_carrier",
+        "shipping_date",
+        "shipping_documentation",
+        "shipping_tracking_number",
+    ];
+    let mut evidence = json!({"enhanced_evidence": {}, "uncategorized_file": null, "uncategorized_text": null});
+    for field in FIELDS {
+        evidence[field] = Value::Null;
+    }
+    evidence
+}

@@ -1,0 +1,1 @@
+//! The account as its clients see it.
