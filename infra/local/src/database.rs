@@ -60,6 +60,8 @@ pub(crate) async fn prepare(owner: String) -> Result<Logins> {
     });
     oslira_db::migrate(source).await.context("the migrations do not fit this database: `cargo local reset` makes a new one")?;
     end_orphans(&client).await?;
+    // What whoever deploys does once for the prices in their Stripe account.
+    client.batch_execute("UPDATE plans SET stripe_price_id = 'price_' || id WHERE id <> 'free'").await?;
     let (user, admin) = (crate::random_password(), crate::random_password());
     client.batch_execute(&format!("ALTER ROLE oslira_user PASSWORD '{user}'; ALTER ROLE oslira_admin PASSWORD '{admin}'")).await?;
     Ok(Logins { user: with_login(&owner, "oslira_user", &user)?, admin: with_login(&owner, "oslira_admin", &admin)?, owner })

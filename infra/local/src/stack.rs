@@ -104,8 +104,10 @@ impl Stack {
             .await?;
 
         let demo = demo_account(&state, &http, &logins, &sandbox.base_url).await?;
+        let api = format!("{0}/_aws/execute-api/{1}/$default", emulator.endpoint, deployment.api_id);
+        sandbox.deliver_events_to(&http, &api).await?;
         let info = StackInfo {
-            api: format!("{0}/_aws/execute-api/{1}/$default", emulator.endpoint, deployment.api_id),
+            api,
             aws_endpoint: emulator.endpoint.clone(),
             database_url: logins.user,
             admin_database_url: logins.owner,

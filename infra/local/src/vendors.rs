@@ -13,6 +13,9 @@ use crate::database::{Account, Logins};
 use crate::processes::{Mark, Service};
 use crate::state::StateDir;
 
+/// What the sandbox signs Stripe's events with.
+const WEBHOOK_SECRET: &str = "whsec_sandbox";
+
 const TOKEN_LIFETIME: Duration = Duration::from_hours(30 * 24);
 
 pub(crate) struct Sandbox {
@@ -44,10 +47,24 @@ impl Sandbox {
     }
 
     /// The template's parameters that point the functions here.
-    pub(crate) fn parameters(&self) -> [(String, String); 4] {
+    pub(crate) fn parameters(&self) -> [(String, String); 5] {
         let base = &self.base_url;
-        [("SupabaseUrl", "supabase"), ("ApifyBaseUrl", "apify"), ("OpenAiBaseUrl", "openai/v1"), ("AnthropicBaseUrl", "anthropic")]
-            .map(|(name, path)| (name.to_owned(), format!("{base}/{path}")))
+        [
+            ("SupabaseUrl", "supabase"),
+            ("ApifyBaseUrl", "apify"),
+            ("OpenAiBaseUrl", "openai/v1"),
+            ("AnthropicBaseUrl", "anthropic"),
+            ("StripeBaseUrl", "stripe"),
+        ]
+        .map(|(name, path)| (name.to_owned(), format!("{base}/{path}")))
+    }
+
+    /// Tells Stripe where to deliver its events.
+    pub(crate) async fn deliver_events_to(&self, http: &reqwest::Client, api: &str) -> Result<()> {
+        let endpoint = json!({"url": format!("{api}/api/webhooks/stripe"), "secret": WEBHOOK_SECRET});
+        let answer = http.post(format!("{}/_control/stripe/endpoint", self.base_url)).json(&endpoint).send().await?;
+        answer.error_for_status().context("the sandbox takes no webhook endpoint")?;
+        Ok(())
     }
 }
 
@@ -75,6 +92,7 @@ pub(crate) async fn write_secrets(config: &SdkConfig, logins: &Logins) -> Result
         ("apify", json!({"token": "apify_sandbox_token"})),
         ("openai", json!({"api_key": "sk-sandbox-openai"})),
         ("anthropic", json!({"api_key": "sk-ant-sandbox"})),
+        ("stripe", json!({"api_key": "sk_test_sandbox", "webhook_secrets": [WEBHOOK_SECRET]})),
     ];
     for (name, value) in values {
         let name = format!("oslira/local/{name}");
