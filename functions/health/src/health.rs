@@ -100,7 +100,7 @@ const FEATURES: Features = Features {
     credit_ledger: true,
     bulk_analysis: false,
     profile_refresh: false,
-    billing: false,
+    billing: true,
     schedules: false,
 };
 

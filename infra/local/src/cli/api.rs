@@ -1,8 +1,8 @@
-//! The three requests of a demo.
+//! The requests of the demos.
 
 use anyhow::{Context, Result, bail};
 use local::{Demo, StackInfo};
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 /// The API as the demo account's owner sees it.
@@ -16,31 +16,41 @@ impl Api<'_> {
     /// Starts an analysis and answers its run id.
     pub(crate) async fn start(&self, handle: &str, tier: &str) -> Result<String> {
         let body = json!({"username": handle, "businessProfileId": self.demo.business_profile_id, "analysisType": tier});
-        let (status, answer) = self.send(self.http.post(format!("{}/api/leads/analyze", self.info.api)).json(&body)).await?;
-        if status != StatusCode::ACCEPTED {
-            bail!("{tier} was refused ({status}): {answer}");
-        }
-        Ok(answer["data"]["run_id"].as_str().context("the answer holds no run id")?.to_owned())
+        let started = self.post("/api/leads/analyze", &body, None).await?;
+        Ok(started["run_id"].as_str().context("the answer holds no run id")?.to_owned())
     }
 
     pub(crate) async fn progress(&self, run: &str) -> Result<Value> {
-        self.get(run, "progress").await
+        self.get(&format!("/api/analysis/{run}/progress")).await
     }
 
     pub(crate) async fn result(&self, run: &str) -> Result<Value> {
-        self.get(run, "result").await
+        self.get(&format!("/api/analysis/{run}/result")).await
     }
 
-    async fn get(&self, run: &str, what: &str) -> Result<Value> {
-        let (status, mut answer) = self.send(self.http.get(format!("{}/api/analysis/{run}/{what}", self.info.api))).await?;
+    /// The `data` at a path.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+        self.call(Method::GET, path, None, None).await
+    }
+
+    /// The `data` that a request is answered with.
+    pub(crate) async fn post(&self, path: &str, body: &Value, idempotency_key: Option<&str>) -> Result<Value> {
+        self.call(Method::POST, path, Some(body), idempotency_key).await
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>, idempotency_key: Option<&str>) -> Result<Value> {
+        let mut request = self.http.request(method, format!("{}{path}", self.info.api)).bearer_auth(&self.demo.token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        let answer = request.send().await.context("the API does not answer")?;
+        let (status, mut answer): (_, Value) = (answer.status(), answer.json().await.context("the answer is no JSON")?);
         if !status.is_success() {
-            bail!("no {what} ({status}): {answer}");
+            bail!("{path} was refused ({status}): {answer}");
         }
         Ok(answer["data"].take())
-    }
-
-    async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, Value)> {
-        let answer = request.bearer_auth(&self.demo.token).send().await.context("the API does not answer")?;
-        Ok((answer.status(), answer.json().await.context("the answer is no JSON")?))
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use console::style;
 use indicatif::{ProgressBar, ProgressStyle};
-use local::StackInfo;
+use local::{Demo, StackInfo};
 use serde_json::Value;
 
 use super::api::Api;
@@ -13,7 +13,7 @@ use super::api::Api;
 const TIERS: [&str; 3] = ["light", "deep", "xray"];
 
 /// What every new account starts with.
-const SIGNUP_CREDITS: u32 = 25;
+pub(super) const SIGNUP_CREDITS: u32 = 25;
 const POLL: Duration = Duration::from_millis(60);
 
 pub(crate) async fn demo(info: &StackInfo, handle: &str) -> Result<()> {
@@ -34,6 +34,10 @@ pub(crate) async fn demo(info: &StackInfo, handle: &str) -> Result<()> {
     }
     println!("All three cost {} with the vendors' prices.\n", usd(spent));
     println!("{}", style("Ledger").bold());
+    show_ledger(info, &demo).await
+}
+
+pub(super) async fn show_ledger(info: &StackInfo, demo: &Demo) -> Result<()> {
     for entry in local::ledger(&info.admin_database_url, &demo.account_id).await? {
         println!(
             "  {:>4}  balance {:>3}  {:<14} {}",

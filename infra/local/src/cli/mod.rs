@@ -1,6 +1,7 @@
 //! The commands.
 
 mod api;
+mod billing;
 mod demo;
 mod logs;
 mod status;
@@ -10,7 +11,7 @@ mod up;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use local::StackInfo;
 
 /// The whole backend on this machine: PostgreSQL, the AWS emulator with template.yaml deployed, and stand-ins for the vendors.
@@ -27,8 +28,11 @@ pub(crate) struct Arguments {
 enum Command {
     /// Build and start everything and stay until Ctrl-C (the default)
     Up,
-    /// Analyse one profile in each tier and show steps, results, cost and ledger
+    /// Show the product at work: `analysis` runs one profile in each tier, `billing` buys credits
     Demo {
+        /// What to show
+        #[arg(value_enum, default_value_t = Show::Analysis)]
+        show: Show,
         /// The Instagram handle; the same handle always gives the same profile
         #[arg(long, default_value = "nordic.trail.club")]
         handle: String,
@@ -55,12 +59,21 @@ enum Command {
     Reset,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Show {
+    /// One analysis of each tier, with steps, results, cost and ledger
+    Analysis,
+    /// A purchase, from the checkout to the balance
+    Billing,
+}
+
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let root = checkout()?;
     let state_dir = root.join(".local");
     match arguments.command.unwrap_or(Command::Up) {
         Command::Up => up::up(root, state_dir).await,
-        Command::Demo { handle } => demo::demo(&running(&state_dir)?, &handle).await,
+        Command::Demo { show: Show::Analysis, handle } => demo::demo(&running(&state_dir)?, &handle).await,
+        Command::Demo { show: Show::Billing, .. } => billing::billing(&running(&state_dir)?).await,
         Command::Token { credits } => {
             let demo = local::create_account(&http()?, &running(&state_dir)?, credits).await?;
             println!("{}", serde_json::to_string_pretty(&demo)?);
