@@ -24,40 +24,16 @@ import pydantic
 import supabase_auth
 import supabase_auth.errors
 
-BASE = sys.argv[1].rstrip("/")
+from steering import BASE, control, fails, fault
+from stripe_check import check_stripe
+
 AUTH = BASE + "/supabase/auth/v1"
 USER = str(uuid.uuid4())
-
-
-def control(method: str, path: str, body: dict | None = None):
-    """One request to the sandbox's control side."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{BASE}/_control{path}", data, {"content-type": "application/json"}, method=method)
-    with urllib.request.urlopen(request, timeout=10) as response:
-        return json.load(response)
-
-
-def fault(vendor: str, kind: str, times: int = 1, op: str | None = None, match: str | None = None, **more) -> int:
-    """Orders a failure."""
-    order = {"vendor": vendor, "fault": {"kind": kind, **more}, "times": times, "op": op, "match": match}
-    return control("POST", "/faults", {name: value for name, value in order.items() if value is not None})["id"]
 
 
 def token(**wanted) -> str:
     """An access token."""
     return control("POST", "/token", {"sub": USER, **wanted})["access_token"]
-
-
-def fails(kind: type[Exception], work, **attributes) -> Exception:
-    """The exception that the SDK raises, which must be of exactly that class and have those attributes."""
-    try:
-        result = work()
-    except Exception as error:
-        assert type(error) is kind, f"expected {kind.__name__}, got {error!r}"
-        for name, value in attributes.items():
-            assert getattr(error, name) == value, f"{name} of {error!r} is {getattr(error, name)!r}, not {value!r}"
-        return error
-    raise AssertionError(f"expected {kind.__name__}, got {result!r}")
 
 
 class Traits(pydantic.BaseModel):
@@ -348,7 +324,7 @@ def check_supabase() -> None:
 def check_log() -> None:
     calls = control("GET", "/calls")
     assert [call["id"] for call in calls] == sorted(call["id"] for call in calls)
-    assert {call["vendor"] for call in calls} == {"apify", "openai", "anthropic", "supabase"}
+    assert {call["vendor"] for call in calls} == {"apify", "openai", "anthropic", "supabase", "stripe"}
     bill = control("GET", "/bill")
     assert bill["total_micro_usd"] == sum(call["bill_micro_usd"] for call in calls) == sum(bill["by_vendor"].values()) > 0
     gone = [call for call in calls if call["outcome"] in ("client_gone", "disconnect", "truncated_json")]
@@ -365,7 +341,7 @@ def check_log() -> None:
 def main() -> None:
     logging.disable(logging.WARNING)
     control("POST", "/reset")
-    for check in (check_openai, check_anthropic, check_apify, check_supabase, check_log):
+    for check in (check_openai, check_anthropic, check_apify, check_supabase, check_stripe, check_log):
         began = time.monotonic()
         check()
         print(f"{check.__name__}: ok, {time.monotonic() - began:.1f} s", file=sys.stderr)

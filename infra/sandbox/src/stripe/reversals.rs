@@ -104,7 +104,7 @@ pub(super) fn dispute(ledger: &mut Ledger, charge: &Value, cents: Option<i64>, r
         "evidence_details": {"due_by": now() + ANSWER_TIME, "enhanced_eligibility": {}, "has_evidence": false, "past_due": false,
             "submission_count": 0, "submission_method": "not_submitted"},
         "is_charge_refundable": false, "livemode": false, "metadata": {}, "payment_intent": charge["payment_intent"],
-        "payment_method_details": {"card": {"brand": "visa", "case_type": "chargeback", "network_reason_code": "10.4"}, "type": "card"},
+        "payment_method_details": {"card": {"brand": "visa", "case_type": "chargeback", "network": "visa", "network_reason_code": "10.4"}, "type": "card"},
         "reason": reason.unwrap_or("fraudulent"), "status": "needs_response",
     }));
     ledger.set(charge_id, &json!({"disputed": true}));

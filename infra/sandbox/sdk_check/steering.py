@@ -1,0 +1,33 @@
+"""The sandbox that is checked, and what steers it."""
+
+import json
+import sys
+import urllib.request
+
+BASE = sys.argv[1].rstrip("/")
+
+
+def control(method: str, path: str, body: dict | None = None):
+    """One request to the sandbox's control side."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{BASE}/_control{path}", data, {"content-type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
+
+
+def fault(vendor: str, kind: str, times: int = 1, op: str | None = None, match: str | None = None, **more) -> int:
+    """Orders a failure."""
+    order = {"vendor": vendor, "fault": {"kind": kind, **more}, "times": times, "op": op, "match": match}
+    return control("POST", "/faults", {name: value for name, value in order.items() if value is not None})["id"]
+
+
+def fails(kind: type[Exception], work, **attributes) -> Exception:
+    """The exception that the SDK raises, which must be of exactly that class and have those attributes."""
+    try:
+        result = work()
+    except Exception as error:
+        assert type(error) is kind, f"expected {kind.__name__}, got {error!r}"
+        for name, value in attributes.items():
+            assert getattr(error, name) == value, f"{name} of {error!r} is {getattr(error, name)!r}, not {value!r}"
+        return error
+    raise AssertionError(f"expected {kind.__name__}, got {result!r}")
