@@ -140,7 +140,7 @@ where
     serve(move |request, _| handler(Query(request))).await
 }
 
-async fn serve<F, Fut>(respond: F) -> Result<(), lambda_http::Error>
+pub(crate) async fn serve<F, Fut>(respond: F) -> Result<(), lambda_http::Error>
 where
     F: Fn(lambda_http::Request, String) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Answer> + Send + 'static,
@@ -170,7 +170,7 @@ where
 }
 
 /// API Gateway's id of the request, or one of our own.
-fn request_id(request: &lambda_http::Request) -> String {
+pub(crate) fn request_id(request: &lambda_http::Request) -> String {
     match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
         _ => None,

@@ -9,6 +9,7 @@ mod listing;
 mod problem;
 mod reply;
 mod request;
+mod webhook;
 
 pub use oslira_aws::limits::{GENERAL, PURCHASES};
 pub use oslira_telemetry::init as start_logging;
@@ -21,3 +22,4 @@ pub use listing::Paging;
 pub use problem::Problem;
 pub use reply::{Page, Reply, StoredAnswer};
 pub use request::{Caller, IdempotencyKey, Query, Request};
+pub use webhook::{Delivery, signed};

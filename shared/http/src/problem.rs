@@ -26,6 +26,11 @@ impl Problem {
         Self { status, code, message: message.into(), details: None, retry_after: None, cause: None, limit: None }
     }
 
+    /// Its machine code.
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// With machine-readable details.
     #[must_use]
     pub fn with_details(self, details: Value) -> Self {

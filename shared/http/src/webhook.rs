@@ -105,6 +105,9 @@ mod tests {
     fn a_body_may_be_just_so_large() {
         assert!(delivery(&"x".repeat(1024), false).body(1024).is_ok());
         let problem = delivery(&"x".repeat(1025), false).body(1024).unwrap_err();
-        assert_eq!((problem.status, problem.code, problem.message.as_str()), (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "The body is larger than 1 KB."));
+        assert_eq!(
+            (problem.status, problem.code, problem.message.as_str()),
+            (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "The body is larger than 1 KB.")
+        );
     }
 }

@@ -1,0 +1,196 @@
+//! The consumer of the queue that the webhook fills.
+
+use std::convert::identity;
+use std::time::Duration;
+
+use oslira_aws::secrets::{Fetcher, Secrets};
+use oslira_aws::{AwsError, sdk_config, variable};
+use oslira_db::billing::Applied;
+use oslira_db::{AdminDb, DbError};
+use oslira_vendors::VendorError;
+use oslira_vendors::stripe::{Effect, Event, InvalidEvent, Reading, Stripe};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::batch::MessageError;
+
+/// How often an event is taken again after it got in another transaction's way.
+const RETRIES: u32 = 2;
+/// The SQLSTATE of what the database does not know yet.
+const NOT_KNOWN: &str = "OS404";
+
+/// The part of the secret `stripe` that requests need.
+#[derive(Deserialize)]
+struct ApiKey {
+    api_key: SecretString,
+}
+
+/// Who writes events into the books.
+#[derive(Clone)]
+pub struct Bookkeeper {
+    db: AdminDb,
+    stripe: Stripe,
+    key: Fetcher<ApiKey, AwsError>,
+}
+
+impl Bookkeeper {
+    /// Starts logging and reads `STRIPE_BASE_URL`.
+    ///
+    /// # Errors
+    /// Names the missing variable.
+    pub async fn from_env() -> Result<Self, lambda_runtime::Error> {
+        oslira_telemetry::init();
+        let secrets = Secrets::from_env(&sdk_config().await)?;
+        Ok(Self {
+            db: AdminDb::new(secrets.fetcher("database-admin", DbError::no_credential)),
+            stripe: Stripe::new(oslira_vendors::http_client()?, variable("STRIPE_BASE_URL")?),
+            key: secrets.fetcher("stripe", identity),
+        })
+    }
+
+    /// What the event changes. What a payment that went back had paid is asked of Stripe.
+    async fn effect(&self, event: &Event) -> Result<Effect, MessageError> {
+        match event.read()? {
+            Reading::Effect(effect) => Ok(effect),
+            Reading::Reversal(reversal) => {
+                let invoice = self.invoice(&reversal.payment_intent).await?;
+                Ok(reversal.of(invoice))
+            }
+        }
+    }
+
+    /// The invoice of a payment. A key that is refused may have been rotated.
+    async fn invoice(&self, payment_intent: &str) -> Result<Option<String>, MessageError> {
+        let key = (self.key)(false).await?.api_key;
+        match self.stripe.invoice_of_payment(&key, payment_intent).await {
+            Err(error) if error.is_unauthorized() => {
+                let key = (self.key)(true).await?.api_key;
+                Ok(self.stripe.invoice_of_payment(&key, payment_intent).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// One transaction: the event and all that it changes. Two that got in each other's way try again at once.
+    async fn apply(&self, entry: &Value) -> Result<Applied, DbError> {
+        let mut retries = 0;
+        loop {
+            match self.db.apply_stripe_event(entry).await {
+                Err(DbError::Conflict(_)) if retries < RETRIES => {
+                    retries += 1;
+                    tokio::time::sleep(Duration::from_millis(50) * retries).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// Writes one of Stripe's events into the books, with all that follows from it, once however often it comes.
+///
+/// # Errors
+/// [`MessageError`]: too early for an event whose account or plan is not known yet, poison for one that contradicts itself or is laid out
+/// as in another version of Stripe's API.
+pub async fn stripe_events(message: String, bookkeeper: Bookkeeper) -> Result<(), MessageError> {
+    let event = Event::parse(message.as_bytes())?;
+    let span = tracing::Span::current();
+    span.record("event_id", &event.id).record("event_type", &event.kind);
+    let effect = bookkeeper.effect(&event).await?;
+    let applied = bookkeeper.apply(&entry(&event, &effect)).await?;
+    if let Some(account_id) = applied.account_id {
+        span.record("account_id", account_id.to_string());
+    }
+    tracing::info!(outcome = applied.outcome, "event taken");
+    Ok(())
+}
+
+/// The event as the database takes it.
+fn entry(event: &Event, effect: &Effect) -> Value {
+    json!({
+        "event_id": event.id, "event_type": event.kind, "created": event.created, "api_version": event.api_version, "effect": effect
+    })
+}
+
+impl From<InvalidEvent> for MessageError {
+    fn from(error: InvalidEvent) -> Self {
+        Self::Poison(error.to_string())
+    }
+}
+
+impl From<AwsError> for MessageError {
+    fn from(error: AwsError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<VendorError> for MessageError {
+    fn from(error: VendorError) -> Self {
+        if error.is_retryable() { Self::Unavailable(error.to_string()) } else { Self::Poison(error.to_string()) }
+    }
+}
+
+impl From<DbError> for MessageError {
+    fn from(error: DbError) -> Self {
+        match &error {
+            DbError::Rule { code, .. } if code == NOT_KNOWN => Self::TooEarly(error.to_string()),
+            error if error.is_retryable() => Self::Unavailable(error.to_string()),
+            error => Self::Poison(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// With a database and a Stripe that are both out of reach.
+    fn alone() -> Bookkeeper {
+        Bookkeeper {
+            db: AdminDb::new(Arc::new(|_| Box::pin(async { Err(DbError::no_credential("none in tests")) }))),
+            stripe: Stripe::new(oslira_vendors::http_client().unwrap(), "http://127.0.0.1:1"),
+            key: Arc::new(|_| Box::pin(async { Ok(ApiKey { api_key: "sk_test_secret".into() }) })),
+        }
+    }
+
+    fn message(kind: &str, object: &Value) -> String {
+        json!({ "id": "evt_1", "object": "event", "type": kind, "created": 7, "api_version": "v", "data": { "object": object } })
+            .to_string()
+    }
+
+    #[tokio::test]
+    async fn what_makes_no_sense_is_poison() {
+        for text in ["", "{}", &message("invoice.paid", &json!({ "customer": "jane" }))] {
+            let error = stripe_events(text.to_owned(), alone()).await.unwrap_err();
+            assert!(matches!(&error, MessageError::Poison(why) if !why.contains("jane")), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_out_of_reach_is_waited_for() {
+        let ignored = stripe_events(message("charge.succeeded", &json!({})), alone()).await.unwrap_err();
+        assert!(matches!(&ignored, MessageError::Unavailable(why) if why.starts_with("database unavailable")), "{ignored}");
+        let refund = json!({ "id": "ch_1", "payment_intent": "pi_1", "amount_refunded": 1, "currency": "usd" });
+        let refund = stripe_events(message("charge.refunded", &refund), alone()).await.unwrap_err();
+        assert_eq!(refund, MessageError::Unavailable("the connection failed (no connection)".to_owned()));
+    }
+
+    #[test]
+    fn errors_say_whether_waiting_helps() {
+        let rule = |code: &str| MessageError::from(DbError::Rule { code: code.to_owned(), message: "m".to_owned() });
+        assert!(matches!(rule("OS404"), MessageError::TooEarly(_)));
+        assert!(matches!(rule("OS400"), MessageError::Poison(_)) && matches!(rule("23514"), MessageError::Poison(_)));
+        assert!(matches!(DbError::Conflict(String::new()).into(), MessageError::Unavailable(_)));
+        assert!(matches!(VendorError::Overloaded(500).into(), MessageError::Unavailable(_)));
+        assert!(matches!(VendorError::Unauthorized.into(), MessageError::Poison(_)));
+    }
+
+    #[test]
+    fn an_entry_is_what_the_database_expects() {
+        let event = Event::parse(message("charge.succeeded", &json!({})).as_bytes()).unwrap();
+        let expected = json!({ "event_id": "evt_1", "event_type": "charge.succeeded", "created": 7, "api_version": "v", "effect": { "kind": "ignored" } });
+        assert_eq!(entry(&event, &Effect::Ignored), expected);
+    }
+}
