@@ -175,13 +175,13 @@ CREATE TABLE IF NOT EXISTS idempotency_keys (
     key text NOT NULL CHECK (char_length(key) BETWEEN 1 AND 255),
     request_hash text NOT NULL CHECK (request_hash ~ '^[0-9a-f]{64}$'),
     work_id text NOT NULL CHECK (char_length(work_id) BETWEEN 1 AND 255),
-    answer jsonb CHECK (octet_length(answer::text) <= 65536),
+    answer text CHECK (octet_length(answer) <= 65536),
     claimed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (account_id, user_id, key)
 );
 COMMENT ON COLUMN idempotency_keys.request_hash IS 'SHA-256 of method, path and body';
-COMMENT ON COLUMN idempotency_keys.answer IS 'the first answer, with its status; null while its request is at work';
+COMMENT ON COLUMN idempotency_keys.answer IS 'the first answer, as a JSON text that is repeated letter by letter; null while its request is at work';
 CREATE INDEX IF NOT EXISTS idempotency_keys_age ON idempotency_keys (created_at);
 ALTER TABLE idempotency_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE idempotency_keys FORCE ROW LEVEL SECURITY;
@@ -194,7 +194,7 @@ CREATE POLICY idempotency_keys_read ON idempotency_keys FOR SELECT TO authentica
 -- Claims a key for work of the caller's. `outcome`: claimed (also when the request that held it has been silent for a minute; `work_id` is
 -- then the one it began with), replay with the first answer, mismatch for another request, in_progress for a twin still at work.
 -- With p_answer the answer is known already and kept at once.
-CREATE OR REPLACE FUNCTION claim_idempotency_key(p_account_id uuid, p_key text, p_hash text, p_work_id text, p_answer jsonb DEFAULT NULL) RETURNS jsonb
+CREATE OR REPLACE FUNCTION claim_idempotency_key(p_account_id uuid, p_key text, p_hash text, p_work_id text, p_answer text DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     v_user CONSTANT uuid := (SELECT auth.uid());
@@ -225,7 +225,7 @@ END
 $$;
 
 -- Ends the work of a key: with its answer, or without one, which lets the next repetition go on with the same work at once.
-CREATE OR REPLACE FUNCTION settle_idempotency_key(p_account_id uuid, p_key text, p_answer jsonb) RETURNS void
+CREATE OR REPLACE FUNCTION settle_idempotency_key(p_account_id uuid, p_key text, p_answer text) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     UPDATE idempotency_keys SET answer = p_answer, claimed_at = CASE WHEN p_answer IS NULL THEN '-infinity' ELSE claimed_at END
     WHERE account_id = p_account_id AND user_id = (SELECT auth.uid()) AND key = p_key AND answer IS NULL
@@ -256,8 +256,8 @@ $$;
 
 REVOKE ALL ON FUNCTION caller_may_write(uuid), delete_lead(uuid, uuid), restore_lead(uuid, uuid), account_plan(uuid),
     business_profile_view(business_profiles), create_business_profile(uuid, jsonb), update_business_profile(uuid, uuid, jsonb),
-    claim_idempotency_key(uuid, text, text, text, jsonb), settle_idempotency_key(uuid, text, jsonb), begin_purchase(uuid, text, text, text)
+    claim_idempotency_key(uuid, text, text, text, text), settle_idempotency_key(uuid, text, text), begin_purchase(uuid, text, text, text)
     FROM PUBLIC, anon, authenticated, service_role;
 GRANT EXECUTE ON FUNCTION delete_lead(uuid, uuid), restore_lead(uuid, uuid), create_business_profile(uuid, jsonb),
-    update_business_profile(uuid, uuid, jsonb), claim_idempotency_key(uuid, text, text, text, jsonb), settle_idempotency_key(uuid, text, jsonb),
+    update_business_profile(uuid, uuid, jsonb), claim_idempotency_key(uuid, text, text, text, text), settle_idempotency_key(uuid, text, text),
     begin_purchase(uuid, text, text, text) TO authenticated;

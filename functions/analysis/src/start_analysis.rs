@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use oslira_aws::executions::Executions;
 use oslira_aws::limits::{ANALYSES, STARTS};
 use oslira_domain::{AccountId, BusinessProfileId, Run, RunId, RunStatus, Step, StepTiming, Tier, Username};
-use oslira_http::{Fields, FromFields, Problem, Reply, Request, StoredAnswer, text};
+use oslira_http::{Fields, FromFields, Problem, Reply, Request, text};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::Deps;
@@ -90,7 +90,7 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
             return Err(Problem::key_reused());
         }
         let run = input.run(used.work_id.parse().map_err(Problem::internal)?, check.account_id, &request);
-        return repeat(run, used.answer, &executions).await;
+        return repeat(run, &used.answer, &executions).await;
     }
     if !check.business_profile_exists {
         return Err(Problem::not_found("Business profile"));
@@ -114,19 +114,19 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
     if let Some(key) = &key {
         // The run's id and the answer are written down with the key before anything starts: whoever repeats the request finds this run,
         // and starts it if this process dies before it could.
-        let stored = json!(reply.to_stored(&request.request_id, request.received_at));
+        let stored = reply.to_stored(&request.request_id, request.received_at);
         let claim = deps.db.claim_key(&claims, check.account_id, (&key.key, &key.hash), run.run_id.as_str(), &stored).await?;
         match (claim.outcome.as_str(), claim.work_id, claim.answer) {
             ("claimed", ..) => {}
             ("replay", Some(id), Some(answer)) => {
                 let twin = Run { run_id: id.parse().map_err(Problem::internal)?, ..run };
-                return repeat(twin, answer, &executions).await;
+                return repeat(twin, &answer, &executions).await;
             }
             ("mismatch", ..) => return Err(Problem::key_reused()),
             _ => return Err(Problem::key_in_use()),
         }
         begin(&run, &request, &deps, &executions).await?;
-        return Ok(Reply::repeated(serde_json::from_value(stored).map_err(Problem::internal)?)?.with_limit(standing));
+        return Ok(Reply::repeated(&stored)?.with_limit(standing));
     }
     begin(&run, &request, &deps, &executions).await?;
     Ok(reply.with_limit(standing))
@@ -144,11 +144,10 @@ async fn begin(run: &Run, request: &Request, deps: &Deps, executions: &Execution
 }
 
 /// The first answer again. Its process may have died before it started the run: starting is idempotent by the run's id, so it is done again.
-async fn repeat(run: Run, answer: Value, executions: &Executions) -> Result<Reply, Problem> {
+async fn repeat(run: Run, answer: &str, executions: &Executions) -> Result<Reply, Problem> {
     tracing::Span::current().record("run_id", run.run_id.as_str()).record("account_id", run.account_id.to_string());
     executions.start(&run, &[first_step(&run, 0)]).await?;
-    let stored: StoredAnswer = serde_json::from_value(answer).map_err(Problem::internal)?;
-    Reply::repeated(stored)
+    Reply::repeated(answer)
 }
 
 fn first_step(run: &Run, duration_us: i128) -> StepTiming {

@@ -39,7 +39,10 @@ pub async fn create_business_profile(request: Request, db: UserDb) -> Result<Rep
         ("created", Some(profile)) => Reply::created(&profile),
         ("no_account", _) => Err(Problem::no_account(caller.account_id)),
         ("plan_limit", _) => {
-            let message = format!("Your plan allows {} business profiles. Upgrade to add another.", written.limit.unwrap_or_default());
+            let message = format!(
+                "Your plan's limit of business profiles is reached ({}). Upgrade to add another.",
+                written.limit.unwrap_or_default()
+            );
             let details = json!({ "plan": written.plan, "limit": written.limit });
             Err(Problem::new(StatusCode::FORBIDDEN, "PLAN_LIMIT", message).with_details(details))
         }

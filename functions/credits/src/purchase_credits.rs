@@ -7,12 +7,11 @@ use oslira_db::UserDb;
 use oslira_db::credits::PurchaseStart;
 use oslira_domain::pricing::{MAX_PURCHASE, MIN_PURCHASE, Quote};
 use oslira_domain::{AccountId, Credits};
-use oslira_http::{Fields, FromFields, Problem, Reply, Request, StoredAnswer, whole};
+use oslira_http::{Fields, FromFields, Problem, Reply, Request, whole};
 use oslira_vendors::VendorError;
 use oslira_vendors::stripe::{CheckoutSession, CreditPurchase, Stripe};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use uuid::Uuid;
 
 /// How many credits.
@@ -119,8 +118,7 @@ pub async fn purchase_credits(request: Request, db: UserDb, checkout: Checkout) 
     let account_id = match (start.outcome.as_str(), start.account_id, &start.answer) {
         ("claimed", Some(account_id), _) => account_id,
         ("replay", _, Some(answer)) => {
-            let stored: StoredAnswer = serde_json::from_value(answer.clone()).map_err(Problem::internal)?;
-            return Reply::repeated(stored);
+            return Reply::repeated(answer);
         }
         ("mismatch", ..) => return Err(Problem::key_reused()),
         ("in_progress", ..) => return Err(Problem::key_in_use()),
@@ -142,13 +140,13 @@ pub async fn purchase_credits(request: Request, db: UserDb, checkout: Checkout) 
         })
     });
     if let Some(key) = key {
-        let stored = answer.as_ref().ok().map(|reply| json!(reply.to_stored(&request.request_id, request.received_at)));
+        let stored = answer.as_ref().ok().map(|reply| reply.to_stored(&request.request_id, request.received_at));
         // Lost or late, it costs nothing: Stripe answers a repetition with the same session.
-        if let Err(error) = db.settle_key(&claims, account_id, &key.key, stored.as_ref()).await {
+        if let Err(error) = db.settle_key(&claims, account_id, &key.key, stored.as_deref()).await {
             tracing::warn!(%error, "idempotency key not settled");
         }
         return match stored {
-            Some(stored) => Reply::repeated(serde_json::from_value(stored).map_err(Problem::internal)?),
+            Some(stored) => Reply::repeated(&stored),
             None => answer,
         };
     }

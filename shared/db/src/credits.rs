@@ -53,7 +53,7 @@ pub struct PurchaseStart {
     /// What identifies this work at Stripe.
     pub work_id: Option<String>,
     /// The first answer, to be repeated.
-    pub answer: Option<Value>,
+    pub answer: Option<String>,
 }
 
 impl UserDb {

@@ -2,7 +2,6 @@
 
 use oslira_domain::AccountId;
 use serde::Deserialize;
-use serde_json::Value;
 use tokio_postgres::types::Type;
 
 use crate::error::DbError;
@@ -16,7 +15,7 @@ pub struct Claim {
     /// What identifies the work that the key stands for.
     pub work_id: Option<String>,
     /// The first answer, to be repeated.
-    pub answer: Option<Value>,
+    pub answer: Option<String>,
 }
 
 impl UserDb {
@@ -30,10 +29,10 @@ impl UserDb {
         account: AccountId,
         key: (&str, &str),
         work_id: &str,
-        answer: &Value,
+        answer: &str,
     ) -> Result<Claim, DbError> {
         let params: [Param<'_>; 5] =
-            [(&account.0, Type::UUID), (&key.0, Type::TEXT), (&key.1, Type::TEXT), (&work_id, Type::TEXT), (answer, Type::JSONB)];
+            [(&account.0, Type::UUID), (&key.0, Type::TEXT), (&key.1, Type::TEXT), (&work_id, Type::TEXT), (&answer, Type::TEXT)];
         self.call(claims, "SELECT claim_idempotency_key($1, $2, $3, $4, $5)", &params).await
     }
 
@@ -41,8 +40,8 @@ impl UserDb {
     ///
     /// # Errors
     /// As any statement.
-    pub async fn settle_key(&self, claims: &Claims, account: AccountId, key: &str, answer: Option<&Value>) -> Result<(), DbError> {
-        let params: [Param<'_>; 3] = [(&account.0, Type::UUID), (&key, Type::TEXT), (&answer, Type::JSONB)];
+    pub async fn settle_key(&self, claims: &Claims, account: AccountId, key: &str, answer: Option<&str>) -> Result<(), DbError> {
+        let params: [Param<'_>; 3] = [(&account.0, Type::UUID), (&key, Type::TEXT), (&answer, Type::TEXT)];
         self.query(claims, "SELECT settle_idempotency_key($1, $2, $3)", &params).await.map(drop)
     }
 }

@@ -36,7 +36,7 @@ pub struct UsedKey {
     /// Its run.
     pub work_id: String,
     /// Its answer.
-    pub answer: Value,
+    pub answer: String,
 }
 
 /// A run's row, as far as progress and results show it.

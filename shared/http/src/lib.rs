@@ -20,6 +20,6 @@ pub use environment::Environment;
 pub use fields::{Fault, Fields, FromFields, digits, list, number, text, whole, words};
 pub use listing::Paging;
 pub use problem::Problem;
-pub use reply::{Page, Reply, StoredAnswer};
+pub use reply::{Page, Reply};
 pub use request::{Caller, IdempotencyKey, Query, Request};
 pub use webhook::{Delivery, signed};
