@@ -1,11 +1,10 @@
 //! What the handlers of this feature work with, made once an environment.
 
+use oslira_aws::MissingVariable;
 use oslira_aws::executions::Executions;
 use oslira_aws::progress::ProgressTable;
-use oslira_aws::secrets::Secrets;
-use oslira_aws::{MissingVariable, SdkConfig, sdk_config};
-use oslira_db::{DbError, UserDb};
-use oslira_http::Gateway;
+use oslira_db::UserDb;
+use oslira_http::{Environment, Gateway};
 
 /// The dependencies of every handler here.
 #[derive(Clone)]
@@ -16,7 +15,7 @@ pub struct Deps {
     pub db: UserDb,
     /// The quick view of running analyses.
     pub progress: ProgressTable,
-    config: SdkConfig,
+    environment: Environment,
 }
 
 impl Deps {
@@ -25,15 +24,9 @@ impl Deps {
     /// # Errors
     /// Names the missing variable.
     pub async fn from_env() -> Result<Self, MissingVariable> {
-        oslira_telemetry::init();
-        let config = sdk_config().await;
-        let secrets = Secrets::from_env(&config)?;
-        Ok(Self {
-            gateway: Gateway::from_env(&config, &secrets)?,
-            db: UserDb::new(secrets.fetcher("database", DbError::no_credential)),
-            progress: ProgressTable::from_env(&config)?,
-            config,
-        })
+        let environment = Environment::start().await?;
+        let (gateway, db) = (environment.gateway.clone(), environment.db.clone());
+        Ok(Self { gateway, db, progress: ProgressTable::from_env(&environment.config)?, environment })
     }
 
     /// The state machine, for the handlers that may start and stop executions.
@@ -41,6 +34,6 @@ impl Deps {
     /// # Errors
     /// Names the missing variable.
     pub fn executions(&self) -> Result<Executions, MissingVariable> {
-        Executions::from_env(&self.config)
+        Executions::from_env(&self.environment.config)
     }
 }
