@@ -156,58 +156,45 @@ pub(super) async fn handle(State(app): State<Arc<App>>, method: Method, uri: Uri
     let about = [told.join("\n").as_bytes(), b"\n", &body].concat();
     call.note(|call| call.handles = told);
 
-    let fault = app.faults.take(Vendor::Stripe, op, &about);
-    if let Some(Fault::Status { status, retry_after, code, .. }) = fault {
+    let admitted = admitted(&app, &headers);
+    let fault = admitted.is_ok().then(|| app.faults.take(Vendor::Stripe, op, &about)).flatten();
+    if let Some(Fault::Status { status, retry_after, error_type, code }) = fault {
         call.close(status, &format!("status_{status}"), true);
-        let mut response = answer(status, pretty(&Problem::ordered(status, code).json()), &request, None);
+        let mut response = answer(status, pretty(&Problem::ordered(status, error_type, code).json()), &request, None);
         if let Some(seconds) = retry_after {
             wire::set(&mut response, "retry-after", &seconds.to_string());
         }
         return response;
     }
-    let params = admitted(&app, &headers).and_then(|()| Params::parse(&[query.as_bytes(), &body]));
-    let claim = match (&params, key) {
-        (Ok(params), Some(key)) => app.stripe.keys.claim(key, path, params).map(Some),
-        _ => Ok(None),
-    };
-    let mut claimed = None;
-    let mut replayed = None;
-    let refused = match claim {
-        Ok(Some(Claim::New(new))) => {
-            claimed = Some(new);
-            None
-        }
-        Ok(Some(Claim::Replay(answer))) => {
-            replayed = Some(answer);
-            None
-        }
-        Ok(None) => None,
-        Err(problem) => Some(problem),
-    };
+    let asked = admitted.and_then(|()| Params::parse(&[query.as_bytes(), &body])).and_then(|params| {
+        let claim = key.map(|key| app.stripe.keys.claim(key, path, &params)).transpose()?;
+        Ok((params, claim))
+    });
+    // From here on, the same key is in use.
     wire::pause(app.faults.call_time(Vendor::Stripe, &about)).await;
 
-    let (status, bytes) = match (&replayed, refused, params) {
-        (Some(answer), ..) => (answer.status, answer.body.clone()),
-        (None, Some(problem), _) | (None, None, Err(problem)) => (problem.status, pretty(&problem.json())),
-        (None, None, Ok(params)) => {
+    let (status, bytes, first, claim) = match asked {
+        Err(problem) => (problem.status, pretty(&problem.json()), None, None),
+        Ok((_, Some(Claim::Replay(answer)))) => (answer.status, answer.body, Some(answer.request), None),
+        Ok((params, mut claim)) => {
             let cause = Cause { request: Some(request.clone()), idempotency_key: key.map(str::to_owned) };
             match perform(&app, &operation, id, &params, cause) {
                 Ok(value) => {
                     let bytes = pretty(&value);
-                    if let Some(claimed) = &mut claimed {
+                    if let Some(Claim::New(claimed)) = &mut claim {
                         claimed.keep(Answer { status: 200, body: bytes.clone(), request: request.clone() });
                     }
-                    (200, bytes)
+                    (200, bytes, None, claim)
                 }
                 // What was not begun is not kept.
-                Err(problem) => (problem.status, pretty(&problem.json())),
+                Err(problem) => (problem.status, pretty(&problem.json()), None, claim),
             }
         }
     };
     if let Some(Fault::Hang { seconds }) = fault {
         wire::pause(Duration::from_secs_f64(seconds)).await;
     }
-    drop(claimed);
+    drop(claim);
     if fault == Some(Fault::Disconnect) {
         call.cut();
         return wire::disconnect();
@@ -218,14 +205,14 @@ pub(super) async fn handle(State(app): State<Arc<App>>, method: Method, uri: Uri
         _ if fault == Some(Fault::TruncatedJson) => "truncated_json",
         401 => "unauthorized",
         400.. => "rejected",
-        _ if replayed.is_some() => "replayed",
+        _ if first.is_some() => "replayed",
         _ => "ok",
     };
     call.close(status, outcome, outcome != "truncated_json");
     let mut response = answer(status, bytes, &request, key);
-    if let Some(first) = replayed {
+    if let Some(first) = first {
         wire::set(&mut response, "idempotent-replayed", "true");
-        wire::set(&mut response, "original-request", &first.request);
+        wire::set(&mut response, "original-request", &first);
     }
     if status == 409 {
         wire::set(&mut response, "stripe-should-retry", "true");

@@ -74,19 +74,16 @@ pub(super) fn described_price(ledger: &mut Ledger, params: &Params, at: &str) ->
         Some(interval) => Some((interval, params.integer(&format!("{at}/recurring/interval_count"), 1, 36)?.unwrap_or(1))),
         None => None,
     };
-    let product = match params.text(&format!("{at}/product"))? {
-        Some(named) => {
-            ledger.referenced("product", named, &super::form::name(&format!("{at}/product")))?;
-            named.to_owned()
-        }
-        None => {
-            let name = params.required(&format!("{at}/product_data/name"))?;
-            let mut product = product(&id("prod"), name, None);
-            product["description"] = json!(params.text(&format!("{at}/product_data/description"))?);
-            params.metadata(&format!("{at}/product_data/metadata"), &mut product["metadata"])?;
-            product["active"] = json!(false);
-            ledger.insert(product)
-        }
+    let product = if let Some(named) = params.text(&format!("{at}/product"))? {
+        ledger.referenced("product", named, &super::form::name(&format!("{at}/product")))?;
+        named.to_owned()
+    } else {
+        let name = params.required(&format!("{at}/product_data/name"))?;
+        let mut product = product(&id("prod"), name, None);
+        product["description"] = json!(params.text(&format!("{at}/product_data/description"))?);
+        params.metadata(&format!("{at}/product_data/metadata"), &mut product["metadata"])?;
+        product["active"] = json!(false);
+        ledger.insert(product)
     };
     let mut price = price(&id("price"), &product, &currency, cents, every);
     price["active"] = json!(false);

@@ -1,4 +1,25 @@
 //! What steers the pretended account: people pay, time passes, banks take money back, events come again.
+//!
+//! All below `/_control/stripe`; bodies and answers are JSON, errors `{"error": text}`.
+//!
+//! | order | body | what it does |
+//! |---|---|---|
+//! | `POST /endpoint` | `url`, `secret`?, `old_secret`? | sets where events go; a null `url` removes it; `old_secret` signs too. `GET` tells it |
+//! | `POST /pause` | `match`? | holds all events, or those that contain the text or are about that customer |
+//! | `POST /resume` | `match`?, `send_held`? | takes a hold back (all without `match`); what was held is sent, or left alone |
+//! | `POST /sessions/{id}/pay` | `method`?: `card`, `delayed`, `fail` | someone pays |
+//! | `POST /sessions/{id}/settle` | `succeed` | the delayed money comes, or does not |
+//! | `POST /customers/{id}/subscribe` | `price`, `metadata`? | a subscription with its first invoice paid |
+//! | `POST /subscriptions/{id}/renew` | `fail`? | the next period: billed, past due, or the end if that was wished |
+//! | `POST /subscriptions/{id}/change` | `price`, `proration_behavior`? | another plan |
+//! | `POST /subscriptions/{id}/cancel` | `at_period_end`? | the end, now or with the period |
+//! | `POST /invoices/{id}/pay` | | a failed invoice is paid after all |
+//! | `POST /{payment_intents,charges}/{id}/refund` | `amount`?, `reason`? | money back |
+//! | `POST /{payment_intents,charges}/{id}/dispute` | `amount`?, `reason`? | a chargeback |
+//! | `GET /events` | `type`?, `object`?, `match`? in the query | all events made, in order |
+//! | `POST /events/{id}/deliver` | `times`?, `concurrent`?, `secret`?, `timestamp`?, `extra_v1`?, `url`? | sends one now, held or not; answers the statuses |
+//! | `GET /deliveries` | `event`? in the query | the automatic tries |
+//! | `POST /sign` | `body`, `secret`?, `timestamp`? | the header for a body of one's own |
 
 use std::sync::Arc;
 
@@ -313,7 +334,7 @@ struct OfEvent {
 
 async fn deliveries(State(app): State<Arc<App>>, Query(wanted): Query<OfEvent>) -> Response {
     let attempts = app.stripe.courier.with(|desk| desk.attempts.clone());
-    let of_event = |attempt: &delivery::Attempt| wanted.event.as_ref().is_none_or(|event| *event == attempt.event);
+    let of_event = |attempt: &delivery::Sending| wanted.event.as_ref().is_none_or(|event| *event == attempt.event);
     wire::json(200, &json!(attempts.into_iter().filter(of_event).collect::<Vec<_>>()))
 }
 

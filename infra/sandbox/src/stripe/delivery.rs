@@ -34,7 +34,7 @@ pub(super) struct Endpoint {
 
 /// One try.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Attempt {
+pub(super) struct Sending {
     pub(super) event: String,
     /// From 1.
     attempt: usize,
@@ -52,7 +52,7 @@ pub(super) struct Desk {
     pub(super) holds: Vec<Option<String>>,
     /// Held events, the oldest first.
     pub(super) held: Vec<String>,
-    pub(super) attempts: Vec<Attempt>,
+    pub(super) attempts: Vec<Sending>,
 }
 
 /// The sending side.
@@ -138,7 +138,7 @@ pub(super) async fn deliver(stripe: Arc<Stripe>, id: String) {
             stripe.read(|ledger| ledger.set_pending(&id, 0));
         }
         let entry =
-            Attempt { event: id.clone(), attempt, status: sent.as_ref().ok().copied(), error: sent.err(), at_ms: now.as_millisecond() };
+            Sending { event: id.clone(), attempt, status: sent.as_ref().ok().copied(), error: sent.err(), at_ms: now.as_millisecond() };
         stripe.courier.with(|desk| desk.attempts.push(entry));
         match PAUSES.get(attempt - 1) {
             Some(pause) if !taken => tokio::time::sleep(*pause).await,

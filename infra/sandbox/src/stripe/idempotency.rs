@@ -132,7 +132,7 @@ mod tests {
         assert!(matches!(keys.claim("k", "/v1/customers", &params("b=2&a=1")), Ok(Claim::Replay(kept)) if kept == answer));
         for (path, form) in [("/v1/customers", "a=2"), ("/v1/refunds", "a=1&b=2")] {
             let problem = keys.claim("k", path, &params(form)).unwrap_err();
-            assert_eq!((problem.status, problem.kind), (400, "idempotency_error"));
+            assert_eq!((problem.status, &*problem.kind), (400, "idempotency_error"));
         }
     }
 

@@ -1,12 +1,14 @@
 //! Errors in Stripe's form.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) status: u16,
-    pub(crate) kind: &'static str,
+    pub(crate) kind: Cow<'static, str>,
     pub(crate) code: Option<String>,
     pub(crate) message: String,
     pub(crate) param: Option<String>,
@@ -17,7 +19,7 @@ impl Problem {
     pub(crate) fn invalid(message: impl Into<String>, code: Option<&str>, param: Option<&str>) -> Self {
         Self {
             status: 400,
-            kind: "invalid_request_error",
+            kind: Cow::Borrowed("invalid_request_error"),
             code: code.map(str::to_owned),
             message: message.into(),
             param: param.map(str::to_owned),
@@ -46,7 +48,7 @@ impl Problem {
 
     /// The same `Idempotency-Key` with something else.
     pub(crate) fn idempotency(message: impl Into<String>) -> Self {
-        Self { kind: "idempotency_error", ..Self::invalid(message, None, None) }
+        Self { kind: Cow::Borrowed("idempotency_error"), ..Self::invalid(message, None, None) }
     }
 
     /// Another request with that `Idempotency-Key` is being worked on.
@@ -55,9 +57,9 @@ impl Problem {
         Self { status: 409, ..Self::invalid(message, Some("idempotency_key_in_use"), None) }
     }
 
-    /// What a fault of this HTTP status says, in the type that Stripe gives such a status.
-    pub(crate) fn ordered(status: u16, code: Option<String>) -> Self {
-        let (kind, usual) = match status {
+    /// What a fault of this HTTP status says, in the type and code that Stripe gives such a status unless others are ordered.
+    pub(crate) fn ordered(status: u16, kind: Option<String>, code: Option<String>) -> Self {
+        let (usual_kind, usual) = match status {
             402 => ("card_error", Some("card_declined")),
             409 => ("invalid_request_error", Some("lock_timeout")),
             429 => ("invalid_request_error", Some("rate_limit")),
@@ -66,6 +68,7 @@ impl Problem {
             _ => ("api_error", None),
         };
         let code = code.or_else(|| usual.map(str::to_owned));
+        let kind = kind.map_or(Cow::Borrowed(usual_kind), Cow::Owned);
         Self { status, kind, code, message: "The stand-in was told to answer this.".to_owned(), param: None }
     }
 

@@ -229,12 +229,9 @@ pub(super) fn change(ledger: &mut Ledger, before: &Value, price: Option<&Value>,
 /// Makes `customer.subscription.updated` if anything is different from `before`.
 fn tell(ledger: &mut Ledger, before: &Value) -> Result<(), Problem> {
     let id = text(before, "id");
-    let mut previous = super::ledger::changes(before, &ledger.get("subscription", id)?);
-    let Some(changed) = previous.as_object_mut().filter(|changed| !changed.is_empty()) else { return Ok(()) };
-    // Stripe gives the plan of the first item at the top, too, where it is what changed.
-    if changed.contains_key("items") {
-        let plan = &before["items"]["data"][0]["plan"];
-        changed.insert("plan".to_owned(), plan.clone());
+    let previous = super::ledger::changes(before, &ledger.get("subscription", id)?);
+    if previous.as_object().is_none_or(serde_json::Map::is_empty) {
+        return Ok(());
     }
     ledger.emit("customer.subscription.updated", id, Some(previous));
     Ok(())
