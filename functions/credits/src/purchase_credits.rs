@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use oslira_aws::secrets::Secrets;
-use oslira_aws::{MissingVariable, variable};
+use oslira_aws::variable;
 use oslira_db::UserDb;
 use oslira_db::credits::PurchaseStart;
 use oslira_domain::pricing::{MAX_PURCHASE, MIN_PURCHASE, Quote};
@@ -55,9 +55,9 @@ impl Checkout {
     /// Reads `STRIPE_BASE_URL` and `APP_URL`.
     ///
     /// # Errors
-    /// Names the missing variable.
-    pub fn from_env(secrets: Secrets) -> Result<Self, MissingVariable> {
-        let stripe = Stripe::new(reqwest::Client::new(), variable("STRIPE_BASE_URL")?);
+    /// Names the missing variable, or says why no HTTP client can be made.
+    pub fn from_env(secrets: Secrets) -> Result<Self, lambda_http::Error> {
+        let stripe = Stripe::new(oslira_vendors::http_client()?, variable("STRIPE_BASE_URL")?);
         Ok(Self { stripe, secrets, app_url: variable("APP_URL")?.trim_end_matches('/').to_owned() })
     }
 
