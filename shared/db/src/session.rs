@@ -15,18 +15,32 @@ use crate::error::DbError;
 /// A statement's parameter with its type: naming the type saves asking the server for it.
 pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// Longer than the logins' own `statement_timeout`: if this one fires, the connection is gone.
-const DEADLINE: Duration = Duration::from_secs(25);
+/// How long a user's statement may take in all: waiting for its turn, connecting and a second try included. Longer than the login's own
+/// `statement_timeout` (8 s), and short enough for two of them within API Gateway's 29 s.
+const USER_DEADLINE: Duration = Duration::from_secs(10);
+/// The same for the workflow, whose login may take 20 s and whose functions have 30 s or more.
+const ADMIN_DEADLINE: Duration = Duration::from_secs(22);
 
 /// One connection, opened when first needed and opened again when it ended.
 struct Session {
     source: CredentialSource,
     client: Mutex<Option<Client>>,
+    deadline: Duration,
 }
 
 impl Session {
-    /// Runs `sql` in a transaction of its own as `role` with `claims`.
+    fn new(source: CredentialSource, deadline: Duration) -> Arc<Self> {
+        Arc::new(Self { source, client: Mutex::new(None), deadline })
+    }
+
+    /// Runs `sql` in a transaction of its own as `role` with `claims`. When time is up the connection is dropped: nobody knows what it
+    /// still has in it.
     async fn run(&self, role: &str, claims: &str, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
+        let answered = tokio::time::timeout(self.deadline, self.tried(role, claims, sql, params)).await;
+        answered.unwrap_or_else(|_| Err(DbError::Unavailable("no answer in time".to_owned())))
+    }
+
+    async fn tried(&self, role: &str, claims: &str, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
         // The lock is held until COMMIT is answered: two pipelines on one connection would share a transaction.
         let mut slot = self.client.lock().await;
         let mut reused = true;
@@ -37,10 +51,7 @@ impl Session {
                 reused = false;
                 connect(&self.source).await?
             };
-            let outcome = tokio::time::timeout(DEADLINE, pipeline(&client, role, claims, sql, params))
-                .await
-                .unwrap_or_else(|_| Err(DbError::Unavailable("no answer in time".to_owned())));
-            match outcome {
+            match pipeline(&client, role, claims, sql, params).await {
                 // A connection that had been idle died unnoticed: the statement goes out again on a new one, once.
                 Err(DbError::Unavailable(_)) if reused => {}
                 Err(error @ DbError::Unavailable(_)) => return Err(error),
@@ -85,7 +96,7 @@ pub struct UserDb(Arc<Session>);
 impl UserDb {
     /// A client that connects when first used.
     pub fn new(source: CredentialSource) -> Self {
-        Self(Arc::new(Session { source, client: Mutex::new(None) }))
+        Self(Session::new(source, USER_DEADLINE))
     }
 
     pub(crate) async fn query(&self, claims: &Claims, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
@@ -116,7 +127,7 @@ pub struct AdminDb(Arc<Session>);
 impl AdminDb {
     /// A client that connects when first used.
     pub fn new(source: CredentialSource) -> Self {
-        Self(Arc::new(Session { source, client: Mutex::new(None) }))
+        Self(Session::new(source, ADMIN_DEADLINE))
     }
 
     pub(crate) async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
@@ -125,5 +136,31 @@ impl AdminDb {
 
     pub(crate) async fn one(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<Row>, DbError> {
         Ok(self.query(sql, params).await?.into_iter().next())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::connect::Credential;
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_given_up_in_time_whatever_the_statement_waits_for() {
+        // Connections are taken and never answered.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("postgres://u:p@{}/d?sslmode=disable", listener.local_addr().unwrap());
+        let source: CredentialSource = Arc::new(move |_| {
+            let url = url.clone().into();
+            Box::pin(async move { Ok(Credential { url, ca: None }) })
+        });
+        let db = UserDb(Session::new(source, Duration::from_millis(200)));
+        let started = Instant::now();
+        // The second waits for its turn first.
+        let (one, two) = tokio::join!(db.ping(), db.ping());
+        assert!(matches!((one, two), (Err(DbError::Unavailable(_)), Err(DbError::Unavailable(_)))));
+        assert!(started.elapsed() < Duration::from_secs(2));
     }
 }
