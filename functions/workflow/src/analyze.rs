@@ -1,6 +1,6 @@
 //! `Analyze`: one question of step 9.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use oslira_aws::AwsError;
@@ -10,7 +10,7 @@ use oslira_db::workflow::{CallState, VendorCall};
 use oslira_domain::business::BusinessContext;
 use oslira_domain::metrics::Metrics;
 use oslira_domain::{Call, FailureCode, Profile, Run};
-use oslira_vendors::{AskErrorKind, Attempt, Catalogue, Endpoint, Endpoints, Keys, Models, Provider, Question, prompt};
+use oslira_vendors::{Answer, AskError, Attempt, Catalogue, Endpoint, Endpoints, Keys, Models, Next, Provider, Question, prompt};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,7 +18,10 @@ use uuid::Uuid;
 
 use crate::error::TaskError;
 use crate::state::{AnalyzeInput, Answered};
-use crate::task::{Deps, input, shown, still_wanted};
+use crate::task::{Deps, Invocation, input, shown, still_wanted};
+
+/// What a try leaves of the invocation for booking it.
+const BOOKING: Duration = Duration::from_secs(10);
 
 /// The secrets `openai` and `anthropic`.
 #[derive(Deserialize)]
@@ -55,12 +58,12 @@ impl Asker {
 }
 
 /// Asks a model one question about the profile and keeps its answer with the run. A question that was answered before is not asked
-/// again, and every call is booked, whatever came of it.
+/// again, and every try is booked as it ends, whatever came of it.
 ///
 /// # Errors
 /// `ModelRefused`, `InvalidModelOutput`, `ModelRejected`, `Cancelled`; `RetryableModel` when no provider answered.
-pub async fn analyze(payload: Value, deps: Deps, asker: Asker) -> Result<Answered, TaskError> {
-    let AnalyzeInput { run, profile, call } = input(payload)?;
+pub async fn analyze(task: Invocation, deps: Deps, asker: Asker) -> Result<Answered, TaskError> {
+    let AnalyzeInput { run, profile, call } = input(task.payload)?;
     let at = profile.at.ok_or_else(|| TaskError::Defect("no profile to judge".to_owned()))?;
     let started = Timestamp::now();
     let (state, cached, keys) =
@@ -72,41 +75,41 @@ pub async fn analyze(payload: Value, deps: Deps, asker: Asker) -> Result<Answere
     let profile = cached?.ok_or_else(|| TaskError::Defect("the profile has left the cache".to_owned()))?.profile;
 
     let question = question(&run, call, &state, &profile);
-    let (outcome, attempts) = ask(&deps, &asker, &question, keys?).await;
-    let calls: Vec<_> = attempts.into_iter().map(|attempt| booking(call, attempt)).collect();
-    let answer = outcome.as_ref().ok().map(|output| (call.as_str(), output));
-    let status = deps.db.record_vendor_calls(&run.run_id, &calls, answer).await?;
-    match outcome {
-        Ok(_) => {}
-        Err(AskErrorKind::Refused) => return Err(TaskError::Final(FailureCode::AiRefused)),
-        Err(AskErrorKind::InvalidOutput) => return Err(TaskError::Final(FailureCode::AiInvalidOutput)),
-        Err(AskErrorKind::Retryable) => return Err(TaskError::Model),
-        Err(AskErrorKind::Rejected | AskErrorKind::Unauthorized(_)) => {
-            tracing::error!("no provider accepts our request");
-            return Err(TaskError::Final(FailureCode::AiFailed));
-        }
-    }
+    let ends = task.ends.checked_sub(BOOKING).unwrap_or(task.ends);
+    let Answer { output, attempt } = ask(&deps, &asker, &run, &question, keys?, ends).await?;
+    let status = deps.db.record_vendor_calls(&run.run_id, &[booking(call, attempt)], Some((call.as_str(), &output))).await?;
     still_wanted(status.map(|status| (status, None)))?;
     let ended = Timestamp::now();
     shown(deps.progress.call_answered(&run.run_id, call.as_str(), ended).await);
     Ok(answered(ended))
 }
 
-/// Asks, with a fresh key when one was refused, and without the provider when the fresh one is refused too. Answers every attempt
-/// beside the outcome: failed ones can have cost money.
-async fn ask(deps: &Deps, asker: &Asker, question: &Question, mut keys: Keys) -> (Result<Value, AskErrorKind>, Vec<Attempt>) {
-    let mut attempts = Vec::new();
+/// Asks, with a fresh key when one was refused, and without the provider when the fresh one is refused too. Tries without an answer
+/// are booked before the next, which is not made for a run that has ended meanwhile, or that cannot be booked on.
+async fn ask(deps: &Deps, asker: &Asker, run: &Run, question: &Question, mut keys: Keys, ends: Instant) -> Result<Answer, TaskError> {
     let mut refreshed = Vec::new();
     loop {
-        let error = match asker.models.ask(&keys, question).await {
-            Ok(answer) => {
-                attempts.extend(answer.attempts);
-                return (Ok(answer.output), attempts);
-            }
-            Err(error) => error,
+        let mut stopped = Ok(());
+        let book = async |attempt| {
+            let booked = deps.db.record_vendor_calls(&run.run_id, &[booking(question.call, attempt)], None).await;
+            stopped = booked.map_err(TaskError::from).and_then(|status| still_wanted(status.map(|status| (status, None))));
+            if stopped.is_ok() { Next::Continue } else { Next::Stop }
         };
-        attempts.extend(error.attempts);
-        let AskErrorKind::Unauthorized(provider) = error.kind else { return (Err(error.kind), attempts) };
+        let provider = match asker.models.ask(&keys, question, ends, book).await {
+            Ok(answer) => return Ok(answer),
+            Err(AskError::Unauthorized(provider)) => provider,
+            Err(AskError::Stopped) => {
+                stopped?;
+                return Err(TaskError::Model);
+            }
+            Err(AskError::Refused) => return Err(TaskError::Final(FailureCode::AiRefused)),
+            Err(AskError::InvalidOutput) => return Err(TaskError::Final(FailureCode::AiInvalidOutput)),
+            Err(AskError::Retryable) => return Err(TaskError::Model),
+            Err(AskError::Rejected) => {
+                tracing::error!("no provider accepts our request");
+                return Err(TaskError::Final(FailureCode::AiFailed));
+            }
+        };
         if refreshed.contains(&provider) {
             tracing::error!(provider = provider.as_str(), "the key is wrong; going on without this provider");
             match provider {
@@ -154,6 +157,7 @@ fn question(run: &Run, call: Call, state: &CallState, profile: &Profile) -> Ques
     Question {
         tier: run.tier,
         call,
+        lead: run.username.clone(),
         prompt: prompt(call, run.tier, &business, profile, &Metrics::of(profile, now), now),
         cache_key: run.business_profile_id.to_string(),
         safety_id: run.account_id.to_string(),

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use lambda_runtime::{LambdaEvent, service_fn};
 use oslira_aws::progress::ProgressTable;
@@ -69,13 +69,22 @@ pub(crate) fn still_wanted(state: Option<(RunStatus, Option<FailureCode>)>) -> R
     }
 }
 
+/// One invocation of a task.
+#[derive(Debug)]
+pub struct Invocation {
+    /// What the state machine hands over.
+    pub payload: Value,
+    /// When Lambda ends it, whatever it is doing.
+    pub ends: Instant,
+}
+
 /// Runs a task until the environment ends.
 ///
 /// # Errors
 /// When the runtime cannot be reached.
 pub async fn run<F, Fut, Out>(task: F) -> Result<(), lambda_runtime::Error>
 where
-    F: Fn(Value) -> Fut,
+    F: Fn(Invocation) -> Fut,
     Fut: Future<Output = Result<Out, TaskError>> + 'static,
     Out: Serialize + 'static,
 {
@@ -89,7 +98,8 @@ where
             call = event.payload["call"].as_str()
         );
         // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
-        let outcome: Pin<Box<dyn Future<Output = Result<Out, TaskError>>>> = Box::pin(task(event.payload));
+        let outcome: Pin<Box<dyn Future<Output = Result<Out, TaskError>>>> =
+            Box::pin(task(Invocation { ends: end(&event.context), payload: event.payload }));
         async move {
             let started = Instant::now();
             let outcome = outcome.await;
@@ -105,6 +115,11 @@ where
         .instrument(span)
     }))
     .await
+}
+
+/// When the invocation is over, on this process's own clock.
+fn end(context: &lambda_runtime::Context) -> Instant {
+    context.deadline().duration_since(SystemTime::now()).map_or_else(|_| Instant::now(), |left| Instant::now() + left)
 }
 
 /// A task's input as `T`.

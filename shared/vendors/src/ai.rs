@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use oslira_domain::{Call, MicroUsd, Tier, assessment};
+use oslira_domain::{Call, MicroUsd, Tier, Username, assessment};
 use reqwest::Client;
 use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,6 +14,8 @@ use serde_json::Value;
 use crate::models::{Model, Usage};
 use crate::wire::{self, Reply};
 use crate::{Catalogue, Effort, Prompt, Provider, VendorError, anthropic, openai};
+
+mod addresses;
 
 /// An answer is some 10 KB.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
@@ -60,6 +62,8 @@ pub struct Question {
     pub tier: Tier,
     /// Which call of the tier.
     pub call: Call,
+    /// Whom it is about.
+    pub lead: Username,
     /// What to say.
     pub prompt: Prompt,
     /// What shares a prompt's stable part, for the provider's cache: one per business profile.
@@ -73,8 +77,8 @@ pub struct Question {
 pub struct Answer {
     /// The fields of the call's type, tidied.
     pub output: Value,
-    /// Every try it took, the successful one last.
-    pub attempts: Vec<Attempt>,
+    /// The try that gave it, which is not booked yet: answer and costs are best kept together.
+    pub attempt: Attempt,
 }
 
 /// How a try ended.
@@ -132,28 +136,35 @@ pub struct Attempt {
 }
 
 /// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AskErrorKind {
-    /// No provider could answer now; later one may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// No provider could answer now, or there was no time left to ask; later one may.
+    #[error("no provider could answer")]
     Retryable,
     /// A model declined.
+    #[error("a model declined")]
     Refused,
     /// The answer was not what was asked for, twice.
+    #[error("the answers were not what was asked for")]
     InvalidOutput,
     /// Asking again would not help: our request is wrong, or the money has run out.
+    #[error("no provider accepts the request")]
     Rejected,
     /// The provider's key is wrong. Fetch it anew and ask again; if it is the same, ask without it.
+    #[error("the key of {} was refused", .0.as_str())]
     Unauthorized(Provider),
+    /// Whoever books the tries wants no further one.
+    #[error("no further try was wanted")]
+    Stopped,
 }
 
-/// No answer, and what the tries cost.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("no answer ({kind:?}) after {} tries{}", attempts.len(), attempts.last().and_then(|attempt| attempt.error.as_deref()).map(|error| format!(", the last: {error}")).unwrap_or_default())]
-pub struct AskError {
-    /// Why.
-    pub kind: AskErrorKind,
-    /// Every try. Failed ones can have cost money, which is booked too.
-    pub attempts: Vec<Attempt>,
+/// Whether to try again after a try that gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// If there is reason to.
+    Continue,
+    /// Not for this question.
+    Stop,
 }
 
 /// The models.
@@ -171,57 +182,83 @@ impl Models {
         Self { http, endpoints, catalogue, timeout_cap }
     }
 
-    /// Asks.
+    /// Asks, until there is an answer or nothing more to try. No try begins that could not end before `ends`.
+    ///
+    /// Each try without an answer is handed to `book` as soon as it has ended and before the next begins: it may have cost money,
+    /// whatever becomes of us.
     ///
     /// # Errors
     /// [`AskError`].
-    pub async fn ask(&self, keys: &Keys, question: &Question) -> Result<Answer, AskError> {
-        let mut attempts = Vec::new();
-        match self.first_answer(keys, question, &mut attempts).await {
-            Ok(output) => Ok(Answer { output, attempts }),
-            Err(kind) => Err(AskError { kind, attempts }),
-        }
+    pub async fn ask(
+        &self,
+        keys: &Keys,
+        question: &Question,
+        ends: Instant,
+        book: impl AsyncFnMut(Attempt) -> Next,
+    ) -> Result<Answer, AskError> {
+        let mut tries = Tries { ends, book };
+        self.first_answer(keys, question, &mut tries).await
     }
 
     /// The first provider's answer, or the second's when the first cannot give one.
-    async fn first_answer(&self, keys: &Keys, question: &Question, attempts: &mut Vec<Attempt>) -> Result<Value, AskErrorKind> {
-        let (route, models) = self.catalogue.route(question.tier, question.call).ok_or(AskErrorKind::Rejected)?;
+    async fn first_answer<B: AsyncFnMut(Attempt) -> Next>(
+        &self,
+        keys: &Keys,
+        question: &Question,
+        tries: &mut Tries<B>,
+    ) -> Result<Answer, AskError> {
+        let (route, models) = self.catalogue.route(question.tier, question.call).ok_or(AskError::Rejected)?;
         let schema = assessment::schema(question.call, question.tier);
         let timeout = Duration::from_secs(route.timeout_seconds.into());
-        let mut kind = AskErrorKind::Rejected;
+        let mut why = AskError::Rejected;
         for (name, model) in models {
             let Some(key) = keys.of(model.provider) else { continue };
             let max_output_tokens = route.max_output_tokens;
             let request = Request { model: name, effort: route.effort, max_output_tokens, question, schema: &schema };
             let asked = Asked { model, key, timeout: self.timeout_cap.map_or(timeout, |cap| cap.min(timeout)) };
-            match self.twice(request, &asked, attempts).await {
-                Ok(output) => return Ok(output),
-                Err(Failure::Refused) => return Err(AskErrorKind::Refused),
-                Err(Failure::Truncated | Failure::Broken(_)) => return Err(AskErrorKind::InvalidOutput),
-                Err(Failure::Vendor(error)) if error.is_unauthorized() => return Err(AskErrorKind::Unauthorized(model.provider)),
-                Err(Failure::Vendor(error)) if error.is_retryable() => kind = AskErrorKind::Retryable,
+            match self.twice(request, &asked, tries).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Refused) => return Err(AskError::Refused),
+                Err(Failure::Truncated | Failure::Broken(_)) => return Err(AskError::InvalidOutput),
+                Err(Failure::Stopped) => return Err(AskError::Stopped),
+                Err(Failure::NoTime) => return Err(AskError::Retryable),
+                Err(Failure::Vendor(error)) if error.is_unauthorized() => return Err(AskError::Unauthorized(model.provider)),
+                Err(Failure::Vendor(error)) if error.is_retryable() => why = AskError::Retryable,
                 Err(Failure::Vendor(_)) => {}
             }
         }
-        Err(kind)
+        Err(why)
     }
 
     /// One provider's answer: asked for once more if it is not what was asked for, with more room if it did not fit.
-    async fn twice(&self, mut request: Request<'_>, asked: &Asked<'_>, attempts: &mut Vec<Attempt>) -> Result<Value, Failure> {
-        match self.once(&request, asked, attempts).await {
+    async fn twice<B: AsyncFnMut(Attempt) -> Next>(
+        &self,
+        mut request: Request<'_>,
+        asked: &Asked<'_>,
+        tries: &mut Tries<B>,
+    ) -> Result<Answer, Failure> {
+        match self.once(&request, asked, tries).await {
             Err(Failure::Truncated) => request.max_output_tokens *= 2,
             Err(Failure::Broken(_)) => {}
             decided => return decided,
         }
-        self.once(&request, asked, attempts).await
+        self.once(&request, asked, tries).await
     }
 
-    /// One request, booked whatever becomes of it.
-    async fn once(&self, request: &Request<'_>, asked: &Asked<'_>, attempts: &mut Vec<Attempt>) -> Result<Value, Failure> {
+    /// One request, if there is time for it; booked here unless it succeeds.
+    async fn once<B: AsyncFnMut(Attempt) -> Next>(
+        &self,
+        request: &Request<'_>,
+        asked: &Asked<'_>,
+        tries: &mut Tries<B>,
+    ) -> Result<Answer, Failure> {
         let (started_at, clock) = (Timestamp::now(), Instant::now());
+        if tries.ends.saturating_duration_since(clock) < asked.timeout {
+            return Err(Failure::NoTime);
+        }
         let Reading { usage, response_id, text } = self.send(request, asked).await;
         let result = text.and_then(|text| understood(request.question, &text));
-        attempts.push(Attempt {
+        let attempt = Attempt {
             provider: asked.model.provider,
             model: request.model.to_owned(),
             status: match &result {
@@ -239,8 +276,14 @@ impl Models {
             duration_ms: i64::try_from(clock.elapsed().as_millis()).unwrap_or(i64::MAX),
             started_at,
             response_id,
-        });
-        result
+        };
+        match result {
+            Ok(output) => Ok(Answer { output, attempt }),
+            Err(failure) => match (tries.book)(attempt).await {
+                Next::Continue => Err(failure),
+                Next::Stop => Err(Failure::Stopped),
+            },
+        }
     }
 
     async fn send(&self, request: &Request<'_>, asked: &Asked<'_>) -> Reading {
@@ -267,6 +310,10 @@ impl Models {
 fn understood(question: &Question, text: &str) -> Result<Value, Failure> {
     let answer: Value = wire::json(text.as_bytes()).ok_or_else(|| Failure::Broken("the text is not JSON".to_owned()))?;
     let fields = assessment::parse(question.call, question.tier, &answer).map_err(|error| Failure::Broken(error.to_string()))?;
+    // It is sent as it is: a stranger's profile must not choose where it leads.
+    if question.call == Call::Outreach && fields.values().any(|value| addresses::any(value, &question.lead)) {
+        return Err(Failure::Broken("the message holds a link or somebody else's handle".to_owned()));
+    }
     Ok(Value::Object(fields))
 }
 
@@ -277,6 +324,12 @@ impl Keys {
             Provider::Anthropic => self.anthropic.as_ref(),
         }
     }
+}
+
+/// What holds for every try at one question.
+struct Tries<B> {
+    ends: Instant,
+    book: B,
 }
 
 /// Whom a request goes to.
@@ -319,6 +372,10 @@ pub(crate) enum Failure {
     Truncated,
     #[error("{0}")]
     Broken(String),
+    #[error("no time left for a try")]
+    NoTime,
+    #[error("no further try was wanted")]
+    Stopped,
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub mod stripe;
 mod stub;
 mod wire;
 
-pub use ai::{Answer, AskError, AskErrorKind, Attempt, AttemptStatus, Endpoint, Endpoints, Keys, Models, Question};
+pub use ai::{Answer, AskError, Attempt, AttemptStatus, Endpoint, Endpoints, Keys, Models, Next, Question};
 pub use apify::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, ScrapedItem};
 pub use error::VendorError;
 pub use models::{Catalogue, CatalogueError, Effort, Provider};

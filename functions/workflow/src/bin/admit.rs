@@ -5,5 +5,5 @@ use oslira_fn_workflow::{Deps, admit, run};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let deps = Deps::from_env().await?;
-    run(|event| admit(event, deps.clone())).await
+    run(|task| admit(task.payload, deps.clone())).await
 }

@@ -6,5 +6,5 @@ use oslira_fn_workflow::{Asker, Deps, analyze, run};
 async fn main() -> Result<(), lambda_runtime::Error> {
     let deps = Deps::from_env().await?;
     let asker = Asker::from_env(&deps)?;
-    run(|event| analyze(event, deps.clone(), asker.clone())).await
+    run(|task| analyze(task, deps.clone(), asker.clone())).await
 }

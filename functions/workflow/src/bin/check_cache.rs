@@ -7,5 +7,5 @@ use oslira_fn_workflow::{Deps, check_cache, run};
 async fn main() -> Result<(), lambda_runtime::Error> {
     let deps = Deps::from_env().await?;
     let profiles = Profiles::from_env(&deps.config)?;
-    run(|event| check_cache(event, deps.clone(), profiles.clone())).await
+    run(|task| check_cache(task.payload, deps.clone(), profiles.clone())).await
 }

@@ -7,5 +7,5 @@ use oslira_fn_workflow::{Deps, run, save};
 async fn main() -> Result<(), lambda_runtime::Error> {
     let deps = Deps::from_env().await?;
     let profiles = Profiles::from_env(&deps.config)?;
-    run(|event| save(event, deps.clone(), profiles.clone())).await
+    run(|task| save(task.payload, deps.clone(), profiles.clone())).await
 }

@@ -6,5 +6,5 @@ use oslira_fn_workflow::{Deps, Scraper, run, scrape};
 async fn main() -> Result<(), lambda_runtime::Error> {
     let deps = Deps::from_env().await?;
     let scraper = Scraper::from_env(&deps)?;
-    run(|event| scrape(event, deps.clone(), scraper.clone())).await
+    run(|task| scrape(task.payload, deps.clone(), scraper.clone())).await
 }

@@ -54,35 +54,59 @@ fn keys() -> Keys {
 
 struct Outcome {
     result: Result<Answer, AskError>,
+    attempts: Vec<Attempt>,
     openai: Vec<Sent>,
     anthropic: Vec<Sent>,
 }
 
 impl Outcome {
-    fn attempts(&self) -> &[Attempt] {
-        match &self.result {
-            Ok(answer) => &answer.attempts,
-            Err(error) => &error.attempts,
-        }
-    }
-
     /// How it ended, and provider and error of each try.
-    fn story(&self) -> (Option<AskErrorKind>, Vec<(Provider, Option<&str>)>) {
-        let tries = self.attempts().iter().map(|attempt| (attempt.provider, attempt.error.as_deref())).collect();
-        (self.result.as_ref().err().map(|error| error.kind), tries)
+    fn story(&self) -> (Option<AskError>, Vec<(Provider, Option<&str>)>) {
+        let tries = self.attempts.iter().map(|attempt| (attempt.provider, attempt.error.as_deref())).collect();
+        (self.result.as_ref().err().copied(), tries)
     }
 }
 
-async fn ask_with(keys: Keys, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
+/// What is asked, with which keys, for how long, and how many tries are booked before no further one is wanted.
+struct Setting {
+    keys: Keys,
+    call: Call,
+    time: Duration,
+    wanted: usize,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self { keys: keys(), call: Call::Core, time: Duration::from_mins(1), wanted: usize::MAX }
+    }
+}
+
+async fn ask_in(setting: Setting, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
     let (openai, anthropic) = (Stub::new(openai).await, Stub::new(anthropic).await);
     let mut endpoints = Endpoints { openai: Endpoint::new(format!("{}/v1/", openai.url)), anthropic: Endpoint::new(&anthropic.url) };
     endpoints.openai.headers.insert("cf-aig-authorization", "Bearer gateway".parse().unwrap());
     let models = Models::new(crate::http_client().unwrap(), endpoints, Catalogue::builtin(), Some(Duration::from_millis(300)));
     let prompt = Prompt { instructions: "INSTRUCTIONS".to_owned(), business: "BUSINESS".to_owned(), profile: "PROFILE".to_owned() };
-    let question =
-        Question { tier: Tier::Light, call: Call::Core, prompt, cache_key: "business-1".to_owned(), safety_id: "account-1".to_owned() };
-    let result = models.ask(&keys, &question).await;
-    Outcome { result, openai: openai.asked(), anthropic: anthropic.asked() }
+    let question = Question {
+        tier: if setting.call == Call::Core { Tier::Light } else { Tier::Deep },
+        call: setting.call,
+        lead: "yoga.studio".parse().unwrap(),
+        prompt,
+        cache_key: "business-1".to_owned(),
+        safety_id: "account-1".to_owned(),
+    };
+    let mut attempts = Vec::new();
+    let book = async |attempt| {
+        attempts.push(attempt);
+        if attempts.len() < setting.wanted { Next::Continue } else { Next::Stop }
+    };
+    let result = models.ask(&setting.keys, &question, Instant::now() + setting.time, book).await;
+    attempts.extend(result.as_ref().ok().map(|answer| answer.attempt.clone()));
+    Outcome { result, attempts, openai: openai.asked(), anthropic: anthropic.asked() }
+}
+
+async fn ask_with(keys: Keys, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
+    ask_in(Setting { keys, ..Setting::default() }, openai, anthropic).await
 }
 
 async fn ask(openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
@@ -96,7 +120,7 @@ async fn openai_is_asked_first_with_the_stable_parts_first_and_a_strict_schema()
     let outcome = ask(vec![openai_text(&light().to_string())], vec![]).await;
     let answer = outcome.result.unwrap();
     assert_eq!(answer.output, light());
-    let attempt = &answer.attempts[0];
+    let attempt = &answer.attempt;
     assert_eq!(
         (attempt.provider, attempt.model.as_str(), attempt.status, &attempt.error),
         (OpenAi, "gpt-6-luna", AttemptStatus::Success, &None)
@@ -132,12 +156,12 @@ async fn anthropic_answers_when_openai_is_overloaded_and_the_cost_is_booked_on_i
     )
     .await;
     assert_eq!(outcome.story(), (None, vec![(OpenAi, Some("the vendor is overloaded or failing (503)")), (Anthropic, None)]));
-    let attempt = &outcome.attempts()[1];
+    let attempt = &outcome.attempts[1];
     let tokens = [attempt.input_tokens, attempt.cached_input_tokens, attempt.cache_write_tokens, attempt.output_tokens];
     assert_eq!(tokens, [3100, 2000, 100, 300]);
     // 1000 x 0.1 + 2000 x 0.01 + 100 x 0.125 + 300 x 0.5
     assert_eq!((attempt.cost, attempt.model.as_str()), (MicroUsd(283), "claude-haiku-5-5"));
-    assert_eq!(outcome.attempts()[0].cost, MicroUsd::ZERO);
+    assert_eq!(outcome.attempts[0].cost, MicroUsd::ZERO);
 
     let sent = &outcome.anthropic[0];
     assert_eq!(sent.line, "POST /v1/messages HTTP/1.1");
@@ -177,9 +201,9 @@ async fn every_temporary_failure_moves_on_to_the_other_provider_and_is_retryable
     for (script, error) in cases {
         let outcome = ask(vec![script], vec![anthropic_error(529, "overloaded_error", None)]).await;
         let tries = vec![(OpenAi, Some(error)), (Anthropic, Some("the vendor is overloaded or failing (529)"))];
-        assert_eq!(outcome.story(), (Some(AskErrorKind::Retryable), tries));
+        assert_eq!(outcome.story(), (Some(AskError::Retryable), tries));
         let timeout = if error.contains("in time") { AttemptStatus::Timeout } else { AttemptStatus::Error };
-        assert_eq!(outcome.attempts()[0].status, timeout);
+        assert_eq!(outcome.attempts[0].status, timeout);
     }
 }
 
@@ -196,16 +220,16 @@ async fn used_up_quotas_are_not_waited_for() {
         let limit = anthropic_error(429, "rate_limit_error", Some("enforced_spend_limit_reached"));
         let outcome = ask(vec![openai_error(status, kind, code)], vec![limit]).await;
         let (ours, theirs) = (format!("the quota is used up ({code})"), "the quota is used up (enforced_spend_limit_reached)");
-        assert_eq!(outcome.story(), (Some(AskErrorKind::Rejected), vec![(OpenAi, Some(ours.as_str())), (Anthropic, Some(theirs))]));
+        assert_eq!(outcome.story(), (Some(AskError::Rejected), vec![(OpenAi, Some(ours.as_str())), (Anthropic, Some(theirs))]));
     }
     let outcome =
         ask(vec![openai_error(400, "invalid_request_error", "invalid_json_schema")], vec![anthropic_error(402, "billing_error", None)])
             .await;
-    assert_eq!(outcome.story().0, Some(AskErrorKind::Rejected));
+    assert_eq!(outcome.story().0, Some(AskError::Rejected));
     let outcome =
         ask(vec![openai_error(404, "x", "model_not_found")], vec![anthropic_error(429, "rate_limit_error", Some("ramp_limit_exceeded"))])
             .await;
-    assert_eq!(outcome.story().0, Some(AskErrorKind::Retryable));
+    assert_eq!(outcome.story().0, Some(AskError::Retryable));
 }
 
 #[tokio::test]
@@ -215,11 +239,11 @@ async fn a_refusal_is_final_whoever_says_it() {
     filtered["incomplete_details"] = json!({"reason": "content_filter"});
     for body in [refusal, filtered] {
         let outcome = ask(vec![Script::json(200, &body)], vec![]).await;
-        assert_eq!(outcome.story(), (Some(AskErrorKind::Refused), vec![(OpenAi, Some("the model declined"))]));
-        assert!(outcome.anthropic.is_empty() && outcome.attempts()[0].cost > MicroUsd::ZERO);
+        assert_eq!(outcome.story(), (Some(AskError::Refused), vec![(OpenAi, Some("the model declined"))]));
+        assert!(outcome.anthropic.is_empty() && outcome.attempts[0].cost > MicroUsd::ZERO);
     }
     let outcome = ask(vec![Script::Close], vec![anthropic("refusal", "")]).await;
-    assert_eq!(outcome.story().0, Some(AskErrorKind::Refused));
+    assert_eq!(outcome.story().0, Some(AskError::Refused));
 }
 
 #[tokio::test]
@@ -229,16 +253,12 @@ async fn an_answer_that_breaks_its_schema_is_asked_for_once_more() {
         ["", "Sure! Here it is:", "{\"overall_score\":", "{}", &good.replace("72", "720"), &good.replace("\"red_flags\"", "\"flags\"")]
     {
         let outcome = ask(vec![openai_text(bad), openai_text(&good)], vec![]).await;
-        assert_eq!(outcome.result.as_ref().map(|answer| answer.attempts.len()).ok(), Some(2), "{bad}");
+        assert_eq!((outcome.result.is_ok(), outcome.attempts.len()), (true, 2), "{bad}");
         assert_eq!(outcome.openai[0].body, outcome.openai[1].body);
 
         let outcome = ask(vec![openai_text(bad), openai_text(bad)], vec![]).await;
-        assert_eq!(
-            (outcome.story().0, outcome.attempts().len(), outcome.anthropic.len()),
-            (Some(AskErrorKind::InvalidOutput), 2, 0),
-            "{bad}"
-        );
-        assert!(outcome.attempts().iter().all(|attempt| attempt.cost == MicroUsd(483)));
+        assert_eq!((outcome.story().0, outcome.attempts.len(), outcome.anthropic.len()), (Some(AskError::InvalidOutput), 2, 0), "{bad}");
+        assert!(outcome.attempts.iter().all(|attempt| attempt.cost == MicroUsd(483)));
     }
 }
 
@@ -252,7 +272,7 @@ async fn an_answer_that_did_not_fit_is_asked_for_with_twice_the_room() {
     assert_eq!(outcome.openai.iter().map(|sent| sent.body["max_output_tokens"].clone()).collect::<Vec<_>>(), [2500, 5000]);
 
     let outcome = ask(vec![cut.clone(), cut], vec![]).await;
-    let story = (Some(AskErrorKind::InvalidOutput), vec![(OpenAi, Some("the answer did not fit into its budget")); 2]);
+    let story = (Some(AskError::InvalidOutput), vec![(OpenAi, Some("the answer did not fit into its budget")); 2]);
     assert_eq!(outcome.story(), story);
 
     for reason in ["max_tokens", "model_context_window_exceeded"] {
@@ -264,18 +284,18 @@ async fn an_answer_that_did_not_fit_is_asked_for_with_twice_the_room() {
 #[tokio::test]
 async fn a_second_try_that_meets_an_overload_moves_on_too() {
     let outcome = ask(vec![openai_text("{}"), openai_error(500, "x", "x")], vec![anthropic("end_turn", &light().to_string())]).await;
-    assert_eq!((outcome.result.is_ok(), outcome.attempts().len()), (true, 3));
+    assert_eq!((outcome.result.is_ok(), outcome.attempts.len()), (true, 3));
     let outcome = ask(vec![Script::Close], vec![anthropic("tool_use", "")]).await;
-    assert_eq!(outcome.story().0, Some(AskErrorKind::Retryable));
+    assert_eq!(outcome.story().0, Some(AskError::Retryable));
 }
 
 #[tokio::test]
 async fn a_wrong_key_is_the_callers_to_renew() {
     let outcome = ask(vec![openai_error(401, "invalid_request_error", "invalid_api_key")], vec![]).await;
-    assert_eq!(outcome.story(), (Some(AskErrorKind::Unauthorized(OpenAi)), vec![(OpenAi, Some("the credential was refused"))]));
+    assert_eq!(outcome.story(), (Some(AskError::Unauthorized(OpenAi)), vec![(OpenAi, Some("the credential was refused"))]));
     assert!(outcome.anthropic.is_empty());
     let outcome = ask(vec![Script::Close], vec![anthropic_error(401, "authentication_error", None)]).await;
-    assert_eq!(outcome.story().0, Some(AskErrorKind::Unauthorized(Anthropic)));
+    assert_eq!(outcome.story().0, Some(AskError::Unauthorized(Anthropic)));
 }
 
 #[tokio::test]
@@ -284,7 +304,7 @@ async fn a_provider_without_a_key_is_not_asked() {
     let outcome = ask_with(without_openai, vec![], vec![anthropic("end_turn", &light().to_string())]).await;
     assert_eq!((outcome.story(), outcome.openai.len()), ((None, vec![(Anthropic, None)]), 0));
     let outcome = ask_with(Keys::default(), vec![], vec![]).await;
-    assert_eq!(outcome.story(), (Some(AskErrorKind::Rejected), vec![]));
+    assert_eq!(outcome.story(), (Some(AskError::Rejected), vec![]));
 }
 
 #[tokio::test]
@@ -296,8 +316,43 @@ async fn nothing_that_is_logged_holds_a_key_or_a_strangers_words() {
         vec![openai_text(&words), openai_text(&words)],
     ];
     for scripts in cases {
-        let error = ask(scripts, vec![anthropic_error(400, "@jane", Some("@jane"))]).await.result.unwrap_err();
-        let logged = format!("{error} {error:?} {:?}", keys());
+        let outcome = ask(scripts, vec![anthropic_error(400, "@jane", Some("@jane"))]).await;
+        let error = outcome.result.unwrap_err();
+        let logged = format!("{error} {error:?} {:?} {:?}", outcome.attempts, keys());
         assert!(!logged.contains("secret") && !logged.contains("jane"), "{logged}");
+    }
+}
+
+#[tokio::test]
+async fn no_try_begins_that_could_not_end_in_time() {
+    let answers = || vec![openai_text(&light().to_string())];
+    let outcome = ask_in(Setting { time: Duration::from_millis(250), ..Setting::default() }, answers(), vec![]).await;
+    assert_eq!((outcome.story(), outcome.openai.len()), ((Some(AskError::Retryable), vec![]), 0));
+    // Time for one try of 300 ms that hangs, not for the other provider's.
+    let setting = Setting { time: Duration::from_millis(450), ..Setting::default() };
+    let outcome = ask_in(setting, vec![Script::Hang], vec![anthropic("end_turn", &light().to_string())]).await;
+    assert_eq!(outcome.story(), (Some(AskError::Retryable), vec![(OpenAi, Some("no answer in time"))]));
+    assert!(outcome.anthropic.is_empty());
+}
+
+#[tokio::test]
+async fn whoever_books_a_try_can_stop_the_next() {
+    let setting = Setting { wanted: 1, ..Setting::default() };
+    let outcome = ask_in(setting, vec![openai_text("{}"), openai_text(&light().to_string())], vec![]).await;
+    assert_eq!((outcome.story().0, outcome.attempts.len(), outcome.openai.len()), (Some(AskError::Stopped), 1, 1));
+    assert_eq!(outcome.attempts[0].cost, MicroUsd(483));
+}
+
+#[tokio::test]
+async fn a_message_with_a_link_or_a_foreign_handle_is_asked_for_once_more() {
+    let message = |text: &str, angle: &str| openai_text(&json!({ "outreach_message": text, "outreach_angles": [angle] }).to_string());
+    let setting = || Setting { call: Call::Outreach, ..Setting::default() };
+    let good = || message("Hi @yoga.studio, how was Sunday's class?", "The class.");
+    for bad in [message("Look at https://evil.example", "x"), message("Ask @evil", "x"), message("Hi.", "Mention evil.com")] {
+        let outcome = ask_in(setting(), vec![bad.clone(), good()], vec![]).await;
+        assert_eq!((outcome.result.is_ok(), outcome.attempts.len()), (true, 2));
+        let outcome = ask_in(setting(), vec![bad.clone(), bad], vec![]).await;
+        let why = Some("the message holds a link or somebody else's handle");
+        assert_eq!(outcome.story(), (Some(AskError::InvalidOutput), vec![(OpenAi, why); 2]));
     }
 }
