@@ -7,7 +7,8 @@ use crate::harness::{Account, Ended, Value, World, cases, json};
 cases!(
     shared: private_missing_and_blocked_profiles_are_refunded, an_actor_that_fails_four_times_is_refunded,
         an_actor_that_succeeds_at_the_third_attempt_is_paid, models_that_fail_on_every_provider_are_refunded,
-        hanging_models_are_refunded, unusable_answers_and_refusals_are_refunded, a_vendor_without_quota_is_not_tried_again;
+        hanging_models_are_refunded, unusable_answers_and_refusals_are_refunded, a_vendor_without_quota_is_not_tried_again,
+        an_apify_that_fails_in_any_way_is_refunded, free_resources_are_waited_for, broken_answers_of_models_are_refunded_unless_one_is_whole;
     alone:
 );
 
@@ -137,4 +138,74 @@ async fn a_vendor_without_quota_is_not_tried_again(world: Arc<World>) {
     let ended = account.run(&handle, "light").await;
     account.assert_refunded(&ended, "SCRAPE_FAILED", 1, 9).await;
     assert_eq!(world.calls("apify", &handle).await.len(), 1);
+}
+
+async fn an_apify_that_fails_in_any_way_is_refunded(world: Arc<World>) {
+    let failing = json!({ "kind": "status", "status": 500 });
+    let cases = [
+        ("start", failing.clone(), 4),
+        ("start", json!({ "kind": "disconnect" }), 4),
+        ("start", json!({ "kind": "truncated_json" }), 4),
+        // Silence costs half a minute: once is enough.
+        ("start", json!({ "kind": "hang", "seconds": 60 }), 4),
+        ("poll", json!({ "kind": "truncated_json" }), 1),
+        ("items", failing.clone(), 1),
+        ("items", json!({ "kind": "disconnect" }), 1),
+    ];
+    let runs = cases.map(|(op, fault, starts)| {
+        let (world, failing) = (world.clone(), failing.clone());
+        async move {
+            let account = world.account(9).await;
+            let handle = world.handle("failing");
+            let hangs = fault["kind"] == "hang";
+            let mut rule = json!({ "vendor": "apify", "op": op, "match": handle, "fault": fault });
+            if hangs {
+                rule["times"] = json!(1);
+            }
+            world.fault_rule(rule).await;
+            if hangs {
+                world.fault_rule(json!({ "vendor": "apify", "op": op, "match": handle, "fault": failing })).await;
+            }
+            let ended = account.run(&handle, "light").await;
+            account.assert_refunded(&ended, "SCRAPE_FAILED", 1, 9).await;
+            assert_eq!(actor_runs(&world, &handle).await, starts, "{op} {fault}");
+            if op == "start" {
+                // Nobody knows whether an Actor ran; that it was tried is in the books.
+                let sql = "SELECT count(*) FROM ai_usage_logs WHERE run_id = $1 AND provider = 'apify' AND status = 'timeout' AND response_id IS NULL";
+                assert_eq!(world.db.value::<i64>(sql, &[&ended.run_id]).await, Some(4), "{fault}");
+            }
+        }
+    });
+    futures::future::join_all(runs).await;
+}
+
+async fn free_resources_are_waited_for(world: Arc<World>) {
+    let runs = [(402, "actor-memory-limit-exceeded"), (429, "rate-limit-exceeded")].map(|(status, error_type)| {
+        let world = world.clone();
+        async move {
+            let account = world.account(9).await;
+            let handle = world.handle("busy");
+            // More often than a failure is tried again.
+            let busy = json!({ "kind": "status", "status": status, "error_type": error_type });
+            world.fault_rule(json!({ "vendor": "apify", "op": "start", "match": handle, "times": 5, "fault": busy })).await;
+            let ended = account.run(&handle, "light").await;
+            assert_eq!((ended.status(), actor_runs(&world, &handle).await), ("completed", 6), "{}", ended.progress);
+            assert_costs_are_booked(&account, &ended, &handle).await;
+        }
+    });
+    futures::future::join_all(runs).await;
+}
+
+async fn broken_answers_of_models_are_refunded_unless_one_is_whole(world: Arc<World>) {
+    let broken = || json!({ "kind": "truncated_json" });
+    let account = world.account(9).await;
+    let handle = world.handle("broken");
+    fail_models(&world, &handle, broken(), broken()).await;
+    let ended = account.run(&handle, "light").await;
+    account.assert_refunded(&ended, "AI_FAILED", 1, 9).await;
+    assert_eq!((questions(&world, "openai", &handle).await, questions(&world, "anthropic", &handle).await), (3, 3));
+    let handle = world.handle("broken");
+    world.fault("openai", &handle, None, broken()).await;
+    let ended = account.run(&handle, "light").await;
+    assert_eq!((ended.status(), questions(&world, "anthropic", &handle).await), ("completed", 1), "{}", ended.progress);
 }

@@ -7,7 +7,7 @@ use crate::harness::{Account, Value, World, cases, json, until};
 
 cases!(
     shared: repeated_tasks_of_a_completed_run_change_nothing, repeated_tasks_of_a_failed_run_change_nothing,
-        repeated_tasks_of_a_cancelled_run_change_nothing, a_task_that_runs_twice_at_once_pays_once,
+        repeated_tasks_of_a_cancelled_run_change_nothing, a_task_that_runs_twice_at_once_pays_once, twins_that_both_start_an_actor_book_both,
         the_rule_on_ended_executions_changes_nothing_that_is_settled;
     alone:
 );
@@ -134,27 +134,58 @@ async fn a_task_that_runs_twice_at_once_pays_once(world: Arc<World>) {
     assert_eq!(booked, Some(world.bill(&handle).await));
 }
 
+async fn twins_that_both_start_an_actor_book_both(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("twins");
+    world.slow_scrape(&handle, 2000).await;
+    let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
+    let run = json!({
+        "run_id": run_id, "account_id": account.id, "business_profile_id": account.business_profile_id, "requested_by": account.owner().await,
+        "username": handle, "tier": "light", "requested_at_ms": jiff::Timestamp::now().as_millisecond(),
+    });
+    world.invoke("admit", &json!({ "run": run, "steps": [] })).await.unwrap();
+    let input = json!({ "run": run, "profile": { "hit": false, "at": null, "steps": [] } });
+    // Both ask whether an Actor runs before either starts one.
+    let row = world.db.connect().await;
+    row.batch_execute(&format!("BEGIN; SELECT 1 FROM analyses WHERE run_id = '{run_id}' FOR UPDATE")).await.unwrap();
+    let (one, two, ()) = tokio::join!(world.invoke("scrape", &input), world.invoke("scrape", &input), async {
+        world.until_all_waiting(2, "begin_task").await;
+        row.batch_execute("COMMIT").await.unwrap();
+    });
+    assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+    let count = async |op: &str| world.calls("apify", &handle).await.iter().filter(|call| call["op"] == op).count();
+    assert_eq!(count("start").await, 1 + count("abort").await, "the loser's is aborted");
+    let sql = "SELECT coalesce(sum(cost_micro_usd), 0)::int8 FROM ai_usage_logs WHERE run_id = $1";
+    assert_eq!(world.db.value::<i64>(sql, &[&run_id]).await, Some(world.bill(&handle).await));
+    world.db.rows("SELECT fail_run($1, 'ABORTED')", &[&run_id]).await;
+    account.assert_refund_booked(&run_id, 1, 9).await;
+}
+
 async fn the_rule_on_ended_executions_changes_nothing_that_is_settled(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("settled");
     let run_id = account.run(&handle, "light").await.run_id;
     let before = picture(&account, &handle).await;
     for status in ["ABORTED", "TIMED_OUT", "FAILED"] {
-        let event = json!({
-            "source": "aws.states", "detail-type": "Step Functions Execution Status Change",
-            "detail": { "name": run_id, "status": status, "executionArn": world.execution_arn(&run_id), "input": null },
-        });
-        let answer = world.invoke("compensate", &event).await.unwrap();
-        assert_eq!((&answer["status"], &answer["credits_refunded"]), (&json!("completed"), &json!(0)));
+        let event = |name: &str| {
+            json!({
+                "source": "aws.states", "detail-type": "Step Functions Execution Status Change",
+                "detail": { "name": name, "status": status, "executionArn": world.execution_arn(&run_id), "input": null },
+            })
+        };
+        let message = |id: &str, body: String| json!({ "messageId": id, "body": body, "attributes": {}, "messageAttributes": {} });
+        // What nobody can read stays in the queue, for people; what is not ours is none of our business.
+        let batch = json!({ "Records": [
+            message("ours", event(&run_id).to_string()),
+            message("not-ours", event("tried-by-hand").to_string()),
+            message("garbage", "x".to_owned()),
+            message("empty", "{}".to_owned()),
+        ] });
+        let answer = world.invoke("compensate", &batch).await.unwrap();
+        assert_eq!(answer, json!({ "batchItemFailures": [{ "itemIdentifier": "garbage" }, { "itemIdentifier": "empty" }] }));
     }
-    for garbage in [
-        json!({}),
-        json!([]),
-        json!("x"),
-        json!({ "detail": { "name": "other", "status": "FAILED" } }),
-        json!({ "run": { "run_id": "x" } }),
-    ] {
-        assert_eq!(world.invoke("compensate", &garbage).await.unwrap()["status"], json!(null), "{garbage}");
+    for garbage in [json!({}), json!([]), json!("x"), json!({ "run": { "run_id": "x" } })] {
+        assert_eq!(world.invoke("compensate", &garbage).await, Err("Defect".to_owned()), "{garbage}");
     }
     assert_eq!(picture(&account, &handle).await, before);
 }

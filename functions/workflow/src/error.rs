@@ -25,6 +25,9 @@ pub enum TaskError {
     /// The profile could not be fetched this time.
     #[error("{0}")]
     Scrape(String),
+    /// Apify has no free resources for us: worth waiting longer for than for a failure.
+    #[error("{0}")]
+    ScrapeBusy(String),
     /// No model answered this time.
     #[error("no model answered")]
     Model,
@@ -43,6 +46,7 @@ impl TaskError {
             Self::Database(_) => "RetryableDatabase",
             Self::Aws(_) => "RetryableAws",
             Self::Scrape(_) => "RetryableScrape",
+            Self::ScrapeBusy(_) => "ScrapeBusy",
             Self::Model => "RetryableModel",
             Self::Defect(_) => "Defect",
         }
@@ -67,7 +71,7 @@ const fn final_name(code: FailureCode) -> &'static str {
 /// Why a run failed, from the name of the error that ended its execution.
 pub fn failure_code(name: &str) -> FailureCode {
     match name {
-        "RetryableScrape" => FailureCode::ScrapeFailed,
+        "RetryableScrape" | "ScrapeBusy" => FailureCode::ScrapeFailed,
         "RetryableModel" => FailureCode::AiFailed,
         "States.Timeout" | "Sandbox.Timedout" => FailureCode::TimedOut,
         "RunEnded" => FailureCode::InternalError,
@@ -90,6 +94,9 @@ impl From<AwsError> for TaskError {
 /// Apify's errors: what waiting does not mend fails the run at once.
 impl From<VendorError> for TaskError {
     fn from(error: VendorError) -> Self {
+        if matches!(error, VendorError::RateLimited { .. }) {
+            return Self::ScrapeBusy(error.to_string());
+        }
         if error.is_retryable() {
             return Self::Scrape(error.to_string());
         }
@@ -106,7 +113,77 @@ impl From<TaskError> for Diagnostic {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// Every name that a task can end with.
+    fn names() -> BTreeSet<&'static str> {
+        let others = [
+            TaskError::Ended(RunStatus::Cancelled),
+            TaskError::Ended(RunStatus::Completed),
+            TaskError::Database(DbError::Unauthorized),
+            TaskError::Aws(AwsError::new("s3", "")),
+            TaskError::Scrape(String::new()),
+            TaskError::ScrapeBusy(String::new()),
+            TaskError::Model,
+            TaskError::Defect(String::new()),
+        ];
+        others.iter().map(TaskError::name).chain(FailureCode::ALL.into_iter().map(final_name)).collect()
+    }
+
+    #[test]
+    fn the_state_machine_retries_every_error_on_purpose() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/analysis.asl.json");
+        let definition: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let states = &definition["States"];
+        let tasks = [
+            &states["Admit"],
+            &states["CheckCache"],
+            &states["Scrape"],
+            &states["Analyze"]["ItemProcessor"]["States"]["Ask"],
+            &states["Save"],
+        ];
+        let mut known = names();
+        // What waiting mends is retried by the last rule, for everything that nobody named.
+        for mended in ["RetryableDatabase", "RetryableAws"] {
+            assert!(known.remove(mended));
+        }
+        let mut named = BTreeSet::new();
+        for task in tasks {
+            let rules = task["Retry"].as_array().unwrap();
+            let words = |rule: &Value| {
+                rule["ErrorEquals"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+            };
+            // What nothing mends is never tried again, in any state.
+            let hopeless: BTreeSet<String> = known
+                .iter()
+                .filter(|name| !["RetryableScrape", "ScrapeBusy", "RetryableModel"].contains(name))
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!((words(&rules[0]), &rules[0]["MaxAttempts"]), (hopeless, &json!(0)), "{}", task["Comment"]);
+            assert_eq!(words(&rules[rules.len() - 1]), BTreeSet::from(["States.ALL".to_owned()]));
+            named.extend(rules.iter().flat_map(words));
+        }
+        for service in ["States.ALL", "States.Timeout", "Sandbox.Timedout"] {
+            assert!(named.remove(service), "{service}");
+        }
+        assert_eq!(named, known.iter().map(ToString::to_string).collect());
+        // Free resources are waited for longer than a mended failure.
+        let busy = states["Scrape"]["Retry"].as_array().unwrap().iter().find(|rule| rule["ErrorEquals"] == json!(["ScrapeBusy"])).unwrap();
+        assert_eq!((&busy["MaxAttempts"], &busy["MaxDelaySeconds"], &busy["JitterStrategy"]), (&json!(15), &json!(30), &json!("FULL")));
+    }
+
+    #[test]
+    fn apify_without_free_resources_is_busy_and_without_money_it_is_over() {
+        let name = |error: VendorError| TaskError::from(error).name();
+        assert_eq!(name(VendorError::RateLimited { retry_after: None }), "ScrapeBusy");
+        assert_eq!(name(VendorError::Overloaded(500)), "RetryableScrape");
+        assert_eq!(name(VendorError::QuotaExhausted(String::new())), "ScrapeRejected");
+        assert_eq!(failure_code("ScrapeBusy"), FailureCode::ScrapeFailed);
+    }
 
     #[test]
     fn a_final_error_comes_back_as_the_code_it_was() {

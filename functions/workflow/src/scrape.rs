@@ -7,7 +7,7 @@ use oslira_aws::profiles::Profiles;
 use oslira_db::DbError;
 use oslira_db::workflow::VendorCall;
 use oslira_domain::cache::{CachedProfile, VERSION};
-use oslira_domain::{FailureCode, Profile, Run, Step, StepTiming};
+use oslira_domain::{FailureCode, MicroUsd, Profile, Run, Step, StepTiming};
 use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, VendorError};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -175,10 +175,27 @@ async fn fetch(
 
 /// Starts an Actor run and remembers it. If a twin of this task was faster, ours is aborted and the twin's counts.
 async fn start(deps: &Deps, scraper: &Scraper, run: &Run, token: &SecretString) -> Result<String, Failure> {
-    let started = scraper.apify.start(token, std::slice::from_ref(&run.username)).await?;
-    let wanted = deps.db.record_scrape_run(&run.run_id, Some(&started.id), None).await?;
+    let clock = Clock::start(Step::ScrapeProfile);
+    let started = match scraper.apify.start(token, std::slice::from_ref(&run.username)).await {
+        Ok(started) => started,
+        Err(error) => {
+            if Apify::may_have_started(&error) {
+                // Perhaps it runs and costs something: nobody knows which or how much, but the run's costs show that it was tried.
+                deps.db.record_vendor_calls(&run.run_id, &[unanswered(&clock.stop())], None).await?;
+            }
+            return Err(error.into());
+        }
+    };
+    let wanted = match deps.db.record_scrape_run(&run.run_id, Some(&started.id), None).await {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            // Nobody will find it again.
+            abort(deps, scraper, run, token, &started.id).await;
+            return Err(error.into());
+        }
+    };
     if wanted.as_ref() != Some(&started.id) {
-        abort(scraper, token, &started.id).await;
+        abort(deps, scraper, run, token, &started.id).await;
     }
     if let Some(id) = wanted {
         return Ok(id);
@@ -199,18 +216,37 @@ async fn wait(deps: &Deps, scraper: &Scraper, run: &Run, token: &SecretString, i
         let state = deps.db.begin_task(&run.run_id).await?;
         let wanted = still_wanted(state.map(|state| (state.status, state.error_code)));
         if wanted.is_err() || started.elapsed() > PATIENCE {
-            abort(scraper, token, id).await;
+            abort(deps, scraper, run, token, id).await;
             wanted?;
             return Ok(actor_run);
         }
     }
 }
 
-/// Stops paying for an Actor run. If that fails it ends by itself, within its own time limit.
-async fn abort(scraper: &Scraper, token: &SecretString, id: &str) {
-    if let Err(error) = scraper.apify.abort(token, id).await {
-        tracing::warn!(%error, "Actor run not aborted");
+/// Stops paying for an Actor run, and books what it has cost so far. If that fails it ends by itself, within its own time limit.
+async fn abort(deps: &Deps, scraper: &Scraper, run: &Run, token: &SecretString, id: &str) {
+    let clock = Clock::start(Step::ScrapeProfile);
+    match scraper.apify.abort(token, id).await {
+        Ok(aborted) => {
+            if let Err(error) = deps.db.record_vendor_calls(&run.run_id, &[booking(&aborted, &clock.stop())], None).await {
+                tracing::warn!(%error, "aborted Actor run not booked");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "Actor run not aborted"),
     }
+}
+
+/// A start without an answer.
+fn unanswered(timing: &StepTiming) -> VendorCall {
+    let nobody = ActorRun {
+        id: String::new(),
+        dataset_id: String::new(),
+        status: ActorRunStatus::TimedOut,
+        cost: MicroUsd::ZERO,
+        finished_at: None,
+    };
+    let error_message = Some("no answer to the start: the Actor may run".to_owned());
+    VendorCall { response_id: None, error_message, ..booking(&nobody, timing) }
 }
 
 fn booking(actor_run: &ActorRun, timing: &StepTiming) -> VendorCall {

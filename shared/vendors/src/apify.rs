@@ -1,7 +1,8 @@
 //! Apify: starts an Actor run that fetches Instagram profiles, waits for it and reads what it found.
 //!
-//! Facts from Apify's `OpenAPI` description of 2026-08-07. A run cannot be started idempotently: a lost answer to `start` leaves a
-//! run behind, which ends by itself after its timeout.
+//! Facts from Apify's `OpenAPI` description of 2026-08-07. A run cannot be started idempotently: a lost answer to `start` may leave a
+//! run behind, which ends by itself after its timeout and stands on Apify's invoice (a fraction of a cent a profile). It is not looked
+//! for: the list of runs does not show their inputs, so finding it would cost a request for every run of the last minutes.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use serde_json::json;
 
 use crate::VendorError;
 use crate::scraped::outcomes;
-use crate::wire::{Reply, code};
+use crate::wire::{BROKEN_OFF, Reply, code};
 
 const ACTOR: &str = "apify~instagram-profile-scraper";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -149,6 +150,11 @@ impl Apify {
         run(&reply)
     }
 
+    /// Whether a run may exist although its start failed with `error`.
+    pub fn may_have_started(error: &VendorError) -> bool {
+        matches!(error, VendorError::Timeout | VendorError::Transport(BROKEN_OFF) | VendorError::Invalid(_) | VendorError::Overloaded(_))
+    }
+
     /// The run, as soon as it has ended or `wait` (at most a minute) is over.
     ///
     /// # Errors
@@ -169,13 +175,13 @@ impl Apify {
         outcomes(&reply.body, asked)
     }
 
-    /// Stops a run. One that has ended already stays as it is.
+    /// Stops a run. One that has ended already stays as it is. Answers it with what it has cost so far.
     ///
     /// # Errors
     /// [`VendorError`].
-    pub async fn abort(&self, token: &SecretString, run_id: &str) -> Result<(), VendorError> {
+    pub async fn abort(&self, token: &SecretString, run_id: &str) -> Result<ActorRun, VendorError> {
         let url = format!("{}/v2/actor-runs/{}/abort", self.base_url, id(run_id)?);
-        self.send(self.http.post(url), token, ANSWER_TIMEOUT, MAX_RUN_BYTES).await.map(drop)
+        run(&self.send(self.http.post(url), token, ANSWER_TIMEOUT, MAX_RUN_BYTES).await?)
     }
 
     async fn send(&self, request: RequestBuilder, token: &SecretString, timeout: Duration, max_bytes: usize) -> Result<Reply, VendorError> {
@@ -268,7 +274,7 @@ mod tests {
         assert!(stub.asked()[0].line.starts_with("GET /v2/datasets/Set1/items?format=json&clean=1&fields=id,inputUrl,"));
 
         let (apify, stub) = serving(Script::json(200, &run_body("ABORTING"))).await;
-        apify.abort(&token(), "Run1").await.unwrap();
+        assert_eq!(apify.abort(&token(), "Run1").await.unwrap().cost, MicroUsd(2300));
         assert_eq!(stub.asked()[0].line, "POST /v2/actor-runs/Run1/abort HTTP/1.1");
     }
 
@@ -323,7 +329,13 @@ mod tests {
             assert!(apify.wait(&token(), "Run1", Duration::ZERO).await.unwrap_err().is_retryable());
         }
         let nobody = Apify::new(crate::http_client().unwrap(), "http://127.0.0.1:1".to_owned());
-        assert_eq!(nobody.start(&token(), &[]).await, Err(VendorError::Transport("no connection")));
+        let unreached = nobody.start(&token(), &[]).await.unwrap_err();
+        assert_eq!(unreached, VendorError::Transport("no connection"));
+        assert!(!Apify::may_have_started(&unreached));
+        for script in [Script::BreakOff, Script::Close, Script::Answer(201, "", b"{\"data\":{\"id\":".to_vec())] {
+            let (apify, _stub) = serving(script).await;
+            assert!(Apify::may_have_started(&apify.start(&token(), &[]).await.unwrap_err()));
+        }
     }
 
     #[tokio::test]

@@ -84,6 +84,9 @@ pub(crate) fn code(text: Option<&str>) -> String {
     text.filter(fits).unwrap_or("no code").to_owned()
 }
 
+/// A connection that broke after the request had been sent, or while it was.
+pub(crate) const BROKEN_OFF: &str = "broken off";
+
 /// Only the kind is kept: reqwest's own text holds the URL.
 fn transport(error: &reqwest::Error) -> VendorError {
     if error.is_timeout() {
@@ -93,7 +96,7 @@ fn transport(error: &reqwest::Error) -> VendorError {
     } else if error.is_builder() {
         VendorError::Transport("no valid address or header")
     } else {
-        VendorError::Transport("broken off")
+        VendorError::Transport(BROKEN_OFF)
     }
 }
 
