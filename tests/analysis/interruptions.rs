@@ -8,7 +8,7 @@ use crate::harness::{Account, World, cases, until};
 
 cases!(
     shared: ;
-    alone: executions_stopped_from_outside_are_refunded, a_killed_admission_charges_once, a_killed_cache_check_is_repeated, a_killed_scrape_pays_no_second_actor_run,
+    alone: executions_stopped_from_outside_are_refunded, executions_stopped_at_any_task_are_settled, a_killed_admission_charges_once, a_killed_cache_check_is_repeated, a_killed_scrape_pays_no_second_actor_run,
         a_killed_question_is_asked_again, a_killed_save_is_repeated, a_killed_compensation_refunds_once,
         a_database_that_restarts_while_scraping_costs_nothing, a_database_that_restarts_during_ai_costs_nothing,
         a_database_that_restarts_while_saving_costs_nothing
@@ -76,6 +76,51 @@ async fn executions_stopped_from_outside_are_refunded(world: Arc<World>) {
     holder.batch_execute("COMMIT").await.unwrap();
     let ended = account.ended(&run_id).await;
     account.assert_refunded(&ended, "ABORTED", 1, 9).await;
+}
+
+async fn executions_stopped_at_any_task_are_settled(world: Arc<World>) {
+    let account = world.account(9).await;
+    let stop = async |run_id: &str| {
+        world.sfn.stop_execution().execution_arn(world.execution_arn(run_id)).send().await.unwrap();
+    };
+    // While the cache is checked: both the task and the compensation wait for the table.
+    let balance = lock_balance(&world, &account).await;
+    let run_id = account.start(&world.handle("stopped"), "light").await;
+    world.until_waiting("admit_analysis").await;
+    let table = world.db.connect().await;
+    let locking = tokio::spawn(async move {
+        table.batch_execute("BEGIN; LOCK TABLE analyses IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        table
+    });
+    world.until_waiting("LOCK TABLE analyses").await;
+    balance.batch_execute("COMMIT").await.unwrap();
+    let table = locking.await.unwrap();
+    world.until_waiting("begin_task").await;
+    stop(&run_id).await;
+    world.until_waiting("fail_run").await;
+    table.batch_execute("COMMIT").await.unwrap();
+    let ended = account.ended(&run_id).await;
+    account.assert_refunded(&ended, "ABORTED", 1, 9).await;
+    // While the refund is booked: it is booked once, for the reason that was first.
+    let handle = world.handle("private");
+    world.slow_scrape(&handle, 5000).await;
+    let run_id = account.start(&handle, "light").await;
+    until_status(&world, &run_id, "processing").await;
+    let balance = lock_balance(&world, &account).await;
+    world.until_waiting("fail_run").await;
+    stop(&run_id).await;
+    world.until_all_waiting(2, "fail_run").await;
+    balance.batch_execute("COMMIT").await.unwrap();
+    let ended = account.ended(&run_id).await;
+    account.assert_refunded(&ended, "PROFILE_PRIVATE", 1, 9).await;
+    // While the result is saved: it holds the run's lock, so it wins, and the compensation finds nothing to do.
+    let leads = holding(&world, "LOCK TABLE leads IN SHARE MODE").await;
+    let run_id = account.start(&world.handle("stopped"), "light").await;
+    world.until_waiting("complete_analysis").await;
+    stop(&run_id).await;
+    world.until_waiting("fail_run").await;
+    leads.batch_execute("COMMIT").await.unwrap();
+    assert_paid(&account, &run_id, 1).await;
 }
 
 async fn a_killed_admission_charges_once(world: Arc<World>) {

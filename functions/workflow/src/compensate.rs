@@ -1,12 +1,14 @@
 //! `Compensate`: ends a run without a result and gives its credits back.
 
+use aws_lambda_events::eventbridge::EventBridgeEvent;
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use oslira_domain::{FailureCode, Run, RunId, RunStatus, StepTiming};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{TaskError, failure_code};
 use crate::state::{Admitted, ProfileState};
-use crate::task::Deps;
+use crate::task::{Deps, input};
 
 /// What the state machine hands over when a state has failed for good.
 #[derive(Debug, Deserialize)]
@@ -27,13 +29,8 @@ struct StateError {
 
 /// What EventBridge tells of an execution that ended FAILED, `TIMED_OUT` or ABORTED. The execution's name is the run's id; its input is
 /// absent when it was too large to be included.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct EndedExecution {
-    detail: ExecutionDetail,
-}
-
-#[derive(Debug, Deserialize)]
-struct ExecutionDetail {
     name: String,
     status: String,
     #[serde(default)]
@@ -63,16 +60,31 @@ struct Loss {
     steps: Vec<StepTiming>,
 }
 
+/// What the caller is told: the state machine how the run ended, the queue which messages to keep.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// To the state machine.
+    Run(Compensated),
+    /// To the queue.
+    Batch(SqsBatchResponse),
+}
+
 /// Fails the run and refunds its charge, once, in one transaction; a run that has ended already stays as it is. Called by the state
-/// machine, and by EventBridge for executions that could not call it themselves.
+/// machine, and, for executions that could not call it themselves, through the queue that EventBridge fills: what cannot be booked
+/// now stays there and comes again.
 ///
 /// # Errors
-/// Retryable ones only. An event about an execution that is no analysis is logged and forgotten.
-pub async fn compensate(payload: Value, deps: Deps) -> Result<Compensated, TaskError> {
-    let Some(loss) = read(payload) else {
-        tracing::error!("neither a failed state nor an ended execution of ours");
-        return Ok(Compensated { status: None, error_code: None, credits_refunded: 0 });
-    };
+/// Retryable ones, and a defect for a payload that is neither.
+pub async fn compensate(payload: Value, deps: Deps) -> Result<Reply, TaskError> {
+    if payload.get("Records").is_some() {
+        let event: SqsEvent = input(payload)?;
+        return Ok(Reply::Batch(batch(event, &deps).await));
+    }
+    book(Loss::of_state(input(payload)?), &deps).await.map(Reply::Run)
+}
+
+async fn book(loss: Loss, deps: &Deps) -> Result<Compensated, TaskError> {
     let booked = deps.db.fail(&loss.run_id, loss.run.as_ref(), loss.code, &loss.steps).await?;
     if let Some(status) = booked.status {
         deps.show_end(&loss.run_id, status, booked.error_code, &loss.steps).await;
@@ -81,20 +93,45 @@ pub async fn compensate(payload: Value, deps: Deps) -> Result<Compensated, TaskE
     Ok(Compensated { status: booked.status, error_code: booked.error_code, credits_refunded: booked.credits_refunded })
 }
 
-fn read(payload: Value) -> Option<Loss> {
-    if payload.get("detail").is_some() {
-        let detail = serde_json::from_value::<EndedExecution>(payload).ok()?.detail;
-        let code = match detail.status.as_str() {
+/// Books every message of a batch. The messages that could not be booked are answered, and come again.
+async fn batch(event: SqsEvent, deps: &Deps) -> SqsBatchResponse {
+    let messages = event.records.into_iter().map(async |message| {
+        let loss = serde_json::from_str(message.body.as_deref().unwrap_or_default()).map(Loss::of_execution);
+        let booked = match loss {
+            Ok(Some(loss)) => book(loss, deps).await.map(drop),
+            Ok(None) => {
+                tracing::warn!("an execution that is no analysis"); // somebody tried the state machine by hand
+                Ok(())
+            }
+            Err(error) => Err(TaskError::Defect(format!("not an ended execution: {error}"))),
+        };
+        booked.err().map(|error| {
+            tracing::error!(%error, "not compensated, the message stays in the queue");
+            message.message_id.unwrap_or_default()
+        })
+    });
+    let mut response = SqsBatchResponse::default();
+    response.set_failures(futures::future::join_all(messages).await.into_iter().flatten());
+    response
+}
+
+impl Loss {
+    fn of_state(state: FailedState) -> Self {
+        let steps = state.admission.map(|added| added.steps).into_iter().chain(state.profile.map(|added| added.steps)).flatten().collect();
+        Self { run_id: state.run.run_id.clone(), run: Some(state.run), code: failure_code(&state.error.name), steps }
+    }
+
+    /// `None` for an execution that is not named after a run.
+    fn of_execution(event: EventBridgeEvent<EndedExecution>) -> Option<Self> {
+        let execution = event.detail;
+        let code = match execution.status.as_str() {
             "ABORTED" => FailureCode::Aborted,
             "TIMED_OUT" => FailureCode::TimedOut,
-            _ => failure_code(detail.error.as_deref().unwrap_or_default()),
+            _ => failure_code(execution.error.as_deref().unwrap_or_default()),
         };
-        let run = detail.input.and_then(|input| serde_json::from_str::<ExecutionInput>(&input).ok()).map(|input| input.run);
-        return Some(Loss { run_id: detail.name.parse().ok()?, run, code, steps: Vec::new() });
+        let run = execution.input.and_then(|input| serde_json::from_str::<ExecutionInput>(&input).ok()).map(|input| input.run);
+        Some(Self { run_id: execution.name.parse().ok()?, run, code, steps: Vec::new() })
     }
-    let state: FailedState = serde_json::from_value(payload).ok()?;
-    let steps = state.admission.map(|added| added.steps).into_iter().chain(state.profile.map(|added| added.steps)).flatten().collect();
-    Some(Loss { run_id: state.run.run_id.clone(), run: Some(state.run), code: failure_code(&state.error.name), steps })
 }
 
 #[cfg(test)]
@@ -113,22 +150,36 @@ mod tests {
 
     #[test]
     fn a_failed_state_says_which_run_and_why() {
-        let loss = read(json!({ "run": run(), "error": { "Error": "ProfilePrivate", "Cause": "{}" } })).unwrap();
+        let state = json!({ "run": run(), "error": { "Error": "ProfilePrivate", "Cause": "{}" } });
+        let loss = Loss::of_state(serde_json::from_value(state).unwrap());
         assert_eq!((loss.run_id.as_str(), loss.code), ("run_019300000000700080000000000000ff", FailureCode::ProfilePrivate));
         assert!(loss.run.is_some());
     }
 
     #[test]
     fn an_ended_execution_says_which_run_even_without_its_input() {
-        let event = |detail: Value| json!({ "source": "aws.states", "detail": detail });
+        let loss = |detail: Value| {
+            let event = json!({
+                "version": "0", "id": "315c1398-40ff-a850-213b-158f73e60175", "detail-type": "Step Functions Execution Status Change",
+                "source": "aws.states", "account": "000000000000", "time": "2026-11-22T19:42:21Z", "region": "eu-west-1",
+                "resources": [], "detail": detail
+            });
+            Loss::of_execution(serde_json::from_str(&event.to_string()).unwrap())
+        };
         let id = "run_019300000000700080000000000000ff";
-        let loss = read(event(json!({ "name": id, "status": "ABORTED", "input": json!({ "run": run() }).to_string() }))).unwrap();
-        assert_eq!((loss.code, loss.run.is_some()), (FailureCode::Aborted, true));
-        let loss = read(event(json!({ "name": id, "status": "TIMED_OUT", "input": null }))).unwrap();
-        assert_eq!((loss.code, loss.run.is_some()), (FailureCode::TimedOut, false));
-        let loss = read(event(json!({ "name": id, "status": "FAILED", "error": "RetryableModel" }))).unwrap();
-        assert_eq!(loss.code, FailureCode::AiFailed);
-        assert!(read(event(json!({ "name": "somebody-elses", "status": "FAILED" }))).is_none());
-        assert!(read(json!({ "hello": 1 })).is_none());
+        let aborted = loss(json!({ "name": id, "status": "ABORTED", "input": json!({ "run": run() }).to_string() })).unwrap();
+        assert_eq!((aborted.code, aborted.run.is_some()), (FailureCode::Aborted, true));
+        let timed_out = loss(json!({ "name": id, "status": "TIMED_OUT", "input": null })).unwrap();
+        assert_eq!((timed_out.code, timed_out.run.is_some()), (FailureCode::TimedOut, false));
+        let failed = loss(json!({ "name": id, "status": "FAILED", "error": "RetryableModel" })).unwrap();
+        assert_eq!(failed.code, FailureCode::AiFailed);
+        assert!(loss(json!({ "name": "somebody-elses", "status": "FAILED" })).is_none());
+    }
+
+    #[test]
+    fn a_queue_is_told_which_messages_to_keep() {
+        let mut response = SqsBatchResponse::default();
+        response.add_failure("m1");
+        assert_eq!(serde_json::to_value(Reply::Batch(response)).unwrap(), json!({ "batchItemFailures": [{ "itemIdentifier": "m1" }] }));
     }
 }
