@@ -1,10 +1,14 @@
 //! `GET /health`
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::harness::{World, cases, json};
+use crate::harness::{World, cases, json, until};
 
-cases!(shared: health_tells_version_flags_and_every_dependency, unknown_routes_are_not_found; alone:);
+cases!(
+    shared: health_tells_version_flags_and_every_dependency, unknown_routes_are_not_found, addresses_of_others_are_encrypted;
+    alone: health_looks_once_in_five_seconds
+);
 
 async fn health_tells_version_flags_and_every_dependency(world: Arc<World>) {
     let data = world.send(world.http.get(world.url("/health"))).await.data(200);
@@ -25,4 +29,38 @@ async fn health_tells_version_flags_and_every_dependency(world: Arc<World>) {
 
 async fn unknown_routes_are_not_found(world: Arc<World>) {
     assert_eq!(world.send(world.http.get(world.url("/api/nothing"))).await.status, 404);
+}
+
+async fn health_looks_once_in_five_seconds(world: Arc<World>) {
+    let ask = || async { world.send(world.http.get(world.url("/health"))).await.data(200) };
+    let looks = || async { world.calls("supabase", "").await.len() };
+    let before = looks().await;
+    let first = ask().await;
+    // One environment answers one request after another; as many as there are may look.
+    for _ in 0..20 {
+        let answer = ask().await;
+        assert_eq!(answer["status"], first["status"]);
+    }
+    let seen = looks().await - before;
+    assert!((0..=2).contains(&seen), "{seen} looks");
+    until("another look", Duration::from_secs(30), || async {
+        ask().await;
+        (looks().await > before + seen).then_some(())
+    })
+    .await;
+}
+
+/// Tokens, keys and profiles travel to these addresses.
+async fn addresses_of_others_are_encrypted(_: Arc<World>) {
+    let template = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../template.yaml")).unwrap();
+    let parameters = template.split("\nParameters:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
+    let mut names = 0;
+    for entry in parameters.split("\n  ").filter(|entry| !entry.starts_with(' ')) {
+        let name = entry.trim().split(':').next().unwrap();
+        if name.ends_with("BaseUrl") || name == "SupabaseUrl" {
+            names += 1;
+            assert!(entry.contains(r#"AllowedPattern: "https://[^ ]+|http://127\\.0\\.0\\.1(:[0-9]+)?(/[^ ]*)?""#), "{entry}");
+        }
+    }
+    assert!(names >= 4, "{names}");
 }

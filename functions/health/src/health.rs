@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oslira_aws::executions::Executions;
@@ -12,13 +13,18 @@ use oslira_aws::{MissingVariable, sdk_config, variable};
 use oslira_db::{DbError, UserDb};
 use oslira_http::{Problem, Reply};
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 /// How long a dependency may take to answer before it counts as down.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is asked.
+/// How long an answer serves everybody who asks: the endpoint is public, and each look costs eight requests.
+const LIFETIME: Duration = Duration::from_secs(5);
+
+/// What is asked, and the last answer.
 #[derive(Clone)]
 pub struct Health {
+    last: Arc<Mutex<Option<(Instant, View)>>>,
     environment: String,
     db: UserDb,
     progress: ProgressTable,
@@ -41,6 +47,7 @@ impl Health {
         let config = sdk_config().await;
         let secrets = Secrets::from_env(&config)?;
         Ok(Self {
+            last: Arc::default(),
             environment: variable("ENVIRONMENT")?,
             db: UserDb::new(secrets.fetcher("database", DbError::no_credential)),
             progress: ProgressTable::from_env(&config)?,
@@ -60,7 +67,7 @@ impl Health {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct View {
     /// `healthy`, or `degraded` while a dependency does not answer.
     status: &'static str,
@@ -72,7 +79,7 @@ struct View {
 }
 
 /// What this version can do. Clients show and hide things by it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are booleans")]
 struct Features {
     workflows: bool,
@@ -104,7 +111,7 @@ const FEATURES: Features = Features {
     schedules: false,
 };
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Dependencies {
     postgresql: Dependency,
     dynamodb: Dependency,
@@ -116,18 +123,33 @@ struct Dependencies {
     anthropic: Dependency,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Dependency {
     reachable: bool,
     latency_ms: u64,
 }
 
-/// Asks every dependency at once and reports each with its latency. Always 200: this endpoint tells how things are, and an error page
-/// would tell less. Public; shows no addresses and no causes.
+/// Reports every dependency with its latency, as it was within the last five seconds. Always 200: this endpoint tells how things are, and
+/// an error page would tell less. Public; shows no addresses and no causes.
 ///
 /// # Errors
 /// None in practice.
 pub async fn health(health: Health) -> Result<Reply, Problem> {
+    // Held while looking: those who ask meanwhile get the same answer.
+    let mut last = health.last.lock().await;
+    if let Some((at, view)) = &*last
+        && at.elapsed() < LIFETIME
+    {
+        return Reply::ok(view);
+    }
+    let view = Box::pin(look(&health)).await;
+    let reply = Reply::ok(&view);
+    *last = Some((Instant::now(), view));
+    reply
+}
+
+/// Asks every dependency at once.
+async fn look(health: &Health) -> View {
     let (postgresql, dynamodb, s3, step_functions, supabase_auth, apify, openai, anthropic) = tokio::join!(
         ask("postgresql", health.db.ping()),
         ask("dynamodb", health.progress.ping()),
@@ -149,14 +171,14 @@ pub async fn health(health: Health) -> Result<Reply, Problem> {
         &dependencies.openai,
         &dependencies.anthropic,
     ];
-    Reply::ok(&View {
+    View {
         status: if all.iter().all(|dependency| dependency.reachable) { "healthy" } else { "degraded" },
         service: "oslira",
         version: env!("CARGO_PKG_VERSION"),
         environment: health.environment.clone(),
         features: FEATURES,
         dependencies,
-    })
+    }
 }
 
 async fn ask<E: Display>(name: &'static str, question: impl Future<Output = Result<(), E>>) -> Dependency {
