@@ -216,8 +216,9 @@ async fn an_issuer_that_is_down_is_not_the_users_fault(world: Arc<World>) {
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
     let problem = refused.problem(503, "SERVICE_UNAVAILABLE");
     assert!(!problem.to_string().contains("JWKS") && problem.get("details").is_none(), "{problem}");
-    // It is asked again at once, and once it has answered, the keys are known.
-    account.get(&path).await.data(200);
+    // It is asked again a moment later, not by every request; and once it has answered, the keys are known.
+    account.get(&path).await.problem(503, "SERVICE_UNAVAILABLE");
+    until("the keys", Duration::from_secs(20), || async { (account.get(&path).await.status == 200).then_some(()) }).await;
     world.fault_rule(json!({ "vendor": "supabase", "fault": { "kind": "status", "status": 500 }, "times": 1 })).await;
     account.get(&path).await.data(200);
     let used_up = world.send(world.http.get(format!("{}/supabase/auth/v1/.well-known/jwks.json", world.stack.info().sandbox))).await;

@@ -24,6 +24,10 @@ const LIFETIME: Duration = Duration::from_mins(5);
 /// A refused credential is fetched anew at most this often: a secret that is simply wrong must not become a storm.
 const REFRESH_PAUSE: Duration = Duration::from_secs(5);
 
+/// After a fetch that failed, the next is tried no sooner: a secret that is missing, or a Secrets Manager that hangs, must not make every
+/// request wait for it.
+const FAILURE_PAUSE: Duration = Duration::from_secs(2);
+
 /// A fetched value.
 struct Kept {
     text: SecretString,
@@ -40,8 +44,47 @@ impl Kept {
     }
 }
 
+/// What is known of a secret.
+#[derive(Default)]
+struct Known {
+    kept: Option<Kept>,
+    /// When and why the last fetch failed, if it did.
+    failed: Option<(Instant, String)>,
+}
+
+impl Known {
+    /// The value, fetched if need be. `refused` says that the last one was.
+    async fn text<F: Future<Output = Result<SecretString, AwsError>>>(
+        &mut self,
+        refused: bool,
+        fetch: impl FnOnce() -> F,
+    ) -> Result<SecretString, AwsError> {
+        if let Some(kept) = self.kept.as_ref().filter(|kept| kept.serves(refused)) {
+            return Ok(kept.text.clone());
+        }
+        let fetched = match &self.failed {
+            Some((at, why)) if at.elapsed() < FAILURE_PAUSE => Err(AwsError::new("secretsmanager", why.clone())),
+            _ => fetch().await.inspect_err(|error| self.failed = Some((Instant::now(), error.message.clone()))),
+        };
+        match (fetched, &self.kept) {
+            (Ok(text), old) => {
+                let fetched = Instant::now();
+                let refreshed = if refused { Some(fetched) } else { old.as_ref().and_then(|old| old.refreshed) };
+                *self = Self { kept: Some(Kept { text: text.clone(), fetched, refreshed }), failed: None };
+                Ok(text)
+            }
+            // An old value is most likely still good; whoever is refused with it asks for a fresh one.
+            (Err(error), Some(old)) if !refused => {
+                tracing::warn!(%error, "going on with an old secret");
+                Ok(old.text.clone())
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+}
+
 /// A value, locked while it is being fetched.
-type Slot = Arc<Mutex<Option<Kept>>>;
+type Slot = Arc<Mutex<Known>>;
 
 /// The secrets of one environment: `oslira/{environment}/{name}`.
 #[derive(Clone)]
@@ -66,26 +109,8 @@ impl Secrets {
     /// When it cannot be fetched, or is not what `T` expects. The message never holds the value.
     pub async fn get<T: DeserializeOwned>(&self, name: &'static str, refresh: bool) -> Result<T, AwsError> {
         let slot = self.slots.lock().await.entry(name).or_default().clone();
-        let mut kept = slot.lock().await;
-        let text = match &*kept {
-            Some(kept) if kept.serves(refresh) => kept.text.clone(),
-            old => match self.fetch(name).await {
-                Ok(text) => {
-                    let fetched = Instant::now();
-                    let refreshed = if refresh { Some(fetched) } else { old.as_ref().and_then(|old| old.refreshed) };
-                    *kept = Some(Kept { text: text.clone(), fetched, refreshed });
-                    text
-                }
-                // An old value is most likely still good; whoever is refused with it asks for a fresh one.
-                Err(error) => match old {
-                    Some(old) if !refresh => {
-                        tracing::warn!(%error, "going on with an old secret");
-                        old.text.clone()
-                    }
-                    _ => return Err(error),
-                },
-            },
-        };
+        let mut known = slot.lock().await;
+        let text = known.text(refresh, || self.fetch(name)).await?;
         serde_json::from_str(text.expose_secret())
             .map_err(|_| AwsError::new("secretsmanager", format!("secret {name} is not the JSON object expected")))
     }
@@ -115,5 +140,50 @@ impl Secrets {
             let secrets = secrets.clone();
             Box::pin(async move { secrets.get(name, refresh).await.map_err(unavailable) })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks for the value with a fetch that answers `answer`. Answers the value and whether it was fetched.
+    async fn ask(known: &mut Known, refused: bool, answer: Result<&str, &str>) -> (Result<String, String>, bool) {
+        let mut fetched = false;
+        let fetch = || {
+            fetched = true;
+            let answer = answer.map(SecretString::from).map_err(|why| AwsError::new("secretsmanager", why));
+            async move { answer }
+        };
+        let text = known.text(refused, fetch).await;
+        (text.map(|text| text.expose_secret().to_owned()).map_err(|error| error.message), fetched)
+    }
+
+    fn long_ago() -> Instant {
+        Instant::now().checked_sub(LIFETIME).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_missing_secret_is_not_asked_for_by_every_request() {
+        let mut known = Known::default();
+        let missing = || Err("ResourceNotFoundException".to_owned());
+        assert_eq!(ask(&mut known, false, Err("ResourceNotFoundException")).await, (missing(), true));
+        assert_eq!(ask(&mut known, false, Ok("new")).await, (missing(), false));
+        assert_eq!(ask(&mut known, true, Ok("new")).await, (missing(), false));
+        known.failed = known.failed.map(|(_, why)| (long_ago(), why));
+        assert_eq!(ask(&mut known, false, Ok("new")).await, (Ok("new".to_owned()), true));
+        assert_eq!(ask(&mut known, false, Ok("newer")).await, (Ok("new".to_owned()), false));
+    }
+
+    #[tokio::test]
+    async fn an_old_secret_serves_while_a_new_one_cannot_be_fetched_unless_it_was_refused() {
+        let mut known = Known::default();
+        ask(&mut known, false, Ok("old")).await.0.unwrap();
+        known.kept.as_mut().unwrap().fetched = long_ago();
+        assert_eq!(ask(&mut known, false, Err("timeout")).await, (Ok("old".to_owned()), true));
+        assert_eq!(ask(&mut known, false, Ok("new")).await, (Ok("old".to_owned()), false));
+        assert_eq!(ask(&mut known, true, Ok("new")).await, (Err("timeout".to_owned()), false));
+        known.failed = None;
+        assert_eq!(ask(&mut known, true, Ok("new")).await, (Ok("new".to_owned()), true));
     }
 }

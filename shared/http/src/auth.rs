@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
-use oslira_aws::secrets::Secrets;
+use oslira_aws::secrets::{Fetcher, Secrets};
 use oslira_domain::UserId;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -21,6 +21,9 @@ const LEEWAY_SECONDS: u64 = 30;
 const KEYS_LIFETIME: Duration = Duration::from_mins(10);
 /// An unknown key id causes a new fetch at most this often: strangers must not make us hammer the issuer.
 const REFETCH_PAUSE: Duration = Duration::from_secs(10);
+
+/// After a fetch that failed, the next is tried no sooner: while the issuer hangs, strangers must not make every request wait for it.
+const FAILURE_PAUSE: Duration = Duration::from_secs(3);
 
 /// Why a token was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,8 @@ struct LegacySecret {
 struct Keys {
     by_id: HashMap<String, (Algorithm, DecodingKey)>,
     fetched: Option<Instant>,
+    /// When and why the last fetch failed, if it did.
+    failed: Option<(Instant, String)>,
 }
 
 /// Verifies bearer tokens of one Supabase project.
@@ -56,14 +61,19 @@ struct Keys {
 pub struct TokenVerifier {
     http: reqwest::Client,
     issuer: String,
-    secrets: Secrets,
+    legacy: Fetcher<LegacySecret, VerifierError>,
     keys: Arc<Mutex<Keys>>,
 }
 
 impl TokenVerifier {
     /// A verifier for the project at `supabase_url`; keys are fetched when the first token arrives.
+    #[expect(clippy::needless_pass_by_value, reason = "the gateway hands over its own")]
     pub fn new(http: reqwest::Client, supabase_url: &str, secrets: Secrets) -> Self {
-        Self { http, issuer: format!("{}/auth/v1", supabase_url.trim_end_matches('/')), secrets, keys: Arc::default() }
+        Self::with(http, supabase_url, secrets.fetcher("supabase-auth", |error| VerifierError::Unavailable(error.to_string())))
+    }
+
+    fn with(http: reqwest::Client, supabase_url: &str, legacy: Fetcher<LegacySecret, VerifierError>) -> Self {
+        Self { http, issuer: format!("{}/auth/v1", supabase_url.trim_end_matches('/')), legacy, keys: Arc::default() }
     }
 
     /// The user that the token speaks for.
@@ -107,8 +117,7 @@ impl TokenVerifier {
     }
 
     async fn legacy_key(&self) -> Result<DecodingKey, VerifierError> {
-        let secret: LegacySecret =
-            self.secrets.get("supabase-auth", false).await.map_err(|error| VerifierError::Unavailable(error.to_string()))?;
+        let secret = (self.legacy)(false).await?;
         // A secret shorter than its hash is no secret; an empty one would let everybody sign.
         let secret = secret.jwt_secret.filter(|secret| secret.expose_secret().len() >= 32);
         let secret = secret.ok_or(VerifierError::Rejected("The token's algorithm is not accepted."))?;
@@ -125,18 +134,25 @@ impl TokenVerifier {
         if (known.is_some() && fresh) || (known.is_none() && just_asked) {
             return Ok(known);
         }
-        match self.fetch().await {
-            Ok(by_id) => {
-                *keys = Keys { by_id, fetched: Some(Instant::now()) };
-                Ok(keys.by_id.get(id).cloned())
-            }
-            // The issuer is down: a key that we know stays good until its token expires.
-            Err(error) => known.map(Some).ok_or(error),
-        }
+        let why = match &keys.failed {
+            Some((at, why)) if at.elapsed() < FAILURE_PAUSE => why.clone(),
+            _ => match self.fetch().await {
+                Ok(by_id) => {
+                    *keys = Keys { by_id, fetched: Some(Instant::now()), failed: None };
+                    return Ok(keys.by_id.get(id).cloned());
+                }
+                Err(why) => {
+                    keys.failed = Some((Instant::now(), why.clone()));
+                    why
+                }
+            },
+        };
+        // The issuer is down: a key that we know stays good until its token expires.
+        known.map(Some).ok_or(VerifierError::Unavailable(why))
     }
 
-    async fn fetch(&self) -> Result<HashMap<String, (Algorithm, DecodingKey)>, VerifierError> {
-        let unavailable = |error: reqwest::Error| VerifierError::Unavailable(format!("JWKS: {}", error.without_url()));
+    async fn fetch(&self) -> Result<HashMap<String, (Algorithm, DecodingKey)>, String> {
+        let unavailable = |error: reqwest::Error| format!("JWKS: {}", error.without_url());
         let request = self.http.get(format!("{}/.well-known/jwks.json", self.issuer)).timeout(Duration::from_secs(3));
         let set: JwkSet =
             request.send().await.and_then(reqwest::Response::error_for_status).map_err(unavailable)?.json().await.map_err(unavailable)?;
@@ -149,5 +165,115 @@ impl TokenVerifier {
             Some((key.common.key_id.clone()?, (algorithm, DecodingKey::from_jwk(key).ok()?)))
         });
         Ok(usable.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const USER: &str = "00000000-0000-4000-8000-000000000001";
+
+    /// An issuer that answers every request with `answer`, or never; and how often it was asked.
+    async fn issuer(answer: Option<&'static str>) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        tokio::spawn(async move {
+            let mut silent = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                let Some(answer) = answer else {
+                    silent.push(stream);
+                    continue;
+                };
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (url, asked)
+    }
+
+    fn verifier(url: &str, legacy: Option<&'static str>) -> TokenVerifier {
+        let fetcher: Fetcher<LegacySecret, VerifierError> =
+            Arc::new(move |_| Box::pin(async move { Ok(LegacySecret { jwt_secret: legacy.map(Into::into) }) }));
+        TokenVerifier::with(reqwest::Client::new(), url, fetcher)
+    }
+
+    fn claims(url: &str) -> Value {
+        let soon = jiff::Timestamp::now().as_second() + 300;
+        json!({ "sub": USER, "role": "authenticated", "aud": "authenticated", "iss": format!("{url}/auth/v1"), "exp": soon })
+    }
+
+    /// A token of a key of the set that nobody has seen.
+    fn of_key(url: &str, id: &str) -> String {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        format!("{}.{}.{}", part(&json!({ "alg": "ES256", "kid": id, "typ": "JWT" })), part(&claims(url)), URL_SAFE_NO_PAD.encode([0; 64]))
+    }
+
+    fn of_secret(url: &str, secret: &str) -> String {
+        encode(&Header::new(Algorithm::HS256), &claims(url), &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_legacy_secret_shorter_than_its_hash_signs_nothing() {
+        let url = "http://127.0.0.1:1";
+        let long = "0123456789abcdef0123456789abcdef";
+        let user = verifier(url, Some(long)).verify(&of_secret(url, long)).await.unwrap();
+        assert_eq!(user.to_string(), USER);
+        for short in ["", "secret", "0123456789abcdef0123456789abcde"] {
+            let refused = verifier(url, Some(short)).verify(&of_secret(url, short)).await;
+            assert!(matches!(refused, Err(VerifierError::Rejected(_))), "{short}: {refused:?}");
+        }
+        // No legacy secret at all, and one that another key was used for.
+        assert!(matches!(verifier(url, None).verify(&of_secret(url, "")).await, Err(VerifierError::Rejected(_))));
+        assert!(matches!(
+            verifier(url, Some(long)).verify(&of_secret(url, &long.replace('0', "1"))).await,
+            Err(VerifierError::Rejected(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_silent_issuer_is_waited_for_once_and_is_not_the_tokens_fault() {
+        let (url, asked) = issuer(None).await;
+        let verifier = verifier(&url, None);
+        let started = Instant::now();
+        for id in ["a", "b", "a"] {
+            let refused = verifier.verify(&of_key(&url, id)).await;
+            assert!(matches!(refused, Err(VerifierError::Unavailable(_))), "{refused:?}");
+        }
+        assert!(started.elapsed() < Duration::from_millis(5500), "{:?}", started.elapsed());
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        // Later it is asked again.
+        verifier.keys.lock().await.failed = Instant::now().checked_sub(FAILURE_PAUSE).map(|at| (at, String::new()));
+        assert!(verifier.verify(&of_key(&url, "a")).await.is_err());
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_fails_is_not_the_tokens_fault_and_one_that_knows_no_such_key_makes_it_so() {
+        let (url, asked) = issuer(Some("HTTP/1.1 500 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")).await;
+        let failing = verifier(&url, None);
+        for _ in 0..3 {
+            assert!(matches!(failing.verify(&of_key(&url, "a")).await, Err(VerifierError::Unavailable(_))));
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        let (url, asked) = issuer(Some("HTTP/1.1 200 X\r\ncontent-length: 11\r\nconnection: close\r\n\r\n{\"keys\":[]}")).await;
+        let empty = verifier(&url, None);
+        for _ in 0..3 {
+            assert!(matches!(empty.verify(&of_key(&url, "a")).await, Err(VerifierError::Rejected(_))));
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 }
