@@ -162,6 +162,10 @@ async fn a_cancel_during_the_scrape_refunds_and_aborts_the_actor(world: Arc<Worl
     // The execution's own end finds nothing left to do.
     world.execution_ended(&run_id).await;
     assert_cancelled(&account, &run_id, 3, 9).await;
+    // What the Actor had cost by then is booked.
+    let sql = "SELECT sum(cost_micro_usd)::int8 FROM ai_usage_logs WHERE run_id = $1 AND provider = 'apify'";
+    until("the booking", PATIENCE, || async { world.db.value::<i64>(sql, &[&run_id]).await }).await;
+    assert_eq!(world.db.value::<i64>(sql, &[&run_id]).await, Some(world.bill(&handle).await));
 }
 
 async fn a_cancel_during_ai_refunds(world: Arc<World>) {

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use oslira_domain::Step;
 use tokio_postgres::Client;
 
-use crate::harness::{Account, Value, World, cases, json};
+use crate::harness::{Account, Value, World, cases, json, until};
 
 cases!(
     shared:
@@ -15,6 +15,7 @@ cases!(
         a_cached_run_skips_the_scrape_in_sight,
         a_result_asked_for_too_early_says_where_the_run_is,
         postgresql_answers_when_the_progress_item_is_gone,
+        a_cancelled_run_stays_where_it_was_when_its_progress_item_is_gone,
         browsers_of_the_app_may_ask_and_others_may_not;
     alone:
 );
@@ -183,6 +184,49 @@ async fn postgresql_answers_when_the_progress_item_is_gone(world: Arc<World>) {
     assert_eq!(account.progress(&completed.run_id).await["progress"], json!(100));
     account.result(&completed.run_id).await.data(200);
     account.cancel(&completed.run_id).await.problem(409, "ALREADY_COMPLETE");
+}
+
+async fn a_cancelled_run_stays_where_it_was_when_its_progress_item_is_gone(world: Arc<World>) {
+    let account = world.account(9).await;
+    let table = world.stack.outputs()["ProgressTableName"].clone();
+    let forget = async |run_id: &str| {
+        let key = AttributeValue::S(run_id.to_owned());
+        world.dynamodb.delete_item().table_name(&table).key("run_id", key).send().await.expect("the item is deleted");
+    };
+    // Two of three calls do not answer: 60 %.
+    let handle = world.handle("stopped");
+    world.fault("openai", &handle, Some(2), json!({ "kind": "hang", "seconds": 60 })).await;
+    world.slow_model("anthropic", &handle, 2900).await;
+    let asked = account.start(&handle, "deep").await;
+    until("60 %", Duration::from_mins(1), || async { (account.progress(&asked).await["progress"] == json!(60)).then_some(()) }).await;
+    // While the profile is fetched: 30 %.
+    let handle = world.handle("stopped");
+    world.slow_scrape(&handle, 60_000).await;
+    let scraping = account.start(&handle, "light").await;
+    until("an Actor run", Duration::from_mins(1), || async {
+        world.calls("apify", &handle).await.into_iter().find(|call| call["op"] == "poll")
+    })
+    .await;
+    for (run_id, percent, step) in [(asked, 60, "analyze_profile"), (scraping, 30, "scrape_profile")] {
+        account.cancel(&run_id).await.data(200);
+        let before = account.progress(&run_id).await;
+        forget(&run_id).await;
+        let after = account.progress(&run_id).await;
+        for progress in [&before, &after] {
+            assert_eq!(
+                (&progress["progress"], &progress["current_step"], &progress["status"]),
+                (&json!(percent), &json!(step), &json!("cancelled"))
+            );
+        }
+    }
+    // The database's own arithmetic is the domain's.
+    for tier in oslira_domain::Tier::ALL {
+        for answered in 1..=tier.calls().len() {
+            let sql = "SELECT answered_percent($1, jsonb_object_agg(n, true))::int4 FROM generate_series(1, $2::int4) n";
+            let percent: Option<i32> = world.db.value(sql, &[&tier.as_str(), &i32::try_from(answered).expect("a small number")]).await;
+            assert_eq!(percent, Some(i32::from(oslira_domain::step::ai_percent(answered, tier.calls().len()))), "{tier} {answered}");
+        }
+    }
 }
 
 async fn browsers_of_the_app_may_ask_and_others_may_not(world: Arc<World>) {

@@ -86,17 +86,12 @@ impl From<Progress> for Known {
 impl From<&RunRow> for Known {
     /// The row alone, for a run whose progress item is gone.
     fn from(row: &RunRow) -> Self {
-        // The row keeps the steps that have ended: the one after them was under way.
+        // The row keeps the steps that have ended, and the one after them was under way; or how far the run came since.
         let next = |timing: &StepTiming| Step::ALL.get(usize::from(timing.step.number())).copied().unwrap_or(Step::Complete);
-        let step = row.steps.last().map_or(Step::CreateRecord, next);
-        Self {
-            status: row.status,
-            percent: step.percent(),
-            step,
-            timings: row.steps.clone(),
-            updated_at: row.updated_at,
-            error_code: row.error_code,
-        }
+        let begun = row.steps.last().map_or(Step::CreateRecord, next);
+        let percent = if row.status == RunStatus::Completed { Step::Complete.percent() } else { begun.percent().max(row.percent) };
+        let step = Step::ALL.into_iter().rev().find(|step| step.percent() <= percent).unwrap_or(begun);
+        Self { status: row.status, percent, step, timings: row.steps.clone(), updated_at: row.updated_at, error_code: row.error_code }
     }
 }
 

@@ -74,6 +74,8 @@ pub struct RunRow {
     pub model_used: Option<String>,
     /// The steps with their times.
     pub steps: Vec<StepTiming>,
+    /// How far it came, 0 to 100; a live run may be further.
+    pub percent: u8,
     /// From request to end.
     pub processing_duration_ms: Option<i64>,
     /// When it was asked for.
@@ -163,7 +165,7 @@ impl UserDb {
                 claims,
                 "SELECT ARRAY(SELECT user_account_ids()) AS account_ids, a.id, a.lead_id, a.username, a.analysis_type, a.status, a.error_code,
                         a.error_details, a.ai_response, a.metrics, a.cache_hit, a.credits_charged, a.total_cost_micro_usd, a.cost, a.model_used,
-                        a.steps, a.processing_duration_ms, a.created_at, a.updated_at, a.completed_at,
+                        a.steps, a.percent, a.processing_duration_ms, a.created_at, a.updated_at, a.completed_at,
                         (SELECT coalesce(sum(l.amount), 0)::int4 FROM credit_ledger l WHERE l.run_id = a.run_id AND l.transaction_type = 'refund') AS refunded
                  FROM (SELECT 1) one LEFT JOIN analyses a ON a.run_id = $1 AND a.deleted_at IS NULL",
                 &[(&run_id.as_str(), Type::TEXT)],
@@ -208,6 +210,7 @@ fn run_row(row: &Row, analysis_id: Uuid) -> Result<RunRow, DbError> {
         cost: row.try_get("cost")?,
         model_used: row.try_get("model_used")?,
         steps: row.try_get::<_, Json<Vec<StepTiming>>>("steps")?.0,
+        percent: u8::try_from(row.try_get::<_, i16>("percent")?).map_err(|_| unknown("percent"))?,
         processing_duration_ms: row.try_get("processing_duration_ms")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
