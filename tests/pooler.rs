@@ -101,7 +101,7 @@ async fn tenant(account: &Account, users: UserDb, admin: AdminDb) {
     let profile = account.business_profile_id.parse().unwrap();
     for round in 0..5 {
         let username = world.handle("pooled").parse().unwrap();
-        let check = users.precheck(&claims, None, profile, &username).await.unwrap().unwrap();
+        let check = users.precheck(&claims, None, profile, &username, None).await.unwrap().unwrap();
         assert_eq!((check.account_id, check.available, check.business_profile_exists), (own, 25, true), "round {round}");
         let run = Run {
             run_id: RunId::new(uuid::Uuid::now_v7()),
