@@ -54,13 +54,16 @@ async fn health_looks_once_in_five_seconds(world: Arc<World>) {
 async fn addresses_of_others_are_encrypted(_: Arc<World>) {
     let template = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../template.yaml")).unwrap();
     let parameters = template.split("\nParameters:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
+    let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    let lines: Vec<&str> = parameters.lines().collect();
     let mut names = 0;
-    for entry in parameters.split("\n  ").filter(|entry| !entry.starts_with(' ')) {
-        let name = entry.trim().split(':').next().unwrap();
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_name(line)) {
+        let name = line.trim().trim_end_matches(':');
         if name.ends_with("BaseUrl") || name == "SupabaseUrl" {
             names += 1;
-            assert!(entry.contains(r#"AllowedPattern: "https://[^ ]+|http://127\\.0\\.0\\.1(:[0-9]+)?(/[^ ]*)?""#), "{entry}");
+            let entry = lines[at + 1..].iter().take_while(|line| !is_name(line)).copied().collect::<Vec<_>>().join("\n");
+            assert!(entry.contains(r#"AllowedPattern: "https://[^ ]+|http://127\\.0\\.0\\.1(:[0-9]+)?(/[^ ]*)?""#), "{name}: {entry}");
         }
     }
-    assert!(names >= 4, "{names}");
+    assert!(names >= 5, "{names}");
 }

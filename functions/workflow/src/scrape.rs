@@ -53,7 +53,8 @@ impl Scraper {
 /// Fetches the profile through Apify and keeps it in the cache; only where it lies travels on.
 ///
 /// The Actor run is remembered with the analysis as soon as it has started, so that a repeated task waits for it instead of paying for
-/// another. A cancelled analysis aborts it.
+/// another. A cancelled analysis aborts it. An Actor run is booked when its end is known: while Apify cannot be asked about it, its cost
+/// stands on Apify's invoice only.
 ///
 /// # Errors
 /// `ProfileNotFound`, `ProfilePrivate`, `Cancelled`; `RetryableScrape` for everything that another Actor run may mend.
