@@ -144,8 +144,8 @@ async fn a_task_that_waited_for_a_cancellation_sees_it(world: Arc<World>) {
         let sql = "SELECT 1 WHERE cardinality(pg_blocking_pids($1)) > 0";
         until("the wait", PATIENCE, || async { world.db.value::<i32>(sql, &[&pid]).await }).await;
         canceller.batch_execute("COMMIT").await.unwrap();
-        let seen = waiting.await.unwrap();
-        assert!(seen.is_none() || seen.as_deref() == Some("cancelled"), "{call}: {seen:?}");
+        let found = waiting.await.unwrap();
+        assert!(found.is_none() || found.as_deref() == Some("cancelled"), "{call}: {found:?}");
         account.assert_refund_booked(&run_id, 1, 9).await;
     }
 }
