@@ -162,29 +162,7 @@ impl UserDb {
         filter: &LeadFilter,
         slice: Slice,
     ) -> Result<Option<Listed<LeadSummary>>, DbError> {
-        // Only the conditions that are asked for are written down: the planner then sees the index that serves them.
-        let mut conditions = "l.account_id = (SELECT account_id FROM caller) AND l.deleted_at IS NULL".to_owned();
-        if filter.business_profile_id.is_some() {
-            conditions.push_str(" AND l.business_profile_id = $4");
-        }
-        if filter.search.is_some() {
-            conditions.push_str(" AND (l.username ILIKE $5 OR l.display_name ILIKE $5)");
-        }
-        if slice.as_of.is_some() {
-            conditions.push_str(" AND l.created_at <= $6");
-        }
-        let (column, direction) = (filter.order.column(), if filter.descending { "DESC" } else { "ASC" });
-        let sql = format!(
-            "WITH caller AS MATERIALIZED (SELECT account_id FROM caller_account($1))
-             SELECT (SELECT account_id FROM caller) AS account_id, now() AS as_of, (SELECT count(*) FROM leads l WHERE {conditions}) AS total,
-                    (SELECT coalesce(jsonb_agg(to_jsonb(p) - 'latest' || jsonb_build_object('latest_analysis', p.latest) ORDER BY p.place), '[]')
-                     FROM (SELECT row_number() OVER () AS place, l.id, l.business_profile_id, l.username AS instagram_username, l.display_name,
-                                  l.profile_pic_url, l.profile_url, l.follower_count, l.following_count, l.post_count, l.is_verified, l.is_private,
-                                  l.is_business_account, l.last_analyzed_at, l.created_at, (SELECT to_jsonb(x) FROM ({LATEST}) x) AS latest
-                           FROM (SELECT * FROM leads l WHERE {conditions} ORDER BY l.{column} {direction} NULLS LAST, l.id {direction}
-                                 LIMIT $2 OFFSET $3) l) p) AS rows,
-                    $4::uuid, $5::text, $6::timestamptz"
-        );
+        let sql = list_statement(filter, slice.as_of.is_some());
         let pattern = filter.search.as_deref().map(containing);
         let profile = filter.business_profile_id.map(|id| id.0);
         let rows = self
@@ -269,6 +247,49 @@ impl UserDb {
     pub async fn restore_lead(&self, claims: &Claims, account: Option<AccountId>, lead: LeadId) -> Result<Restoration, DbError> {
         self.call(claims, "SELECT restore_lead($1, $2)", &[(&lead.0, Type::UUID), (&account.map(|id| id.0), Type::UUID)]).await
     }
+}
+
+/// The statement of a list. Only the conditions that are asked for are written down: the planner then sees the index that serves them.
+///
+/// Its parameters: account, limit, offset, business profile, search pattern, moment.
+pub fn list_statement(filter: &LeadFilter, as_of: bool) -> String {
+    let mut conditions = "l.account_id = (SELECT account_id FROM caller) AND l.deleted_at IS NULL".to_owned();
+    if filter.business_profile_id.is_some() {
+        conditions.push_str(" AND l.business_profile_id = $4");
+    }
+    if filter.search.is_some() {
+        conditions.push_str(" AND (l.username ILIKE $5 OR l.display_name ILIKE $5)");
+    }
+    if as_of {
+        conditions.push_str(" AND l.created_at <= $6");
+    }
+    let (column, direction) = (filter.order.column(), if filter.descending { "DESC" } else { "ASC" });
+    let order = format!("l.{column} {direction} NULLS LAST, l.id {direction}");
+    // A search has to look at every lead of the account: once, for the count and the page.
+    let (found, counted, page) = if filter.search.is_some() {
+        (
+            format!(", found AS MATERIALIZED (SELECT l.id, l.{column} FROM leads l WHERE {conditions})"),
+            "found".to_owned(),
+            format!("SELECT l.* FROM (SELECT l.id FROM found l ORDER BY {order} LIMIT $2 OFFSET $3) f JOIN leads l ON l.id = f.id"),
+        )
+    } else {
+        (
+            String::new(),
+            format!("leads l WHERE {conditions}"),
+            format!("SELECT l.* FROM leads l WHERE {conditions} ORDER BY {order} LIMIT $2 OFFSET $3"),
+        )
+    };
+    format!(
+        "WITH caller AS MATERIALIZED (SELECT account_id FROM caller_account($1)){found}
+         SELECT (SELECT account_id FROM caller) AS account_id, now() AS as_of, (SELECT count(*) FROM {counted}) AS total,
+                (SELECT coalesce(jsonb_agg(to_jsonb(p) - 'latest' - 'place' || jsonb_build_object('latest_analysis', p.latest) ORDER BY p.place), '[]')
+                 FROM (SELECT row_number() OVER (ORDER BY {order}) AS place, l.id, l.business_profile_id, l.username AS instagram_username,
+                              l.display_name, l.profile_pic_url, l.profile_url, l.follower_count, l.following_count, l.post_count, l.is_verified,
+                              l.is_private, l.is_business_account, l.last_analyzed_at, l.created_at,
+                              (SELECT to_jsonb(x) FROM ({LATEST}) x) AS latest
+                       FROM ({page}) l) p) AS rows,
+                $4::uuid, $5::text, $6::timestamptz"
+    )
 }
 
 /// The pattern of a text that contains `text`, in which `%`, `_` and the backslash mean themselves.
