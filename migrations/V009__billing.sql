@@ -96,12 +96,14 @@ GRANT SELECT ON stripe_invoices TO authenticated;
 DROP POLICY IF EXISTS stripe_invoices_read ON stripe_invoices;
 CREATE POLICY stripe_invoices_read ON stripe_invoices FOR SELECT TO authenticated USING (account_id = ANY (ARRAY(SELECT user_account_ids())));
 
--- Where an event stands among those of its object: the end of the object last, else by Stripe's clock, which counts in seconds; within one
--- second by kind and id, so that the order is total. Compared as text (collation C).
-CREATE OR REPLACE FUNCTION stripe_version(p_final boolean, p_created bigint, p_type text, p_event_id text) RETURNS text
+-- Where an event stands among those of its object: the end of the object last, else by Stripe's clock. That counts in seconds, and a
+-- subscription changes several times in one when it starts or renews: there the creation comes first, a later period after an earlier one,
+-- and then how far the status has come. The id makes the order total. Compared as text (collation C).
+CREATE OR REPLACE FUNCTION stripe_version(p_final boolean, p_created bigint, p_type text, p_period_start bigint, p_status text, p_event_id text) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT concat_ws(':', CASE WHEN p_final THEN '1' ELSE '0' END, lpad(p_created::text, 12, '0'),
-        CASE WHEN p_type LIKE '%.created' THEN '0' ELSE '1' END, p_event_id)
+    SELECT concat_ws(':', CASE WHEN p_final THEN '1' ELSE '0' END, lpad(p_created::text, 12, '0'), CASE WHEN p_type LIKE '%.created' THEN '0' ELSE '1' END,
+        lpad(coalesce(p_period_start, 0)::text, 12, '0'),
+        CASE p_status WHEN 'incomplete' THEN '1' WHEN 'trialing' THEN '2' WHEN 'active' THEN '3' WHEN 'past_due' THEN '4' ELSE '5' END, p_event_id)
 $$;
 
 -- The account of a customer: the one it was made for, else the one that the object itself names.
@@ -154,7 +156,7 @@ DECLARE
     reversed bigint;
     owed integer;
     due integer;
-    taken integer;
+    v_taken integer;
 BEGIN
     SELECT * INTO payment FROM stripe_payments WHERE source = p_source FOR UPDATE;
     IF payment.credits IS NULL OR payment.amount_cents = 0 THEN
@@ -164,8 +166,8 @@ BEGIN
     owed := payment.credits::bigint * reversed / payment.amount_cents;
     due := owed - payment.taken - payment.shortfall;
     IF due > 0 THEN
-        taken := chargeback_credits(payment.account_id, due, 'reversal:' || p_source || ':' || owed, 'Payment returned');
-        UPDATE stripe_payments p SET taken = p.taken + settle_reversal.taken, shortfall = p.shortfall + due - settle_reversal.taken WHERE p.source = p_source;
+        v_taken := chargeback_credits(payment.account_id, due, 'reversal:' || p_source || ':' || owed, 'Payment returned');
+        UPDATE stripe_payments p SET taken = p.taken + v_taken, shortfall = p.shortfall + due - v_taken WHERE p.source = p_source;
     END IF;
 END
 $$;
@@ -224,7 +226,7 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION apply_invoice(p_account_id uuid, e jsonb, p_created bigint, p_version text) RETURNS void
+CREATE OR REPLACE FUNCTION apply_invoice(p_account_id uuid, e jsonb, p_version text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     v_paid CONSTANT boolean := (e ->> 'paid')::boolean;
@@ -250,8 +252,7 @@ BEGIN
     ELSIF e ->> 'billing_reason' IS DISTINCT FROM 'subscription_create' THEN
         -- The first payment of a subscription that never started leaves it incomplete, as its own events say.
         INSERT INTO subscriptions (account_id, plan_id, stripe_subscription_id, stripe_price_id, status, current_period_start, current_period_end, status_version)
-        VALUES (p_account_id, v_plan.id, e ->> 'subscription_id', e ->> 'price_id', 'past_due', v_start, v_end,
-                stripe_version(false, p_created, 'invoice.payment_failed', split_part(p_version, ':', 4)))
+        VALUES (p_account_id, v_plan.id, e ->> 'subscription_id', e ->> 'price_id', 'past_due', v_start, v_end, p_version)
         ON CONFLICT (stripe_subscription_id) DO UPDATE SET status = excluded.status, status_version = excluded.status_version, updated_at = clock_timestamp()
         WHERE subscriptions.status_version < excluded.status_version;
     END IF;
@@ -279,7 +280,9 @@ DECLARE
     v_type CONSTANT text := p_event ->> 'event_type';
     v_created CONSTANT bigint := (p_event ->> 'created')::bigint;
     v_account uuid := stripe_account(e ->> 'customer', (e ->> 'account_id')::uuid);
-    v_version CONSTANT text := stripe_version(coalesce((e ->> 'deleted')::boolean, (e ->> 'paid')::boolean, false), v_created, v_type, p_event ->> 'event_id');
+    -- An invoice that is paid stays paid; one that is not leaves its subscription past due.
+    v_version CONSTANT text := stripe_version(coalesce((e ->> 'deleted')::boolean, (e ->> 'paid')::boolean, false), v_created, v_type,
+        (e ->> 'period_start')::bigint, coalesce(e ->> 'status', 'past_due'), p_event ->> 'event_id');
     v_outcome text := CASE v_kind WHEN 'ignored' THEN 'ignored' ELSE 'applied' END;
 BEGIN
     IF v_kind = 'reversal' THEN
@@ -305,7 +308,7 @@ BEGIN
             WHEN 'customer' THEN PERFORM apply_customer(v_account, e);
             WHEN 'payment' THEN PERFORM apply_payment(v_account, e);
             WHEN 'subscription' THEN PERFORM apply_subscription(v_account, e, v_type, v_version);
-            WHEN 'invoice' THEN PERFORM apply_invoice(v_account, e, v_created, v_version);
+            WHEN 'invoice' THEN PERFORM apply_invoice(v_account, e, v_version);
             WHEN 'reversal' THEN PERFORM apply_reversal(e);
             ELSE RAISE EXCEPTION 'unknown effect %', v_kind USING ERRCODE = 'OS400';
         END CASE;
@@ -353,8 +356,8 @@ UNION ALL
         WHERE l.account_id = p.account_id AND l.transaction_type = 'chargeback' AND starts_with(l.idempotency_key, 'reversal:' || p.source || ':')) m
     WHERE p.taken <> m.taken;
 
-REVOKE ALL ON FUNCTION stripe_version(boolean, bigint, text, text), stripe_account(text, uuid), plan_of_price(text),
+REVOKE ALL ON FUNCTION stripe_version(boolean, bigint, text, bigint, text, text), stripe_account(text, uuid), plan_of_price(text),
     settle_period(text, uuid, timestamptz, integer, boolean), settle_reversal(text), record_payment(text, uuid, integer, bigint),
     apply_customer(uuid, jsonb), apply_payment(uuid, jsonb), apply_subscription(uuid, jsonb, text, text),
-    apply_invoice(uuid, jsonb, bigint, text), apply_reversal(jsonb), apply_stripe_event(jsonb) FROM PUBLIC, anon, authenticated, service_role;
+    apply_invoice(uuid, jsonb, text), apply_reversal(jsonb), apply_stripe_event(jsonb) FROM PUBLIC, anon, authenticated, service_role;
 GRANT EXECUTE ON FUNCTION apply_stripe_event(jsonb) TO service_role;
