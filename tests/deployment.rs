@@ -39,7 +39,7 @@ async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<Wo
     let deployed: BTreeSet<String> = world.stack.functions().keys().cloned().collect();
     assert_eq!(binaries, deployed);
     // Whatever is neither a task nor a consumer answers a route.
-    let others = ["admit", "check_cache", "scrape", "analyze", "save", "compensate", "stripe_events"];
+    let others = ["admit", "check_cache", "scrape", "analyze", "save", "compensate", "stripe_events", "refresh_profile"];
     assert_eq!(world.stack.routes().len(), binaries.len() - others.len(), "{:?}", world.stack.routes());
 }
 

@@ -14,6 +14,7 @@
 )]
 
 mod analysis;
+mod cache;
 mod deployment;
 mod harness;
 mod health;
@@ -44,6 +45,7 @@ fn main() {
         pooler::cases(),
         sandbox::cases(),
         analysis::cases(),
+        cache::cases(),
         load::cases(),
     ]
     .concat();

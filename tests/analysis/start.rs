@@ -43,12 +43,12 @@ impl Account {
         self.world.send(self.request().header("X-Account-Id", account_id).json(&body)).await
     }
 
-    pub(super) async fn owner(&self) -> String {
+    pub(crate) async fn owner(&self) -> String {
         self.world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&self.id]).await.expect("an owner")
     }
 
     /// Makes the owner of `other` a member here.
-    async fn admit_member(&self, other: &Self, role: &str) {
+    pub(crate) async fn admit_member(&self, other: &Self, role: &str) {
         let sql = "INSERT INTO account_members (account_id, user_id, role) VALUES ($1::text::uuid, $2::text::uuid, $3)";
         self.world.db.rows(sql, &[&self.id, &other.owner().await, &role]).await;
     }

@@ -106,7 +106,7 @@ const FEATURES: Features = Features {
     rate_limits: true,
     credit_ledger: true,
     bulk_analysis: false,
-    profile_refresh: false,
+    profile_refresh: true,
     billing: true,
     schedules: false,
 };

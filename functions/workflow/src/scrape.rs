@@ -3,16 +3,15 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use oslira_aws::profiles::Profiles;
+use oslira_aws::profiles::{ProfileRef, Profiles};
 use oslira_db::DbError;
 use oslira_db::workflow::VendorCall;
-use oslira_domain::cache::{CachedProfile, VERSION};
+use oslira_domain::cache::CachedProfile;
 use oslira_domain::{FailureCode, MicroUsd, Profile, Run, Step, StepTiming};
 use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, VendorError};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
-use uuid::Uuid;
 
 use crate::error::TaskError;
 use crate::state::{ProfileState, ScrapeInput};
@@ -23,8 +22,6 @@ use crate::timing::Clock;
 const PATIENCE: Duration = Duration::from_mins(2);
 /// How long one poll waits at Apify. Between polls we ask whether the run was cancelled.
 const POLL: Duration = Duration::from_secs(2);
-/// How many posts the Actor returns at the most, whatever the tier.
-const DEPTH: usize = 12;
 
 /// The secret `apify`.
 #[derive(Deserialize)]
@@ -67,6 +64,17 @@ pub async fn scrape(payload: Value, deps: Deps, scraper: Scraper) -> Result<Prof
     let state = state?;
     still_wanted(state.as_ref().map(|state| (state.status, state.error_code)))?;
     let mut remembered = state.and_then(|state| state.scrape_run_id);
+    let mut steps = profile.steps;
+    // Another run of the same handle, or a bulk group's scrape, may have fetched it since we looked. Asking again costs next to nothing
+    // beside an Actor run.
+    if remembered.is_none()
+        && let Some(at) = fetched_meanwhile(&scraper, &run).await
+    {
+        let ended = [clock.stop()];
+        steps.extend(ended);
+        shown(deps.progress.advance(&run, Step::AnalyzeProfile, &ended, Timestamp::now()).await);
+        return Ok(ProfileState { hit: true, at: Some(at), steps });
+    }
     let mut token = secret?.token;
 
     let first = fetch(&deps, &scraper, &run, &token, &mut remembered).await;
@@ -80,23 +88,26 @@ pub async fn scrape(payload: Value, deps: Deps, scraper: Scraper) -> Result<Prof
     let (actor_run, profile_found) = fetched.map_err(TaskError::from)?;
     let fetching = clock.stop();
     let clock = Clock::start(Step::StoreProfile);
-    let entry = CachedProfile {
-        version: VERSION,
-        scraped_at: actor_run.finished_at.unwrap_or_else(Timestamp::now),
-        depth: DEPTH,
-        profile: profile_found,
-    };
+    let entry = CachedProfile::new(profile_found, actor_run.finished_at.unwrap_or_else(Timestamp::now));
     let calls = [booking(&actor_run, &fetching)];
     let (stored, booked, ()) = tokio::join!(scraper.profiles.put(&entry), deps.db.record_vendor_calls(&run.run_id, &calls, None), async {
         shown(deps.progress.advance(&run, Step::StoreProfile, &[fetching], Timestamp::now()).await);
     });
     booked?;
     let at = stored?;
-    let mut steps = profile.steps;
     let ended = [fetching, clock.stop()];
     steps.extend(ended);
     shown(deps.progress.advance(&run, Step::AnalyzeProfile, &ended, Timestamp::now()).await);
     Ok(ProfileState { hit: false, at: Some(at), steps })
+}
+
+/// Where the profile lies, if the cache holds one by now that the tier may use.
+async fn fetched_meanwhile(scraper: &Scraper, run: &Run) -> Option<ProfileRef> {
+    let found = scraper.profiles.latest(&run.username).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "cache not asked again");
+        None
+    });
+    found.filter(|(entry, _)| entry.serves(run.tier, Timestamp::now())).map(|(_, at)| at)
 }
 
 /// What keeps a profile from being fetched.
@@ -251,25 +262,6 @@ fn unanswered(timing: &StepTiming) -> VendorCall {
 }
 
 fn booking(actor_run: &ActorRun, timing: &StepTiming) -> VendorCall {
-    VendorCall {
-        id: Uuid::now_v7(),
-        provider: "apify",
-        model: None,
-        api_call_type: "scrape".to_owned(),
-        status: match actor_run.status {
-            ActorRunStatus::Succeeded => "success",
-            ActorRunStatus::Running | ActorRunStatus::TimedOut => "timeout",
-            ActorRunStatus::Failed | ActorRunStatus::Aborted => "error",
-        },
-        error_message: None,
-        response_id: Some(actor_run.id.clone()),
-        input_tokens: 0,
-        cached_input_tokens: 0,
-        cache_write_tokens: 0,
-        output_tokens: 0,
-        reasoning_tokens: 0,
-        cost_micro_usd: actor_run.cost,
-        duration_ms: timing.duration_us / 1000,
-        started_at_ms: timing.started_at_ms,
-    }
+    let status = actor_run.status.booked_as();
+    VendorCall::scrape(&actor_run.id, status, actor_run.cost, timing.started_at_ms, timing.duration_us / 1000)
 }

@@ -18,7 +18,7 @@ impl AwsError {
 }
 
 /// The code of an SDK error, or the kind of transport failure.
-#[cfg(any(feature = "dynamodb", feature = "s3", feature = "secrets", feature = "sfn", feature = "sqs"))]
+#[cfg(any(feature = "dynamodb", feature = "lambda", feature = "s3", feature = "secrets", feature = "sfn", feature = "sqs"))]
 macro_rules! describe {
     ($service:literal, $error:expr, $sdk:ident) => {{
         use $sdk::error::ProvideErrorMetadata;
@@ -31,5 +31,5 @@ macro_rules! describe {
         $crate::AwsError::new($service, message)
     }};
 }
-#[cfg(any(feature = "dynamodb", feature = "s3", feature = "secrets", feature = "sfn", feature = "sqs"))]
+#[cfg(any(feature = "dynamodb", feature = "lambda", feature = "s3", feature = "secrets", feature = "sfn", feature = "sqs"))]
 pub(crate) use describe;

@@ -1,4 +1,4 @@
-//! The AWS services that hold Oslira's state: the profile cache (S3), progress and rate limits (DynamoDB), executions
+//! The AWS services that hold Oslira's state: the profile cache (S3), progress, rate limits and counters (DynamoDB), executions
 //! (Step Functions), queues (SQS) and secrets. Each behind a feature, so that a function carries only the SDKs it uses.
 
 mod config;
@@ -6,8 +6,12 @@ mod error;
 
 #[cfg(feature = "sfn")]
 pub mod executions;
+#[cfg(feature = "lambda")]
+pub mod functions;
 #[cfg(feature = "dynamodb")]
 pub mod limits;
+#[cfg(feature = "dynamodb")]
+pub mod lookups;
 #[cfg(feature = "s3")]
 pub mod profiles;
 #[cfg(feature = "dynamodb")]

@@ -28,6 +28,10 @@ pub const ANALYSES: Limit = Limit { scope: "analyses", count: 100, window: Durat
 pub const STARTS: Limit = Limit { scope: "starts", count: 300, window: Duration::from_mins(1) };
 /// Checkouts a user may open.
 pub const PURCHASES: Limit = Limit { scope: "purchases", count: 30, window: Duration::from_hours(1) };
+/// Checks of an account whether a profile has changed: each one scrapes it, at our expense.
+pub const REFRESH_CHECKS: Limit = Limit { scope: "refresh_checks", count: 10, window: Duration::from_hours(1) };
+/// Cached profiles that an account may drop: the cache is everybody's, and the next analysis of the handle, whoever asks for it, scrapes again.
+pub const FORCED_REFRESHES: Limit = Limit { scope: "forced_refreshes", count: 10, window: Duration::from_hours(1) };
 /// Requests of a user in general.
 pub const GENERAL: Limit = Limit { scope: "general", count: 60, window: Duration::from_mins(1) };
 /// Progress requests of a user: a page polls several runs, once or twice a second.

@@ -1,12 +1,15 @@
 //! The profile cache in S3: one entry a handle, shared by all tenants. The bucket keeps versions, so that a run reads the very
 //! profile it started with, whatever happens to the entry meanwhile.
 
+use std::time::Duration;
+
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStream;
+use jiff::Timestamp;
 use oslira_domain::Username;
-use oslira_domain::cache::{self, CachedProfile};
+use oslira_domain::cache::{self, CachedProfile, Census};
 use serde::{Deserialize, Serialize};
 
 use crate::error::describe;
@@ -40,12 +43,14 @@ impl Profiles {
         Ok(Self { client: Client::from_conf(config), bucket: variable("PROFILE_BUCKET")? })
     }
 
-    /// The newest entry of a handle, with where it lies. Absent and unreadable entries are a miss: the next scrape replaces them.
+    /// The newest entry of a handle, with where it lies. Absent and unreadable entries, and those of another profile than their key says,
+    /// are a miss: the next scrape replaces them.
     ///
     /// # Errors
     /// When S3 does not answer.
     pub async fn latest(&self, username: &Username) -> Result<Option<(CachedProfile, ProfileRef)>, AwsError> {
-        self.read(ProfileRef { key: cache::key(username), version_id: None }).await
+        let found = self.read(ProfileRef { key: cache::key(username), version_id: None }).await?;
+        Ok(found.filter(|(entry, _)| entry.profile.username == *username))
     }
 
     /// The profile that a run works on. `None` if it is gone after all: lifecycle rules removed it.
@@ -86,6 +91,39 @@ impl Profiles {
         let put = self.client.put_object().bucket(&self.bucket).key(&key).content_type("application/json").body(ByteStream::from(body));
         let stored = put.send().await.map_err(|error| describe!("s3", error, aws_sdk_s3))?;
         Ok(ProfileRef { key, version_id: stored.version_id })
+    }
+
+    /// Drops the entry of a handle, if there is one. The bucket keeps versions: runs at work go on reading the one they started with.
+    ///
+    /// # Errors
+    /// When S3 does not answer.
+    pub async fn drop_entry(&self, username: &Username) -> Result<(), AwsError> {
+        let dropped = self.client.delete_object().bucket(&self.bucket).key(cache::key(username)).send().await;
+        dropped.map(drop).map_err(|error| describe!("s3", error, aws_sdk_s3))
+    }
+
+    /// Counts entries by their age and size as the bucket lists them, reading none of them, in at most `pages` requests of a thousand
+    /// each. Answers whether those were all.
+    ///
+    /// # Errors
+    /// When S3 does not answer.
+    pub async fn census(&self, now: Timestamp, pages: usize) -> Result<(Census, bool), AwsError> {
+        let (mut census, mut next) = (Census::default(), None);
+        for _ in 0..pages {
+            let listed = self.client.list_objects_v2().bucket(&self.bucket).prefix(cache::PREFIX).set_continuation_token(next).send().await;
+            let listed = listed.map_err(|error| describe!("s3", error, aws_sdk_s3))?;
+            for object in listed.contents() {
+                let stored_ms = object.last_modified().and_then(|at| at.to_millis().ok()).unwrap_or_default();
+                let age = u64::try_from(now.as_millisecond() - stored_ms).unwrap_or_default();
+                let bytes = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+                census.add(Duration::from_millis(age), bytes);
+            }
+            next = listed.next_continuation_token;
+            if next.is_none() {
+                return Ok((census, true));
+            }
+        }
+        Ok((census, false))
     }
 
     /// Whether the bucket answers.

@@ -9,6 +9,7 @@
 
 pub mod billing;
 pub mod business_profiles;
+pub mod cache;
 mod connect;
 pub mod credits;
 mod error;

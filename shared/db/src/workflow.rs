@@ -82,6 +82,29 @@ pub struct VendorCall {
     pub started_at_ms: i64,
 }
 
+impl VendorCall {
+    /// An Actor run that fetched profiles, or was to: what it cost, how it ended, and when. Its id is what makes booking it twice count once.
+    pub fn scrape(actor_run_id: &str, status: &'static str, cost_micro_usd: MicroUsd, started_at_ms: i64, duration_ms: i64) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            provider: "apify",
+            model: None,
+            api_call_type: "scrape".to_owned(),
+            status,
+            error_message: None,
+            response_id: Some(actor_run_id.to_owned()),
+            input_tokens: 0,
+            cached_input_tokens: 0,
+            cache_write_tokens: 0,
+            output_tokens: 0,
+            reasoning_tokens: 0,
+            cost_micro_usd,
+            duration_ms,
+            started_at_ms,
+        }
+    }
+}
+
 /// A completed run, or the state that kept it from completing.
 #[derive(Debug, Deserialize)]
 pub struct Completion {

@@ -1,9 +1,20 @@
-//! When a cached profile is good enough for a tier.
+//! When a cached profile is good enough for a tier, what makes it obsolete before its time, and what the cache as a whole holds.
+
+mod census;
+mod changes;
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use census::{Census, Freshness};
+pub use changes::{Changes, FollowerChange, Reason, Snapshot, similarity};
+
 use crate::{Profile, Tier, Username};
+
+/// How many posts are fetched with a profile, whatever the tier: a scrape costs the same, and its copy then serves every tier.
+pub const DEPTH: usize = 12;
 
 /// The layout of a cache entry. Entries of another version are a miss and are replaced.
 pub const VERSION: u32 = 1;
@@ -22,17 +33,30 @@ pub struct CachedProfile {
 }
 
 impl CachedProfile {
-    /// Whether `tier` may use it at the time `now`: same layout, young enough, deep enough. An entry from the
-    /// future (a clock was wrong) is not trusted.
+    /// The entry of a profile that was scraped at that time.
+    pub const fn new(profile: Profile, scraped_at: Timestamp) -> Self {
+        Self { version: VERSION, scraped_at, depth: DEPTH, profile }
+    }
+
+    /// Whether `tier` may use it at the time `now`: same layout, young enough, deep enough, and not private, for a private profile cannot
+    /// be analysed and may have opened up since. An entry from the future (a clock was wrong) is not trusted.
     pub fn serves(&self, tier: Tier, now: Timestamp) -> bool {
+        self.is_current(tier.max_profile_age(), now) && self.depth >= tier.posts() && !self.profile.is_private
+    }
+
+    /// Whether it is of our layout and at most `limit` old.
+    pub fn is_current(&self, limit: Duration, now: Timestamp) -> bool {
         let age = now.duration_since(self.scraped_at);
-        self.version == VERSION && !age.is_negative() && age.unsigned_abs() <= tier.max_profile_age() && self.depth >= tier.posts()
+        self.version == VERSION && !age.is_negative() && age.unsigned_abs() <= limit
     }
 }
 
+/// How the keys of all profiles begin.
+pub const PREFIX: &str = "instagram:";
+
 /// The key of a profile in the bucket.
 pub fn key(username: &Username) -> String {
-    format!("instagram:{username}:v{VERSION}")
+    format!("{PREFIX}{username}:v{VERSION}")
 }
 
 #[cfg(test)]
@@ -47,7 +71,7 @@ mod tests {
             "external_url": null, "profile_pic_url": null, "is_verified": false, "is_private": false,
             "is_business_account": false, "business_category": null, "posts": []
         });
-        CachedProfile { version: VERSION, scraped_at: Timestamp::UNIX_EPOCH, depth, profile: serde_json::from_value(profile).unwrap() }
+        CachedProfile { depth, ..CachedProfile::new(serde_json::from_value(profile).unwrap(), Timestamp::UNIX_EPOCH) }
     }
 
     #[test]
@@ -65,6 +89,20 @@ mod tests {
     fn depth_decides_by_tier() {
         assert_eq!(Tier::ALL.map(|tier| entry(6).serves(tier, Timestamp::UNIX_EPOCH)), [true, false, false]);
         assert_eq!(Tier::ALL.map(|tier| entry(5).serves(tier, Timestamp::UNIX_EPOCH)), [false, false, false]);
+    }
+
+    #[test]
+    fn what_a_scrape_leaves_is_deep_enough_for_every_tier() {
+        let entry = CachedProfile::new(entry(0).profile, Timestamp::UNIX_EPOCH);
+        assert_eq!(Tier::ALL.map(|tier| entry.serves(tier, Timestamp::UNIX_EPOCH)), [true; 3]);
+    }
+
+    #[test]
+    fn a_private_profile_serves_no_analysis() {
+        let mut private = entry(12);
+        private.profile.is_private = true;
+        assert_eq!(Tier::ALL.map(|tier| private.serves(tier, Timestamp::UNIX_EPOCH)), [false; 3]);
+        assert!(private.is_current(Duration::ZERO, Timestamp::UNIX_EPOCH));
     }
 
     #[test]

@@ -72,6 +72,15 @@ impl ActorRunStatus {
         !matches!(self, Self::Running)
     }
 
+    /// How the books call it: `success`, `error`, or `timeout` for one that ran out of time, its own or ours.
+    pub const fn booked_as(self) -> &'static str {
+        match self {
+            Self::Succeeded => "success",
+            Self::Running | Self::TimedOut => "timeout",
+            Self::Failed | Self::Aborted => "error",
+        }
+    }
+
     fn of(word: &str) -> Result<Self, VendorError> {
         match word {
             "READY" | "RUNNING" | "TIMING-OUT" | "ABORTING" => Ok(Self::Running),

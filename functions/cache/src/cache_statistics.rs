@@ -1,0 +1,91 @@
+//! `GET /api/cache/statistics`
+
+use jiff::Timestamp;
+use oslira_aws::lookups::Lookups;
+use oslira_aws::profiles::Profiles;
+use oslira_db::UserDb;
+use oslira_domain::Tier;
+use oslira_domain::cache::{Census, Freshness};
+use oslira_http::{Problem, Reply, Request};
+use serde::Serialize;
+
+/// How many pages of a thousand entries are counted. A larger cache is answered by its first ten thousand, and says so.
+const PAGES: usize = 10;
+
+/// Something for each tier.
+#[derive(Debug, Serialize)]
+struct ByTier<T> {
+    light: T,
+    deep: T,
+    xray: T,
+}
+
+impl<T> ByTier<T> {
+    fn of(value: impl Fn(Tier) -> T) -> Self {
+        Self { light: value(Tier::Light), deep: value(Tier::Deep), xray: value(Tier::Xray) }
+    }
+}
+
+/// The cache in numbers. Counts and sums only: which profiles are in it is nobody's business but that of whoever analysed them.
+#[derive(Debug, Serialize)]
+struct View {
+    cache_statistics: Contents,
+    ttl_config: ByTier<String>,
+    invalidation_triggers: [&'static str; 5],
+}
+
+#[derive(Debug, Serialize)]
+struct Contents {
+    /// All entries, too old ones included: they live for a week.
+    total_cached: u64,
+    /// Those that are young enough for each tier.
+    by_type: ByTier<u64>,
+    avg_age_seconds: u64,
+    avg_age_seconds_by_type: ByTier<u64>,
+    total_bytes: u64,
+    /// The share of the last day's analyses that found their profile, from 0 to 1. `None` if there were none.
+    hit_rate: Option<f64>,
+    hits: u64,
+    misses: u64,
+    /// There are more entries than were counted.
+    truncated: bool,
+}
+
+/// How many profiles are cached, how old they are, and how often they save a scrape. Of all tenants together.
+///
+/// Entries are counted as the bucket lists them, at most ten pages of a thousand, and none of them is read; looks into the cache are counted
+/// as they happen. A look that was not counted, or an age that is some seconds short, does no harm here.
+///
+/// # Errors
+/// `NO_ACCOUNTS` 403 or `FORBIDDEN` 403 for people without the account; `SERVICE_UNAVAILABLE` 503.
+pub async fn cache_statistics(request: Request, db: UserDb, profiles: Profiles, lookups: Lookups) -> Result<Reply, Problem> {
+    let (caller, now) = (&request.caller, Timestamp::now());
+    db.caller_account(&caller.claims(), caller.account_id).await?.ok_or_else(|| Problem::no_account(caller.account_id))?;
+    let (census, counted) = tokio::join!(profiles.census(now, PAGES), lookups.last_day(now));
+    let ((census, complete), counted) = (census?, counted?);
+    let Census { all, bytes, .. } = census;
+    let looks = counted.hits + counted.misses;
+    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 looks a day")]
+    let hit_rate = (looks > 0).then(|| (counted.hits as f64 / looks as f64 * 10_000.0).round() / 10_000.0);
+    Reply::ok(&View {
+        cache_statistics: Contents {
+            total_cached: all.count,
+            by_type: ByTier::of(|tier| census.fresh_for(tier).count),
+            avg_age_seconds: all.avg_age_seconds(),
+            avg_age_seconds_by_type: ByTier::of(|tier| Freshness::avg_age_seconds(&census.fresh_for(tier))),
+            total_bytes: bytes,
+            hit_rate,
+            hits: counted.hits,
+            misses: counted.misses,
+            truncated: !complete,
+        },
+        ttl_config: ByTier::of(|tier| format!("{} hours", tier.max_profile_age().as_secs() / 3600)),
+        invalidation_triggers: [
+            "the number of followers changed by more than 10 %",
+            "the bio is less than 70 % the same",
+            "a private profile became public, or the reverse",
+            "the profile was verified, or is no longer",
+            "force-refresh",
+        ],
+    })
+}

@@ -1,0 +1,12 @@
+//! The profile cache as users meet it: has a lead's profile changed, fetch it anew next time, and how full is the cache.
+
+mod cache_statistics;
+mod force_refresh;
+mod lead;
+mod refresh_check;
+mod refresh_profile;
+
+pub use cache_statistics::cache_statistics;
+pub use force_refresh::force_refresh;
+pub use refresh_check::{ANSWER_TIMEOUT, refresh_check};
+pub use refresh_profile::{Refresher, serve as serve_refresh_profile};

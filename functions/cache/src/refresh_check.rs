@@ -1,0 +1,184 @@
+//! `POST /api/leads/{leadId}/refresh-check`
+
+use std::time::Duration;
+
+use http::StatusCode;
+use jiff::Timestamp;
+use oslira_aws::functions::Function;
+use oslira_aws::limits::REFRESH_CHECKS;
+use oslira_db::UserDb;
+use oslira_domain::cache::{Changes, Reason, Snapshot, similarity};
+use oslira_domain::{LeadId, Username};
+use oslira_http::{Gateway, Problem, Reply, Request};
+use serde::Serialize;
+
+use crate::lead::lead;
+use crate::refresh_profile::{CacheState, RefreshProfile, Refreshed};
+
+/// How long the function that scrapes is waited for: it needs 24 seconds at the most, and this endpoint's Lambda has 29.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(26);
+
+/// Whether the profile is still what it was.
+#[derive(Debug, Serialize)]
+struct RefreshCheck {
+    lead_id: LeadId,
+    username: Username,
+    needs_refresh: bool,
+    /// `None` if there was nothing to compare with.
+    changes: Option<Changes>,
+    /// What the profile was compared with: the `cache`, or the `lead` as its last analysis saw it.
+    compared_with: Option<Baseline>,
+    invalidation_reason: Option<Invalidation>,
+    /// What the cache knew before. It holds the profile of this moment now.
+    cache_status: CacheState,
+    is_private: bool,
+    last_analyzed: Option<Timestamp>,
+    recommendation: &'static str,
+}
+
+/// Which rule says that the profile is another one now, and by what.
+#[derive(Debug, Serialize)]
+struct Invalidation {
+    reason: Reason,
+    details: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Baseline {
+    Cache,
+    Lead,
+}
+
+/// Fetches the lead's profile as it is now, compares it with the cached one, and keeps it in its place.
+///
+/// Where the cache sees no change the lead's last analysis is asked too: somebody else's check may have replaced the entry since, and the
+/// answer has to stay the same until the lead is analysed again.
+///
+/// Costs no credits, but us a scrape: hence ten an hour and account.
+///
+/// # Errors
+/// `NOT_FOUND` 404, also for somebody else's lead; `FORBIDDEN` 403 for a viewer; `RATE_LIMIT_EXCEEDED` 429 above ten an hour and account;
+/// `PROFILE_NOT_FOUND` 422 and, for a profile that was private before, `PROFILE_PRIVATE` 422; `PROFILE_BLOCKED`, `SCRAPE_FAILED` and
+/// `SCRAPE_TIMED_OUT` 503 with the time after which to try again.
+pub async fn refresh_check(request: Request, gateway: Gateway, db: UserDb, scraper: Function) -> Result<Reply, Problem> {
+    let (lead_id, lead) = lead(&request, &gateway, &db).await?;
+    let standing = gateway.count(REFRESH_CHECKS, &lead.account_id.to_string(), 1).await?;
+    let asked = RefreshProfile { account_id: lead.account_id, username: lead.username };
+    let (before, cache_status, now) = match scraper.ask::<Refreshed>(&asked).await? {
+        Refreshed::Fetched { before, cache, now } => (before, cache, now),
+        failed => return Err(refusal(&failed, &asked.username)),
+    };
+    let baselines = [(Baseline::Cache, before), (Baseline::Lead, lead.seen)];
+    let found = compare(&baselines, &now);
+    let reason = match &found {
+        Some((_, _, changes)) => changes.reason(),
+        None => Some(Reason::TtlExpired),
+    };
+    let changes = found.as_ref().map(|(.., changes)| *changes);
+    if now.is_private && changes.is_some_and(|changes| !changes.privacy_changed) {
+        let message = format!("@{} is private, as it was. It cannot be analyzed.", asked.username);
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "PROFILE_PRIVATE", message));
+    }
+    let reply = Reply::ok(&RefreshCheck {
+        lead_id,
+        username: asked.username,
+        needs_refresh: reason.is_some(),
+        changes,
+        compared_with: found.as_ref().map(|(baseline, ..)| *baseline),
+        invalidation_reason: reason
+            .map(|reason| Invalidation { reason, details: details(reason, found.as_ref().map(|(_, old, _)| *old), &now) }),
+        cache_status,
+        is_private: now.is_private,
+        last_analyzed: lead.last_analyzed_at,
+        recommendation: match reason {
+            _ if now.is_private => "The profile is private now: it cannot be analyzed.",
+            Some(_) => "The profile has changed: analyze the lead again.",
+            None => "The profile is still what it was: the last analysis holds.",
+        },
+    })?;
+    Ok(reply.with_limit(standing))
+}
+
+/// The first comparison that shows a change, else the first there is.
+fn compare<'a>(baselines: &'a [(Baseline, Option<Snapshot>)], now: &Snapshot) -> Option<(Baseline, &'a Snapshot, Changes)> {
+    let compared = || baselines.iter().filter_map(|(baseline, old)| old.as_ref().map(|old| (*baseline, old, Changes::between(old, now))));
+    compared().find(|(.., changes)| changes.reason().is_some()).or_else(|| compared().next())
+}
+
+/// The change in words, for people.
+fn details(reason: Reason, old: Option<&Snapshot>, new: &Snapshot) -> String {
+    let Some(old) = old else { return "There is no earlier copy of the profile to compare with.".to_owned() };
+    match reason {
+        Reason::FollowerChange => format!("{} followers became {}.", old.follower_count, new.follower_count),
+        Reason::BioChange => {
+            format!("The bio is a different one: the old and the new have {:.2} in common.", similarity(&old.bio, &new.bio))
+        }
+        Reason::PrivacyChange if new.is_private => "The profile became private.".to_owned(),
+        Reason::PrivacyChange => "The profile became public.".to_owned(),
+        Reason::VerificationChange if new.is_verified => "The profile was verified.".to_owned(),
+        Reason::VerificationChange => "The profile is no longer verified.".to_owned(),
+        Reason::TtlExpired => "The cached profile is too old.".to_owned(),
+    }
+}
+
+fn refusal(outcome: &Refreshed, username: &Username) -> Problem {
+    let unavailable =
+        |code, message: String, seconds| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, message).with_retry_after(seconds);
+    match outcome {
+        Refreshed::NotFound => {
+            let message = format!("Instagram knows no profile @{username}.");
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "PROFILE_NOT_FOUND", message)
+        }
+        Refreshed::Blocked => unavailable("PROFILE_BLOCKED", format!("Instagram did not show @{username} this time."), 60),
+        Refreshed::TimedOut => unavailable("SCRAPE_TIMED_OUT", format!("Fetching @{username} took too long."), 30),
+        Refreshed::Failed | Refreshed::Fetched { .. } => {
+            unavailable("SCRAPE_FAILED", format!("@{username} could not be fetched this time."), 60)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(followers: i64) -> Snapshot {
+        Snapshot { follower_count: followers, bio: "coffee".to_owned(), is_private: false, is_verified: false }
+    }
+
+    fn compared(cached: Option<i64>, seen: Option<i64>, now: i64) -> Option<(Baseline, i64, bool)> {
+        let baselines = [(Baseline::Cache, cached.map(profile)), (Baseline::Lead, seen.map(profile))];
+        compare(&baselines, &profile(now)).map(|(baseline, _, changes)| (baseline, changes.follower_count.old, changes.reason().is_some()))
+    }
+
+    #[test]
+    fn the_cache_is_compared_first_and_the_lead_where_that_shows_nothing() {
+        assert_eq!(compared(Some(1000), Some(1000), 1200), Some((Baseline::Cache, 1000, true)));
+        assert_eq!(compared(Some(1200), Some(1000), 1200), Some((Baseline::Lead, 1000, true)));
+        assert_eq!(compared(Some(1150), Some(1190), 1200), Some((Baseline::Cache, 1150, false)));
+        assert_eq!(compared(None, Some(1000), 1000), Some((Baseline::Lead, 1000, false)));
+        assert_eq!(compared(Some(1000), None, 1000), Some((Baseline::Cache, 1000, false)));
+        assert_eq!(compared(None, None, 1000), None);
+    }
+
+    #[test]
+    fn every_reason_is_told_in_words() {
+        let (old, private) = (profile(1000), Snapshot { is_private: true, is_verified: true, bio: String::new(), follower_count: 5 });
+        let told = |reason, old: &Snapshot, new: &Snapshot| details(reason, Some(old), new);
+        assert_eq!(told(Reason::FollowerChange, &old, &private), "1000 followers became 5.");
+        assert!(told(Reason::BioChange, &old, &private).contains("0.00 in common"));
+        assert_eq!(told(Reason::PrivacyChange, &old, &private), "The profile became private.");
+        assert_eq!(told(Reason::PrivacyChange, &private, &old), "The profile became public.");
+        assert_eq!(told(Reason::VerificationChange, &old, &private), "The profile was verified.");
+        assert_eq!(told(Reason::VerificationChange, &private, &old), "The profile is no longer verified.");
+        assert!(details(Reason::TtlExpired, None, &old).contains("no earlier copy"));
+    }
+
+    #[test]
+    fn every_failure_has_a_code_of_its_own() {
+        let username: Username = "nike".parse().unwrap();
+        let codes = [Refreshed::NotFound, Refreshed::Blocked, Refreshed::TimedOut, Refreshed::Failed];
+        let codes = codes.map(|outcome| refusal(&outcome, &username).code());
+        assert_eq!(codes, ["PROFILE_NOT_FOUND", "PROFILE_BLOCKED", "SCRAPE_TIMED_OUT", "SCRAPE_FAILED"]);
+    }
+}

@@ -1,0 +1,254 @@
+//! The scrape behind `refresh-check`.
+//!
+//! A function of its own, which only that endpoint may invoke, because it does what no endpoint for users may: it holds the key of Apify,
+//! writes the cache that all tenants share, and books costs with the backend's own login. A database function for users would be open to
+//! everybody through Supabase's Data API, who could then book what they like; a queue would need a consumer with the same rights, and lose
+//! costs while it is down. The endpoint keeps what endpoints have: the caller's own view of the database.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lambda_runtime::{LambdaEvent, service_fn};
+use oslira_aws::profiles::Profiles;
+use oslira_aws::secrets::Secrets;
+use oslira_aws::{AwsError, sdk_config, variable};
+use oslira_db::workflow::VendorCall;
+use oslira_db::{AdminDb, DbError};
+use oslira_domain::cache::{CachedProfile, Snapshot, VERSION};
+use oslira_domain::{AccountId, MicroUsd, Tier, Username};
+use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, VendorError};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+use tracing::Instrument;
+
+/// How long fetching a profile may take, the key to do so included. Most take 6 to 9 seconds; the endpoint has to answer within 29.
+const PATIENCE: Duration = Duration::from_secs(19);
+/// How long stopping an Actor run may take: it ends by itself otherwise.
+const STOPPING: Duration = Duration::from_secs(2);
+
+/// Whose request it is, and which profile.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RefreshProfile {
+    /// Who asks: the scrape is booked with this account.
+    pub(crate) account_id: AccountId,
+    /// The handle.
+    pub(crate) username: Username,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub(crate) enum Refreshed {
+    /// The profile was fetched, and is what the cache holds now.
+    Fetched {
+        /// What the cache held before, however old.
+        before: Option<Snapshot>,
+        /// How good that was.
+        cache: CacheState,
+        /// The profile now.
+        now: Snapshot,
+    },
+    /// Instagram knows no such profile (any more); the cache has forgotten it too.
+    NotFound,
+    /// Instagram showed nothing this time.
+    Blocked,
+    /// Apify could not fetch it.
+    Failed,
+    /// Apify had not fetched it in time, and was told to stop.
+    TimedOut,
+}
+
+/// What the cache knew of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CacheState {
+    /// Young enough for some tier.
+    Fresh,
+    /// Too old for every tier.
+    Stale,
+    /// Nothing that could be read.
+    Missing,
+}
+
+/// The clients that the function works with.
+#[derive(Clone)]
+pub struct Refresher {
+    db: AdminDb,
+    secrets: Secrets,
+    apify: Apify,
+    profiles: Profiles,
+}
+
+/// The secret `apify`.
+#[derive(Deserialize)]
+struct ApifySecret {
+    token: SecretString,
+}
+
+/// Why a visit brought nothing.
+enum Failure {
+    Vendor(VendorError),
+    Aws(AwsError),
+}
+
+impl Refresher {
+    /// Starts logging and reads the environment: `APIFY_BASE_URL` and `PROFILE_BUCKET`.
+    ///
+    /// # Errors
+    /// Names the missing variable, or says why no HTTP client can be made.
+    pub async fn from_env() -> Result<Self, lambda_runtime::Error> {
+        oslira_telemetry::init();
+        let config = sdk_config().await;
+        let secrets = Secrets::from_env(&config)?;
+        Ok(Self {
+            db: AdminDb::new(secrets.fetcher("database-admin", DbError::no_credential)),
+            apify: Apify::new(oslira_vendors::http_client()?, variable("APIFY_BASE_URL")?),
+            profiles: Profiles::from_env(&config)?,
+            secrets,
+        })
+    }
+
+    async fn token(&self, refresh: bool) -> Result<SecretString, AwsError> {
+        Ok(self.secrets.get::<ApifySecret>("apify", refresh).await?.token)
+    }
+
+    /// Has one profile fetched. The Actor run is in `run` from its start on, whatever happens then. `None` if it did not succeed.
+    async fn visit(
+        &self,
+        token: &SecretString,
+        username: &Username,
+        run: &mut Option<ActorRun>,
+    ) -> Result<Option<ScrapeOutcome>, VendorError> {
+        let asked = std::slice::from_ref(username);
+        let id = run.insert(self.apify.start(token, asked).await?).id.clone();
+        let ended = run.insert(self.apify.wait(token, &id, PATIENCE).await?);
+        if ended.status != ActorRunStatus::Succeeded {
+            return Ok(None);
+        }
+        let items = self.apify.items(token, ended, asked).await?;
+        Ok(items.into_iter().next().map(|item| item.outcome))
+    }
+
+    /// The same with the token that we know and, if that is refused, with the one that has replaced it.
+    async fn fetch(&self, username: &Username, run: &mut Option<ActorRun>) -> Result<Option<ScrapeOutcome>, Failure> {
+        let visited = self.visit(&self.token(false).await.map_err(Failure::Aws)?, username, run).await;
+        let visited = match visited {
+            Err(VendorError::Unauthorized) if run.is_none() => {
+                self.visit(&self.token(true).await.map_err(Failure::Aws)?, username, run).await
+            }
+            visited => visited,
+        };
+        visited.map_err(Failure::Vendor)
+    }
+
+    /// Stops paying for a run that nobody waits for any more. Answers it with what it has cost.
+    async fn stop(&self, run: ActorRun) -> ActorRun {
+        let stopped = timeout(STOPPING, async { self.apify.abort(&self.token(false).await.ok()?, &run.id).await.ok() }).await;
+        stopped.ok().flatten().unwrap_or_else(|| {
+            tracing::warn!("Actor run not aborted");
+            run
+        })
+    }
+}
+
+/// Answers until the environment ends.
+///
+/// # Errors
+/// When the runtime cannot be reached.
+pub async fn serve(refresher: Refresher) -> Result<(), lambda_runtime::Error> {
+    type Outcome = Result<Refreshed, lambda_runtime::Error>;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<RefreshProfile>| {
+        let account_id = event.payload.account_id;
+        let span = tracing::info_span!("task", requestId = event.context.request_id, %account_id);
+        // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
+        let outcome: Pin<Box<dyn Future<Output = Outcome>>> = Box::pin(refresh_profile(event.payload, refresher.clone()));
+        async move {
+            let outcome = outcome.await;
+            match &outcome {
+                Ok(_) => tracing::info!("done"),
+                Err(error) => tracing::error!(%error, "failed"),
+            }
+            outcome
+        }
+        .instrument(span)
+    }))
+    .await
+}
+
+/// Fetches a profile as it is now, books what that cost, whatever came of it, and keeps it in place of the entry that was cached.
+///
+/// A scrape that takes too long is aborted rather than remembered: whoever asks again gets another one.
+///
+/// # Errors
+/// When the cache or the database does not answer.
+async fn refresh_profile(asked: RefreshProfile, refresher: Refresher) -> Result<Refreshed, lambda_runtime::Error> {
+    let RefreshProfile { account_id, username } = asked;
+    let cached = refresher.profiles.latest(&username).await?.map(|(entry, _)| entry).filter(|entry| entry.version == VERSION);
+    let started_at = Timestamp::now();
+    let mut run = None;
+    let visited = timeout(PATIENCE, refresher.fetch(&username, &mut run)).await;
+    let run = match run {
+        Some(run) if !run.status.is_terminal() => Some(refresher.stop(run).await),
+        run => run,
+    };
+    let duration_ms = i64::try_from(Timestamp::now().duration_since(started_at).as_millis()).unwrap_or(i64::MAX);
+    let call = match &run {
+        Some(run) => Some(VendorCall::scrape(&run.id, run.status.booked_as(), run.cost, started_at.as_millisecond(), duration_ms)),
+        // The Actor may run all the same; its costs are on Apify's bill then, and this says why.
+        None if matches!(visited, Err(_) | Ok(Err(Failure::Vendor(VendorError::Timeout | VendorError::Transport(_))))) => {
+            Some(VendorCall {
+                response_id: None,
+                error_message: Some("no answer to the start: the Actor may run".to_owned()),
+                ..VendorCall::scrape("", "timeout", MicroUsd::ZERO, started_at.as_millisecond(), duration_ms)
+            })
+        }
+        None => None,
+    };
+    let booked = async {
+        match &call {
+            Some(call) => refresher.db.record_account_call(account_id, call).await,
+            None => Ok(()),
+        }
+    };
+    let kept = async {
+        match visited {
+            Ok(Ok(Some(ScrapeOutcome::Found(profile) | ScrapeOutcome::Private(profile)))) => {
+                let scraped_at = run.as_ref().and_then(|run| run.finished_at).unwrap_or_else(Timestamp::now);
+                let entry = CachedProfile::new(profile, scraped_at);
+                refresher.profiles.put(&entry).await?;
+                Ok(fetched(cached.as_ref(), &entry, started_at))
+            }
+            Ok(Ok(Some(ScrapeOutcome::NotFound))) => refresher.profiles.drop_entry(&username).await.map(|()| Refreshed::NotFound),
+            Ok(Ok(Some(ScrapeOutcome::Blocked))) => Ok(Refreshed::Blocked),
+            Ok(Ok(None)) if run.as_ref().is_some_and(|run| run.status == ActorRunStatus::Running) => Ok(Refreshed::TimedOut),
+            Ok(Ok(None)) => Ok(Refreshed::Failed),
+            Ok(Err(Failure::Aws(error))) => Err(error),
+            Ok(Err(Failure::Vendor(error))) => {
+                if error.is_retryable() {
+                    tracing::warn!(%error, "profile not fetched");
+                } else {
+                    tracing::error!(%error, "scraping is not possible");
+                }
+                Ok(Refreshed::Failed)
+            }
+            Err(_) => Ok(Refreshed::TimedOut),
+        }
+    };
+    let (booked, kept) = tokio::join!(booked, kept);
+    if let (Err(error), Some(call)) = (&booked, &call) {
+        tracing::error!(%error, actor_run = call.response_id, cost_micro_usd = call.cost_micro_usd.0, "scrape not booked");
+    }
+    booked?;
+    Ok(kept?)
+}
+
+fn fetched(cached: Option<&CachedProfile>, entry: &CachedProfile, now: Timestamp) -> Refreshed {
+    let cache = match cached {
+        None => CacheState::Missing,
+        Some(cached) if cached.is_current(Tier::Light.max_profile_age(), now) => CacheState::Fresh,
+        Some(_) => CacheState::Stale,
+    };
+    Refreshed::Fetched { before: cached.map(|cached| Snapshot::from(&cached.profile)), cache, now: Snapshot::from(&entry.profile) }
+}

@@ -1,0 +1,137 @@
+//! Which cached profile serves which analysis.
+
+use std::sync::Arc;
+
+use super::{aged, is_fresh};
+use crate::harness::{Account, World, cases, json};
+
+cases!(
+    shared: an_entry_too_old_for_xray_serves_light, an_entry_too_old_for_all_is_replaced, an_entry_too_shallow_for_deep_serves_light,
+        damaged_and_foreign_entries_are_replaced, misses_of_one_handle_at_once_leave_one_good_entry,
+        a_profile_that_came_meanwhile_is_not_fetched_again;
+    alone:
+);
+
+/// Whether an analysis fetched the profile.
+async fn fetches(account: &Account, handle: &str, tier: &str) -> bool {
+    let before = account.world.scrapes(handle).await;
+    let ended = account.run(handle, tier).await;
+    assert_eq!(ended.status(), "completed", "{}", ended.progress);
+    let fetched = account.world.scrapes(handle).await > before;
+    let result = account.result(&ended.run_id).await.data(200);
+    assert_eq!(result["cache_hit"], json!(!fetched), "{tier}");
+    fetched
+}
+
+async fn an_entry_too_old_for_xray_serves_light(world: Arc<World>) {
+    let account = world.account(20).await;
+    let handle = world.handle("aged");
+    account.lead(&handle).await;
+    let entry = world.entry(&handle).await;
+    assert!(is_fresh(&entry), "{entry}");
+    world.put_cached(&handle, aged(&entry, 7 * 3600).to_string()).await;
+    assert!(!fetches(&account, &handle, "light").await && !fetches(&account, &handle, "deep").await);
+    assert!(fetches(&account, &handle, "xray").await);
+    assert!(is_fresh(&world.entry(&handle).await));
+}
+
+async fn an_entry_too_old_for_all_is_replaced(world: Arc<World>) {
+    let account = world.account(20).await;
+    let handle = world.handle("aged");
+    account.lead(&handle).await;
+    let entry = world.entry(&handle).await;
+    world.put_cached(&handle, aged(&entry, 13 * 3600).to_string()).await;
+    assert!(!fetches(&account, &handle, "light").await);
+    assert!(fetches(&account, &handle, "deep").await);
+    // Half a minute less than a day still serves; a second more does not, nor does what comes from the future.
+    world.put_cached(&handle, aged(&entry, 24 * 3600 - 30).to_string()).await;
+    assert!(!fetches(&account, &handle, "light").await);
+    for seconds in [24 * 3600 + 1, -3600] {
+        world.put_cached(&handle, aged(&entry, seconds).to_string()).await;
+        assert!(fetches(&account, &handle, "light").await, "{seconds}");
+        assert!(is_fresh(&world.entry(&handle).await));
+    }
+}
+
+async fn an_entry_too_shallow_for_deep_serves_light(world: Arc<World>) {
+    let account = world.account(20).await;
+    let handle = world.handle("shallow");
+    account.lead(&handle).await;
+    let mut entry = world.entry(&handle).await;
+    entry["depth"] = json!(6);
+    world.put_cached(&handle, entry.to_string()).await;
+    assert!(!fetches(&account, &handle, "light").await);
+    assert!(fetches(&account, &handle, "deep").await);
+    assert!(!fetches(&account, &handle, "xray").await, "the new entry is deep enough for all");
+}
+
+async fn damaged_and_foreign_entries_are_replaced(world: Arc<World>) {
+    let account = world.account(20).await;
+    let (handle, other) = (world.handle("damaged"), world.handle("other"));
+    account.lead(&handle).await;
+    let entry = world.entry(&handle).await;
+    let (mut foreign, mut strangers, mut private) = (entry.clone(), entry.clone(), entry.clone());
+    foreign["version"] = json!(2);
+    strangers["profile"]["username"] = json!(other);
+    private["profile"]["is_private"] = json!(true);
+    let text = entry.to_string();
+    let damaged = [
+        text[..text.len() / 2].to_owned(),
+        String::new(),
+        "null".to_owned(),
+        foreign.to_string(),
+        strangers.to_string(),
+        private.to_string(),
+    ];
+    for content in damaged {
+        world.put_cached(&handle, content.clone()).await;
+        assert!(fetches(&account, &handle, "light").await, "{content:.40}");
+        let replaced = world.entry(&handle).await;
+        assert!(is_fresh(&replaced) && replaced["profile"] == entry["profile"], "{content:.40}");
+    }
+}
+
+async fn misses_of_one_handle_at_once_leave_one_good_entry(world: Arc<World>) {
+    let handle = world.handle("crowd");
+    let runs = (0..4).map(|_| {
+        let (world, handle) = (world.clone(), handle.clone());
+        async move {
+            let account = world.account(1).await;
+            let ended = account.run(&handle, "light").await;
+            assert_eq!(ended.status(), "completed", "{}", ended.progress);
+            let result = account.result(&ended.run_id).await.data(200);
+            // Each pays for what it asked for, and for nothing twice.
+            assert_eq!(result["cost"]["apify_micro_usd"] == json!(0), result["cache_hit"] == json!(true), "{result}");
+            result["metrics"].clone()
+        }
+    });
+    let metrics = futures::future::join_all(runs).await;
+    assert!(metrics.iter().all(|seen| *seen == metrics[0]), "all see the same profile");
+    assert!((1..=4).contains(&world.scrapes(&handle).await));
+    assert!(is_fresh(&world.entry(&handle).await));
+}
+
+/// Between the look into the cache and the start of the Actor another run may have been faster.
+async fn a_profile_that_came_meanwhile_is_not_fetched_again(world: Arc<World>) {
+    let (account, other) = (world.account(5).await, world.account(5).await);
+    let handle = world.handle("meanwhile");
+    let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
+    let run = json!({
+        "run_id": run_id, "account_id": account.id, "business_profile_id": account.business_profile_id, "requested_by": account.owner().await,
+        "username": handle, "tier": "xray", "requested_at_ms": jiff::Timestamp::now().as_millisecond(),
+    });
+    world.invoke("admit", &json!({ "run": run, "steps": [] })).await.unwrap();
+    let looked = world.invoke("check-cache", &json!({ "run": run })).await.unwrap();
+    assert_eq!(looked["hit"], json!(false));
+    other.lead(&handle).await;
+    let found = world.invoke("scrape", &json!({ "run": run, "profile": looked })).await.unwrap();
+    assert_eq!((&found["hit"], found["at"]["key"].as_str()), (&json!(true), Some(&*super::key(&handle))));
+    assert_eq!((world.scrapes(&handle).await, account.vendor_costs().await), (1, 0));
+    // What came is too old for this tier: then it is fetched after all.
+    let entry = world.entry(&handle).await;
+    world.put_cached(&handle, aged(&entry, 7 * 3600).to_string()).await;
+    let fetched = world.invoke("scrape", &json!({ "run": run, "profile": looked })).await.unwrap();
+    assert_eq!((&fetched["hit"], world.scrapes(&handle).await), (&json!(false), 2));
+    world.db.rows("SELECT fail_run($1, 'ABORTED')", &[&run_id]).await;
+    account.assert_refund_booked(&run_id, 5, 5).await;
+}

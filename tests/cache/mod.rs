@@ -1,0 +1,98 @@
+//! The profile cache: what analyses take from it, and the three endpoints that look after it.
+
+mod analyses;
+mod checks;
+mod drops;
+mod numbers;
+
+use aws_sdk_s3::primitives::ByteStream;
+
+use crate::harness::{Account, Case, Ended, Value, World, json};
+
+pub fn cases() -> Vec<Case> {
+    [analyses::cases(), checks::cases(), drops::cases(), numbers::cases()].concat()
+}
+
+fn key(handle: &str) -> String {
+    format!("instagram:{handle}:v1")
+}
+
+impl World {
+    /// What the cache holds of a handle, as it lies there.
+    async fn cached(&self, handle: &str) -> Option<String> {
+        let bucket = &self.stack.outputs()["ProfileBucketName"];
+        let object = self.s3.get_object().bucket(bucket).key(key(handle)).send().await.ok()?;
+        Some(String::from_utf8(object.body.collect().await.expect("a body").to_vec()).expect("UTF-8"))
+    }
+
+    /// The cached entry of a handle.
+    async fn entry(&self, handle: &str) -> Value {
+        serde_json::from_str(&self.cached(handle).await.expect("an entry")).expect("JSON")
+    }
+
+    async fn put_cached(&self, handle: &str, content: impl Into<String>) {
+        let bucket = &self.stack.outputs()["ProfileBucketName"];
+        let body = ByteStream::from(content.into().into_bytes());
+        self.s3.put_object().bucket(bucket).key(key(handle)).body(body).send().await.expect("an entry");
+    }
+
+    /// How many Actor runs were started for a handle.
+    async fn scrapes(&self, handle: &str) -> usize {
+        self.actor_calls(handle, "start").await
+    }
+
+    async fn actor_calls(&self, handle: &str, op: &str) -> usize {
+        self.calls("apify", handle).await.iter().filter(|call| call["op"] == op).count()
+    }
+}
+
+/// An entry that was scraped so many seconds ago.
+fn aged(entry: &Value, seconds: i64) -> Value {
+    let mut entry = entry.clone();
+    entry["scraped_at"] = json!((jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds)).to_string());
+    entry
+}
+
+/// Whether an entry is what a scrape leaves, and young.
+fn is_fresh(entry: &Value) -> bool {
+    let scraped_at: jiff::Timestamp = entry["scraped_at"].as_str().unwrap().parse().unwrap();
+    entry["version"] == 1 && entry["depth"] == 12 && jiff::Timestamp::now().duration_since(scraped_at).as_secs() < 600
+}
+
+impl Account {
+    /// Analyses a handle and answers the lead that it became.
+    async fn lead(&self, handle: &str) -> String {
+        let ended: Ended = self.run(handle, "light").await;
+        assert_eq!(ended.status(), "completed", "{}", ended.progress);
+        let result = self.result(&ended.run_id).await.data(200);
+        result["lead_id"].as_str().expect("a lead").to_owned()
+    }
+
+    /// A lead of a handle that no analysis would accept now.
+    async fn old_lead(&self, handle: &str, is_private: bool) -> String {
+        let sql = "INSERT INTO leads (account_id, business_profile_id, username, follower_count, bio, is_private)
+                   VALUES ($1::text::uuid, $2::text::uuid, $3, 1000, 'coffee', $4) RETURNING id::text";
+        self.world.db.value(sql, &[&self.id, &self.business_profile_id, &handle, &is_private]).await.expect("a lead")
+    }
+
+    async fn refresh_check(&self, lead: &str) -> crate::harness::Answer {
+        self.post(&format!("/api/leads/{lead}/refresh-check"), &json!({})).await
+    }
+
+    async fn force_refresh(&self, lead: &str) -> crate::harness::Answer {
+        self.post(&format!("/api/leads/{lead}/force-refresh"), &json!({})).await
+    }
+
+    /// What was booked for the account, with a run or without.
+    async fn vendor_costs(&self) -> i64 {
+        let sql = "SELECT coalesce(sum(cost_micro_usd), 0)::int8 FROM ai_usage_logs WHERE account_id = $1::text::uuid";
+        self.world.db.value(sql, &[&self.id]).await.expect("a sum")
+    }
+
+    /// The scrapes without a run, as they were booked: how each ended.
+    async fn booked_checks(&self) -> Vec<String> {
+        let sql = "SELECT status FROM ai_usage_logs WHERE account_id = $1::text::uuid AND run_id IS NULL AND provider = 'apify'
+                   AND api_call_type = 'scrape' ORDER BY created_at";
+        self.world.db.rows(sql, &[&self.id]).await.iter().map(|row| row.get(0)).collect()
+    }
+}
