@@ -14,6 +14,7 @@
 )]
 
 mod analysis;
+mod billing;
 mod cache;
 mod deployment;
 mod harness;
@@ -45,6 +46,7 @@ fn main() {
         pooler::cases(),
         sandbox::cases(),
         analysis::cases(),
+        billing::cases(),
         cache::cases(),
         load::cases(),
     ]

@@ -4,6 +4,7 @@ mod account;
 mod case;
 mod sandbox;
 mod sql;
+mod stripe;
 mod workflow;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub use account::{Account, Answer, Ended};
 pub use case::{Case, cases};
 pub use serde_json::{Value, json};
 pub use sql::connect;
+pub use stripe::{Dice, Feed};
 
 /// The stack, and the connections to look at it from outside.
 pub struct World {
@@ -27,6 +29,7 @@ pub struct World {
     pub dynamodb: aws_sdk_dynamodb::Client,
     pub secrets: aws_sdk_secretsmanager::Client,
     pub lambda: aws_sdk_lambda::Client,
+    pub sqs: aws_sdk_sqs::Client,
 }
 
 /// Numbers handles, so that no two tests meet in one.
@@ -55,6 +58,7 @@ impl World {
             dynamodb: aws_sdk_dynamodb::Client::new(&config),
             secrets: aws_sdk_secretsmanager::Client::new(&config),
             lambda: aws_sdk_lambda::Client::new(&config),
+            sqs: aws_sdk_sqs::Client::new(&config),
             stack,
         })
     }
@@ -71,8 +75,17 @@ impl World {
 
     /// Log lines, of the functions and of the servers, that hold a secret, a token, or text of a profile or its judgement.
     pub async fn leaks(&self) -> Vec<String> {
-        const SECRETS: [&str; 7] =
-            ["apify_sandbox_token", "sk-sandbox-openai", "sk-ant-sandbox", "sandbox-jwt-secret", "postgres://", "eyJ", "Bearer "];
+        const SECRETS: [&str; 9] = [
+            "apify_sandbox_token",
+            "sk-sandbox-openai",
+            "sk-ant-sandbox",
+            "sk_test_",
+            "whsec_",
+            "sandbox-jwt-secret",
+            "postgres://",
+            "eyJ",
+            "Bearer ",
+        ];
         let mut lines = self.stack.log_lines(None).await.unwrap_or_else(|error| vec![format!("postgres:// logs not read: {error:#}")]);
         for name in ["emulator.log", "postgres.log", "sandbox.log"] {
             let text = std::fs::read(self.stack.state_dir().join(name)).unwrap_or_default();

@@ -1,0 +1,120 @@
+//! The tables and functions of billing, as every role that must not reach them.
+
+use std::sync::Arc;
+
+use crate::harness::{Account, World, cases, connect, json};
+
+cases!(shared: users_reach_nothing_of_stripes_but_their_invoices, the_service_reads_and_changes_only_by_events; alone:);
+
+async fn as_role(world: &World, role: &str, account: &Account) -> tokio_postgres::Client {
+    let client = world.db.connect().await;
+    let user = account.owner().await;
+    let sql = format!("SELECT set_config('request.jwt.claims', '{{\"sub\":\"{user}\",\"role\":\"{role}\"}}', false); SET ROLE {role}");
+    client.batch_execute(&sql).await.unwrap();
+    client
+}
+
+async fn assert_forbidden(client: &tokio_postgres::Client, role: &str, sql: &str) {
+    let error = client.batch_execute(sql).await.expect_err(sql);
+    assert_eq!(error.as_db_error().map(|error| error.code().code()), Some("42501"), "{role}: {sql}: {error}");
+}
+
+async fn users_reach_nothing_of_stripes_but_their_invoices(world: Arc<World>) {
+    let (account, other) = (world.account(0).await, world.account(0).await);
+    for subscriber in [&account, &other] {
+        let customer = subscriber.customer().await;
+        world.stripe(&format!("customers/{customer}/subscribe"), json!({ "price": "price_pro" })).await;
+        world.until_booked(&customer).await;
+    }
+    let id = &account.id;
+    let event = json!({
+        "event_id": "evt_forged", "event_type": "checkout.session.completed", "created": 1, "api_version": null,
+        "effect": { "kind": "payment", "session_id": "cs_forged", "payment_intent": null, "account_id": id, "credits": 1000, "amount_cents": 1, "customer": null }
+    });
+    let attacks = [
+        "SELECT * FROM webhook_events".to_owned(),
+        "SELECT * FROM stripe_payments".to_owned(),
+        "SELECT * FROM subscription_periods".to_owned(),
+        "INSERT INTO webhook_events (stripe_event_id, event_type, event_created, effect, outcome) VALUES ('evt_x', 'x', now(), '{}', 'applied')"
+            .to_owned(),
+        "DELETE FROM webhook_events".to_owned(),
+        format!("INSERT INTO stripe_payments (source, account_id, credits, amount_cents) VALUES ('pi_x', '{id}', 1000, 1)"),
+        "UPDATE stripe_payments SET taken = 0".to_owned(),
+        "UPDATE subscription_periods SET granted = 0".to_owned(),
+        "UPDATE stripe_invoices SET amount_paid = 0".to_owned(),
+        "DELETE FROM stripe_invoices".to_owned(),
+        "TRUNCATE stripe_invoices".to_owned(),
+        format!("UPDATE accounts SET stripe_customer_id = 'cus_mine' WHERE id = '{id}'"),
+        format!("UPDATE subscriptions SET plan_id = 'enterprise' WHERE account_id = '{id}'"),
+        "UPDATE subscriptions SET status = 'active', current_period_end = now() + interval '9 years'".to_owned(),
+        "UPDATE plans SET stripe_price_id = 'price_mine'".to_owned(),
+        format!(
+            "INSERT INTO subscriptions (account_id, plan_id, current_period_start, current_period_end) VALUES ('{id}', 'enterprise', now(), now() + interval '1 day')"
+        ),
+        format!("SELECT apply_stripe_event('{event}')"),
+        format!("SELECT apply_payment('{id}', '{}')", event["effect"]),
+        format!("SELECT apply_customer('{id}', '{{\"customer\":\"cus_mine\"}}')"),
+        format!("SELECT apply_subscription('{id}', '{{}}', 'x', 'y')"),
+        format!("SELECT apply_invoice('{id}', '{{}}', 'y')"),
+        "SELECT apply_reversal('{}')".to_owned(),
+        format!("SELECT settle_period('sub_x', '{id}', now(), 1000, true)"),
+        "SELECT settle_reversal('pi_x')".to_owned(),
+        format!("SELECT record_payment('pi_x', '{id}', 1000, 1)"),
+        format!("SELECT stripe_account('cus_x', '{}')", other.id),
+        "SELECT plan_of_price('price_pro')".to_owned(),
+        format!("SELECT account_plan('{}')", other.id),
+    ];
+    for role in ["authenticated", "anon"] {
+        let client = as_role(&world, role, &account).await;
+        for attack in &attacks {
+            assert_forbidden(&client, role, attack).await;
+        }
+    }
+    let user = connect(&world.stack.info().database_url).await.unwrap();
+    for attack in &attacks {
+        assert_forbidden(&user, "the login", attack).await;
+    }
+    let client = as_role(&world, "authenticated", &account).await;
+    let seen = client.query("SELECT account_id::text FROM stripe_invoices", &[]).await.unwrap();
+    assert_eq!(seen.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>(), std::slice::from_ref(id));
+    let anon = as_role(&world, "anon", &account).await;
+    assert_forbidden(&anon, "anon", "SELECT * FROM stripe_invoices").await;
+    assert_eq!((account.balance().await, other.balance().await), (100, 100));
+}
+
+async fn the_service_reads_and_changes_only_by_events(world: Arc<World>) {
+    let account = world.account(0).await;
+    let client = as_role(&world, "service_role", &account).await;
+    for table in ["webhook_events", "stripe_payments", "subscription_periods", "stripe_invoices"] {
+        client.batch_execute(&format!("SELECT * FROM {table} LIMIT 1")).await.unwrap();
+        assert_forbidden(&client, "service_role", &format!("DELETE FROM {table}")).await;
+        assert_forbidden(&client, "service_role", &format!("TRUNCATE {table}")).await;
+    }
+    for attack in [
+        format!("UPDATE accounts SET stripe_customer_id = 'cus_x' WHERE id = '{}'", account.id),
+        "UPDATE stripe_payments SET taken = 0".to_owned(),
+        format!("SELECT settle_period('sub_x', '{}', now(), 1000, true)", account.id),
+        format!("SELECT record_payment('pi_x', '{}', 1000, 1)", account.id),
+    ] {
+        assert_forbidden(&client, "service_role", &attack).await;
+    }
+    // An event of nobody is kept out, one that makes no sense is too.
+    for (effect, code) in [
+        (
+            json!({ "kind": "payment", "session_id": "cs_x", "payment_intent": null, "account_id": uuid::Uuid::new_v4(), "credits": 10, "amount_cents": 1, "customer": null }),
+            "OS404",
+        ),
+        (json!({ "kind": "invoice", "customer": "cus_of_nobody", "paid": true }), "OS404"),
+        (
+            json!({ "kind": "payment", "session_id": "cs_x", "payment_intent": null, "account_id": account.id, "credits": -10, "amount_cents": 1, "customer": null }),
+            "OS400",
+        ),
+        (json!({ "kind": "gift", "account_id": account.id }), "OS400"),
+    ] {
+        let event = json!({ "event_id": "evt_odd", "event_type": "x", "created": 1, "api_version": null, "effect": effect });
+        let error = client.batch_execute(&format!("SELECT apply_stripe_event('{event}')")).await.unwrap_err();
+        assert_eq!(error.as_db_error().map(|error| error.code().code()), Some(code), "{event}: {error}");
+    }
+    assert_eq!(world.db.value::<i32>("SELECT 1 FROM webhook_events WHERE stripe_event_id = 'evt_odd'", &[]).await, None);
+    assert_eq!(account.balance().await, 0);
+}

@@ -1,0 +1,285 @@
+//! A subscription's life, told in a thousand orders with duplicates: what is left does not depend on the order.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt;
+use oslira_db::{AdminDb, Credential, CredentialSource, DbError};
+use oslira_vendors::stripe::{Effect, Event, Reading, Stripe};
+
+use crate::harness::{Account, Dice, Feed, Value, World, cases, json};
+
+cases!(
+    shared: a_thousand_orders_of_a_life_end_the_same;
+    alone: a_life_told_in_disorder_goes_through_webhook_and_queue
+);
+
+const ORDERS: usize = 1000;
+/// Connections that apply events at once.
+const SESSIONS: usize = 4;
+/// Of the signup, and what a life leaves of its three periods on the better plan: half of the first invoice was refunded, of the plan
+/// that it was for; all of the second was disputed.
+const CREDITS_LEFT: i32 = 25 + 3 * 300 - 50 - 300;
+
+/// Lets a subscription live at Stripe, from the first month to its end, while nothing is delivered. Answers its customer.
+async fn live(world: &World, account: &Account) -> String {
+    world.stripe("pause", json!({ "match": account.id })).await;
+    let customer = account.unknown_customer().await;
+    world.stripe("pause", json!({ "match": customer })).await;
+    let subscription = world.stripe(&format!("customers/{customer}/subscribe"), json!({ "price": "price_pro" })).await;
+    let subscription = format!("subscriptions/{}", subscription["id"].as_str().unwrap());
+    world.next_second().await;
+    world.stripe(&format!("{subscription}/change"), json!({ "price": "price_agency" })).await;
+    world.next_second().await;
+    world.stripe(&format!("{subscription}/renew"), json!({})).await;
+    world.next_second().await;
+    let failed = world.stripe(&format!("{subscription}/renew"), json!({ "fail": true })).await;
+    world.next_second().await;
+    world.stripe(&format!("invoices/{}/pay", failed["invoice"]["id"].as_str().unwrap()), json!({})).await;
+    world.next_second().await;
+    let payments: Vec<String> = world
+        .stripe_events(&customer)
+        .await
+        .into_iter()
+        .filter(|event| event["type"] == "charge.succeeded")
+        .map(|event| format!("payment_intents/{}", event["data"]["object"]["payment_intent"].as_str().unwrap()))
+        .collect();
+    assert_eq!(payments.len(), 3);
+    world.stripe(&format!("{}/refund", payments[0]), json!({ "amount": 1000 })).await;
+    world.stripe(&format!("{}/refund", payments[0]), json!({ "amount": 500 })).await;
+    world.stripe(&format!("{}/dispute", payments[1]), json!({})).await;
+    world.stripe(&format!("{subscription}/cancel"), json!({ "at_period_end": true })).await;
+    world.stripe(&format!("{subscription}/cancel"), json!({})).await;
+    customer
+}
+
+/// The life's events as the consumer hands them to the database, the customer's creation first; without those that change nothing.
+async fn entries(world: &World, customer: &str) -> Vec<Value> {
+    let stripe = Stripe::new(oslira_vendors::http_client().unwrap(), format!("{}/stripe", world.stack.info().sandbox));
+    let mut entries = Vec::new();
+    for told in world.stripe_events(customer).await {
+        let event = Event::parse(told.to_string().as_bytes()).unwrap();
+        let effect = match event.read().unwrap() {
+            Reading::Effect(effect) => effect,
+            Reading::Reversal(reversal) => {
+                let invoice = stripe.invoice_of_payment(&"sk_test_sandbox".into(), &reversal.payment_intent).await.unwrap();
+                assert!(invoice.is_some(), "the payment of an invoice");
+                reversal.of(invoice)
+            }
+        };
+        if effect != Effect::Ignored {
+            entries.push(json!({
+                "event_id": event.id, "event_type": event.kind, "created": event.created, "api_version": event.api_version, "effect": effect
+            }));
+        }
+    }
+    let count = |kind: &str| entries.iter().filter(|entry| entry["event_type"] == kind).count();
+    assert_eq!(entries[0]["event_type"], "customer.created");
+    assert_eq!(
+        [
+            "customer.subscription.created",
+            "invoice.paid",
+            "invoice.payment_failed",
+            "charge.refunded",
+            "charge.dispute.created",
+            "customer.subscription.deleted"
+        ]
+        .map(count),
+        [1, 3, 1, 2, 1, 1]
+    );
+    assert!(count("customer.subscription.updated") >= 5);
+    entries
+}
+
+/// The same life as another account lived it: every id of Stripe's gets a mark, which keeps their order.
+fn of_another(entries: &[Value], owner: &Account, account: &str, mark: &str) -> Vec<Value> {
+    let mut text = Value::Array(entries.to_vec()).to_string().replace(&owner.id, account);
+    for kind in ["evt", "cus", "sub", "in", "pi", "ch", "du"] {
+        text = text.replace(&format!("\"{kind}_"), &format!("\"{kind}_{mark}"));
+    }
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A number of empty accounts.
+async fn accounts(world: &World, count: usize) -> Vec<String> {
+    let sql = "WITH people AS (INSERT INTO auth.users (id, email)
+                   SELECT id, 'order-' || id || '@example.com' FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $1::int)) n RETURNING id)
+               SELECT id FROM people";
+    let people: Vec<uuid::Uuid> = world.db.rows(sql, &[&i32::try_from(count).unwrap()]).await.iter().map(|row| row.get(0)).collect();
+    let sql = "SELECT id::text FROM accounts WHERE owner_id = ANY ($1)";
+    let accounts: Vec<String> = world.db.rows(sql, &[&people]).await.iter().map(|row| row.get(0)).collect();
+    assert_eq!(accounts.len(), count);
+    accounts
+}
+
+/// The consumer's own way to the database.
+async fn sessions(world: &World) -> Vec<AdminDb> {
+    let secret = world.secrets.get_secret_value().secret_id("oslira/local/database-admin").send().await.unwrap();
+    let credential: Credential = serde_json::from_str(&secret.secret_string.unwrap()).unwrap();
+    let source: CredentialSource = Arc::new(move |_| {
+        let credential = credential.clone();
+        Box::pin(async move { Ok(credential) })
+    });
+    (0..SESSIONS).map(|_| AdminDb::new(source.clone())).collect()
+}
+
+/// Applies an event as the consumer does. False if it came too early.
+async fn apply(db: &AdminDb, entry: &Value) -> bool {
+    for _ in 0..5 {
+        match db.apply_stripe_event(entry).await {
+            Ok(_) => return true,
+            Err(DbError::Rule { code, .. }) if code == "OS404" => return false,
+            Err(DbError::Conflict(_)) => {}
+            Err(error) => panic!("{entry}: {error}"),
+        }
+    }
+    panic!("five conflicts");
+}
+
+/// Applies events one after the other; those that came too early come again. Answers how many calls that took.
+async fn apply_in_order(db: &AdminDb, mut entries: Vec<Value>) -> usize {
+    let mut calls = 0;
+    while !entries.is_empty() {
+        let mut early = Vec::new();
+        for entry in entries {
+            calls += 1;
+            if !apply(db, &entry).await {
+                early.push(entry);
+            }
+        }
+        entries = early;
+    }
+    calls
+}
+
+/// Applies events on all connections at once.
+async fn apply_at_once(sessions: &[AdminDb], mut entries: Vec<Value>) -> usize {
+    let mut calls = 0;
+    while !entries.is_empty() {
+        calls += entries.len();
+        let applying = entries.into_iter().enumerate().map(|(number, entry)| async move {
+            let done = apply(&sessions[number % SESSIONS], &entry).await;
+            (!done).then_some(entry)
+        });
+        entries = futures::stream::iter(applying).buffer_unordered(SESSIONS).filter_map(futures::future::ready).collect().await;
+    }
+    calls
+}
+
+/// All that events leave behind, without our own times and ids.
+async fn end_state(world: &World, account: &str, mark: &str) -> Value {
+    let sql = "SELECT jsonb_build_object(
+        'customer', (SELECT stripe_customer_id FROM accounts WHERE id = p.id),
+        'subscriptions', (SELECT jsonb_agg(to_jsonb(s) - '{id,account_id,created_at,updated_at}'::text[]) FROM subscriptions s
+                          WHERE s.account_id = p.id AND s.stripe_subscription_id IS NOT NULL),
+        'plan', (SELECT id FROM account_plan(p.id)),
+        'periods', (SELECT jsonb_agg(to_jsonb(s) - 'account_id' ORDER BY period_start) FROM subscription_periods s WHERE s.account_id = p.id),
+        'invoices', (SELECT jsonb_agg(to_jsonb(i) - '{account_id,created_at}'::text[] ORDER BY stripe_invoice_id) FROM stripe_invoices i
+                     WHERE i.account_id = p.id),
+        'payments', (SELECT jsonb_agg(to_jsonb(s) - '{account_id,created_at}'::text[] ORDER BY source) FROM stripe_payments s WHERE s.account_id = p.id),
+        'events', (SELECT jsonb_agg(stripe_event_id ORDER BY stripe_event_id) FROM webhook_events e
+                   WHERE e.account_id = p.id OR e.effect ->> 'kind' = 'reversal' AND position($2 in e.stripe_event_id) > 0 AND $2 <> ''),
+        'sums', (SELECT jsonb_object_agg(transaction_type, total) FROM (SELECT transaction_type, sum(amount) AS total FROM credit_ledger
+                 WHERE account_id = p.id GROUP BY 1) l),
+        'balance', (SELECT current_balance FROM credit_balances WHERE account_id = p.id))
+        FROM (SELECT $1::text::uuid AS id) p";
+    let state: Value = world.db.value(sql, &[&account, &mark]).await.unwrap();
+    if mark.is_empty() { state } else { serde_json::from_str(&state.to_string().replace(mark, "")).unwrap() }
+}
+
+fn assert_lived(state: &Value) {
+    assert_eq!(state["balance"], json!(CREDITS_LEFT), "{state}");
+    assert_eq!(state["sums"], json!({ "signup_bonus": 25, "subscription_renewal": 900, "chargeback": -350 }));
+    let subscriptions = state["subscriptions"].as_array().unwrap();
+    assert_eq!(subscriptions.len(), 1);
+    let subscription = &subscriptions[0];
+    assert_eq!(
+        json!([subscription["plan_id"], subscription["status"], subscription["cancel_at_period_end"], state["plan"]]),
+        json!(["agency", "canceled", true, "free"])
+    );
+    let periods: Vec<Value> =
+        state["periods"].as_array().unwrap().iter().map(|period| json!([period["level"], period["paid"], period["granted"]])).collect();
+    assert_eq!(periods, vec![json!([300, true, 300]); 3]);
+    let paid = state["invoices"].as_array().unwrap().iter().filter(|invoice| invoice["status"] == "paid").count();
+    assert_eq!((paid, state["invoices"].as_array().unwrap().len()), (3, 3));
+    let mut taken: Vec<Value> =
+        state["payments"].as_array().unwrap().iter().map(|payment| json!([payment["taken"], payment["shortfall"]])).collect();
+    taken.sort_by_key(|pair| pair[0].as_i64());
+    assert_eq!(json!(taken), json!([[0, 0], [50, 0], [300, 0]]));
+}
+
+async fn a_thousand_orders_of_a_life_end_the_same(world: Arc<World>) {
+    let seed: u64 = std::env::var("OSLIRA_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(chance);
+    println!("OSLIRA_TEST_SEED={seed}");
+    let owner = world.account(0).await;
+    let customer = live(&world, &owner).await;
+    let told = entries(&world, &customer).await;
+    let (accounts, sessions) = (accounts(&world, ORDERS + 1).await, sessions(&world).await);
+
+    // As it happened: what all others must come to.
+    let (first, others) = accounts.split_first().unwrap();
+    apply_in_order(&sessions[0], of_another(&told, &owner, first, "o_")).await;
+    let expected = end_state(&world, first, "o_").await;
+    assert_lived(&expected);
+
+    let started = Instant::now();
+    let mut orders = Vec::new();
+    for (number, account) in others.iter().enumerate() {
+        let (world, sessions, expected, told, owner) = (&world, &sessions, &expected, &told, &owner);
+        orders.push(async move {
+            let mut dice = Dice::new(seed ^ (number as u64) << 32);
+            let mark = format!("o{number}o_");
+            let mut entries = of_another(told, owner, account, &mark);
+            let customer = entries.remove(0);
+            let copies: Vec<Value> = entries.iter().filter(|_| dice.below(2) == 0).cloned().collect();
+            entries.extend(copies);
+            dice.shuffle(&mut entries);
+            // That the customer is learnt of late costs many calls: every tenth order does it.
+            let at = if number % 10 == 0 { dice.below(entries.len()) } else { 0 };
+            entries.insert(at, customer);
+            let calls = if number % 10 == 5 {
+                apply_at_once(sessions, entries).await
+            } else {
+                apply_in_order(&sessions[number % SESSIONS], entries).await
+            };
+            let state = end_state(world, account, &mark).await;
+            assert_eq!(&state, expected, "order {number} of seed {seed}");
+            calls
+        });
+    }
+    let calls: usize = futures::stream::iter(orders).buffer_unordered(SESSIONS).collect::<Vec<_>>().await.into_iter().sum();
+    let took = started.elapsed();
+    println!("{ORDERS} orders of {} events, {calls} calls in {took:?}, {} a second", told.len(), calls as u128 * 1000 / took.as_millis());
+    world.stripe("resume", json!({ "match": owner.id })).await;
+    world.stripe("resume", json!({ "match": customer })).await;
+}
+
+fn chance() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0
+}
+
+async fn a_life_told_in_disorder_goes_through_webhook_and_queue(world: Arc<World>) {
+    let seed = chance();
+    println!("seed {seed}");
+    let account = world.account(25).await;
+    let customer = live(&world, &account).await;
+    world.set_visibility_timeout(2).await;
+    let mut dice = Dice::new(seed);
+    let mut events = world.stripe_events(&customer).await;
+    let first = events.remove(0);
+    assert_eq!(world.deliver(&first, json!({})).await, [200]);
+    world.until_drained().await;
+    dice.shuffle(&mut events);
+    for event in &events {
+        let times = 1 + dice.below(3);
+        let order = json!({ "times": times, "concurrent": dice.below(2) == 0 });
+        assert_eq!(world.deliver(event, order).await, vec![json!(200); times]);
+    }
+    world.until_booked(&customer).await;
+    world.until_drained().await;
+    assert_eq!(world.waiting(Feed::DeadLetters).await, 0);
+    assert_lived(&end_state(&world, &account.id, "").await);
+    world.set_visibility_timeout(180).await;
+    world.stripe("resume", json!({ "match": account.id })).await;
+    world.stripe("resume", json!({ "match": customer })).await;
+}

@@ -1,0 +1,160 @@
+//! Subscriptions, by the whole way from Stripe: what a plan gives, and until when.
+
+use std::sync::Arc;
+
+use crate::harness::{Account, Value, World, cases, json};
+
+cases!(
+    shared: a_better_plan_gives_the_difference_once, a_period_is_granted_once_whatever_is_told_first,
+        a_plan_allows_its_businesses_while_it_lives, a_failed_payment_gives_nothing_until_it_is_made_good,
+        a_free_account_stays_free_beside_its_subscription;
+    alone:
+);
+
+/// A subscription and its owner.
+struct Subscriber {
+    account: Account,
+    customer: String,
+    id: String,
+}
+
+impl Subscriber {
+    async fn to(world: &Arc<World>, price: &str) -> Self {
+        let account = world.account(0).await;
+        let customer = account.customer().await;
+        let subscription = world.stripe(&format!("customers/{customer}/subscribe"), json!({ "price": price })).await;
+        let subscriber = Self { account, customer, id: subscription["id"].as_str().unwrap().to_owned() };
+        subscriber.settled().await;
+        subscriber
+    }
+
+    /// Something happens to the subscription, in a second of its own.
+    async fn has(&self, what: &str, order: Value) -> Value {
+        let world = &self.account.world;
+        world.next_second().await;
+        let answer = world.stripe(&format!("subscriptions/{}/{what}", self.id), order).await;
+        self.settled().await;
+        answer
+    }
+
+    async fn settled(&self) {
+        self.account.world.until_booked(&self.customer).await;
+    }
+
+    async fn grants(&self) -> Vec<i32> {
+        self.account.amounts("subscription_renewal").await
+    }
+
+    /// Plan, status and whether it ends with its period.
+    async fn row(&self) -> Value {
+        let sql = "SELECT jsonb_build_array(plan_id, status, cancel_at_period_end) FROM subscriptions WHERE stripe_subscription_id = $1";
+        self.account.world.db.value(sql, &[&self.id]).await.unwrap()
+    }
+
+    async fn plan(&self) -> Value {
+        self.account.get("/api/credits/balance").await.data(200)["plan"].clone()
+    }
+}
+
+async fn a_better_plan_gives_the_difference_once(world: Arc<World>) {
+    let subscriber = Subscriber::to(&world, "price_pro").await;
+    assert_eq!((subscriber.grants().await, subscriber.plan().await), (vec![100], json!("pro")));
+    subscriber.has("change", json!({ "price": "price_agency" })).await;
+    assert_eq!((subscriber.grants().await, subscriber.plan().await), (vec![100, 200], json!("agency")));
+    // Down and up again in the same period gives nothing more.
+    for (price, plan) in [("price_pro", "pro"), ("price_agency", "agency"), ("price_pro", "pro")] {
+        subscriber.has("change", json!({ "price": price, "proration_behavior": "always_invoice" })).await;
+        assert_eq!((subscriber.grants().await, subscriber.plan().await), (vec![100, 200], json!(plan)));
+    }
+    subscriber.has("change", json!({ "price": "price_enterprise", "proration_behavior": "always_invoice" })).await;
+    assert_eq!(subscriber.grants().await, [100, 200, 1200]);
+    // The next period counts anew, on the plan that it begins with.
+    subscriber.has("change", json!({ "price": "price_pro" })).await;
+    subscriber.has("renew", json!({})).await;
+    assert_eq!((subscriber.grants().await, subscriber.account.balance().await), (vec![100, 200, 1200, 100], 1600));
+    let listed = subscriber.account.get("/api/credits/transactions").await.body;
+    let told: Vec<&Value> = listed["data"].as_array().unwrap().iter().map(|entry| &entry["description"]).take(4).collect();
+    assert_eq!(told, ["Monthly credits", "Plan change", "Plan change", "Monthly credits"]);
+}
+
+async fn a_period_is_granted_once_whatever_is_told_first(world: Arc<World>) {
+    for first in ["invoice.paid", "customer.subscription.updated"] {
+        let subscriber = Subscriber::to(&world, "price_pro").await;
+        world.stripe("pause", json!({ "match": subscriber.customer })).await;
+        world.next_second().await;
+        let renewed = world.stripe(&format!("subscriptions/{}/renew", subscriber.id), json!({})).await;
+        let paid = world.stripe_event("invoice.paid", renewed["invoice"]["id"].as_str().unwrap()).await;
+        let updated = world.stripe_event("customer.subscription.updated", &subscriber.id).await;
+        let (early, late) = if first == "invoice.paid" { (paid, updated) } else { (updated, paid) };
+        for event in [&early, &late, &early, &late] {
+            assert_eq!(world.deliver(event, json!({})).await, [200]);
+            world.until_drained().await;
+            assert!(world.is_booked(event).await);
+            // A period that is not paid for gives nothing, though the subscription is in it.
+            let paid = first == "invoice.paid" || world.is_booked(&late).await;
+            assert_eq!(subscriber.grants().await, if paid { vec![100, 100] } else { vec![100] });
+        }
+        world.stripe("resume", json!({ "match": subscriber.customer, "send_held": true })).await;
+        subscriber.settled().await;
+        assert_eq!(subscriber.account.balance().await, 200);
+        let invoices: Option<i64> = world
+            .db
+            .value("SELECT count(*) FROM stripe_invoices WHERE account_id = $1::text::uuid AND status = 'paid'", &[&subscriber.account.id])
+            .await;
+        assert_eq!(invoices, Some(2));
+    }
+}
+
+async fn a_plan_allows_its_businesses_while_it_lives(world: Arc<World>) {
+    let create = |account: &Account| {
+        let (account, name) = (account.clone(), world.handle("Business"));
+        async move {
+            let body = json!({ "business_name": name, "business_context_pack": { "target_audience": "Everybody" } });
+            account.post("/api/business-profiles", &body).await
+        }
+    };
+    let free = world.account(0).await;
+    create(&free).await.problem(403, "PLAN_LIMIT");
+    let subscriber = Subscriber::to(&world, "price_pro").await;
+    create(&subscriber.account).await.data(201);
+    create(&subscriber.account).await.data(201);
+    let refused = create(&subscriber.account).await.problem(403, "PLAN_LIMIT");
+    assert_eq!(refused["details"], json!({ "plan": "pro", "limit": 3 }));
+    subscriber.has("change", json!({ "price": "price_enterprise" })).await;
+    create(&subscriber.account).await.data(201);
+    subscriber.has("cancel", json!({ "at_period_end": true })).await;
+    assert_eq!(subscriber.row().await, json!(["enterprise", "active", true]));
+    create(&subscriber.account).await.data(201);
+    subscriber.has("cancel", json!({})).await;
+    assert_eq!((subscriber.row().await, subscriber.plan().await), (json!(["enterprise", "canceled", true]), json!("free")));
+    let refused = create(&subscriber.account).await.problem(403, "PLAN_LIMIT");
+    assert_eq!(refused["details"], json!({ "plan": "free", "limit": 1 }));
+    // What was granted stays.
+    assert_eq!(subscriber.account.balance().await, 1500);
+}
+
+async fn a_failed_payment_gives_nothing_until_it_is_made_good(world: Arc<World>) {
+    let subscriber = Subscriber::to(&world, "price_pro").await;
+    let failed = subscriber.has("renew", json!({ "fail": true })).await;
+    assert_eq!((subscriber.row().await, subscriber.grants().await), (json!(["pro", "past_due", false]), vec![100]));
+    // The plan goes on while Stripe still tries.
+    assert_eq!(subscriber.plan().await, "pro");
+    world.next_second().await;
+    let invoice = failed["invoice"]["id"].as_str().unwrap();
+    world.stripe(&format!("invoices/{invoice}/pay"), json!({})).await;
+    subscriber.settled().await;
+    assert_eq!((subscriber.row().await, subscriber.grants().await), (json!(["pro", "active", false]), vec![100, 100]));
+    let sql = "SELECT jsonb_build_array(status, amount_due, amount_paid) FROM stripe_invoices WHERE stripe_invoice_id = $1";
+    assert_eq!(world.db.value::<Value>(sql, &[&invoice]).await, Some(json!(["paid", 3000, 3000])));
+}
+
+async fn a_free_account_stays_free_beside_its_subscription(world: Arc<World>) {
+    let subscriber = Subscriber::to(&world, "price_agency").await;
+    let sql = "SELECT jsonb_agg(jsonb_build_array(plan_id, status) ORDER BY plan_id) FROM subscriptions WHERE account_id = $1::text::uuid";
+    let rows: Value = world.db.value(sql, &[&subscriber.account.id]).await.unwrap();
+    assert_eq!(rows, json!([["agency", "active"], ["free", "active"]]));
+    // A second subscription of the same customer is another one, and the better plan counts.
+    world.stripe(&format!("customers/{}/subscribe", subscriber.customer), json!({ "price": "price_pro" })).await;
+    subscriber.settled().await;
+    assert_eq!((subscriber.plan().await, subscriber.grants().await), (json!("agency"), vec![300, 100]));
+}

@@ -1,0 +1,195 @@
+//! A purchase, from the checkout to the balance: paid once is granted once, however often and in whatever words Stripe tells of it.
+
+use std::sync::Arc;
+
+use crate::harness::{Account, Value, World, cases, json};
+
+cases!(
+    shared: a_paid_purchase_is_granted_once, delayed_money_is_granted_when_it_comes, what_is_not_paid_grants_nothing,
+        paying_on_the_page_works_too, either_event_of_a_payment_grants_it_and_both_do_once, purchases_that_race_share_one_customer,
+        amounts_are_checked, a_viewer_buys_nothing;
+    alone:
+);
+
+/// Delivers an event ten times one after the other and 20 times at once, and waits until all of it is worked off.
+async fn repeat(world: &World, event: &Value) {
+    let statuses = world.deliver(event, json!({ "times": 10 })).await;
+    assert_eq!(statuses, vec![json!(200); 10]);
+    let statuses = world.deliver(event, json!({ "times": 20, "concurrent": true })).await;
+    assert_eq!(statuses, vec![json!(200); 20]);
+    world.until_drained().await;
+}
+
+async fn a_paid_purchase_is_granted_once(world: Arc<World>) {
+    let account = world.account(9).await;
+    let bought = account.purchase(&json!({ "amount": 250 }), None).await.data(201);
+    let session_id = bought["session_id"].as_str().unwrap();
+    assert_eq!(json!([bought["amount"], bought["total_cents"], bought["currency"], bought["status"]]), json!([250, 23_037, "usd", "open"]));
+    let session = world.stripe_object(&format!("checkout/sessions/{session_id}")).await;
+    assert_eq!(session["url"], bought["checkout_url"]);
+    assert_eq!(
+        json!([session["mode"], session["amount_total"], session["currency"], session["client_reference_id"], session["payment_status"]]),
+        json!(["payment", 23_037, "usd", account.id, "unpaid"])
+    );
+    assert_eq!(session["metadata"], json!({ "kind": "credits", "account_id": account.id, "credits": "250", "total_cents": "23037" }));
+    assert_eq!(session["success_url"], "https://app.oslira.com/credits?checkout=success&session_id={CHECKOUT_SESSION_ID}");
+    assert_eq!(account.balance().await, 9);
+
+    world.stripe(&format!("sessions/{session_id}/pay"), json!({})).await;
+    account.until_balance(259).await;
+    let payment = world.stripe_object(&format!("checkout/sessions/{session_id}")).await["payment_intent"].clone();
+    let payment = world.stripe_object(&format!("payment_intents/{}", payment.as_str().unwrap())).await;
+    assert_eq!(payment["metadata"], session["metadata"]);
+
+    repeat(&world, &world.stripe_event("checkout.session.completed", session_id).await).await;
+    assert_eq!((account.amounts("purchase").await, account.balance().await), (vec![250], 259));
+    let balance = account.get("/api/credits/balance").await.data(200);
+    assert_eq!((&balance["current_balance"], &balance["plan"]), (&json!(259), &json!("free")));
+    let listed = account.get("/api/credits/transactions?transactionType=purchase").await.body;
+    let entry = &listed["data"][0];
+    assert_eq!(
+        json!([listed["total"], entry["amount"], entry["balance_after"], entry["description"]]),
+        json!([1, 250, 259, "250 credits"])
+    );
+    assert_eq!(entry["metadata"], json!({ "session": session_id, "payment_intent": payment["id"], "amount_cents": 23_037 }));
+}
+
+async fn delayed_money_is_granted_when_it_comes(world: Arc<World>) {
+    let account = world.account(0).await;
+    let session = account.checkout(10).await;
+    world.stripe(&format!("sessions/{session}/pay"), json!({ "method": "delayed" })).await;
+    world.until_booked(&session).await;
+    let completed = world.stripe_event("checkout.session.completed", &session).await;
+    repeat(&world, &completed).await;
+    assert_eq!(account.balance().await, 0);
+
+    world.stripe(&format!("sessions/{session}/settle"), json!({ "succeed": true })).await;
+    account.until_balance(10).await;
+    repeat(&world, &world.stripe_event("checkout.session.async_payment_succeeded", &session).await).await;
+    repeat(&world, &completed).await;
+    assert_eq!((account.amounts("purchase").await, account.balance().await), (vec![10], 10));
+}
+
+async fn what_is_not_paid_grants_nothing(world: Arc<World>) {
+    let account = world.account(3).await;
+    let declined = account.checkout(10).await;
+    world.stripe(&format!("sessions/{declined}/pay"), json!({ "method": "fail" })).await;
+    let never = account.checkout(20).await;
+    world.stripe(&format!("sessions/{never}/pay"), json!({ "method": "delayed" })).await;
+    world.stripe(&format!("sessions/{never}/settle"), json!({ "succeed": false })).await;
+    world.until_booked(&account.id).await;
+    world.until_drained().await;
+    assert_eq!((account.amounts("purchase").await, account.balance().await), (vec![], 3));
+}
+
+async fn paying_on_the_page_works_too(world: Arc<World>) {
+    let account = world.account(0).await;
+    let bought = account.purchase(&json!({ "amount": 1000 }), None).await.data(201);
+    let page = bought["checkout_url"].as_str().unwrap();
+    let shown = world.http.get(page).send().await.unwrap().text().await.unwrap();
+    assert!(shown.contains("1000 Oslira credits") && shown.contains("824.50 USD"), "{shown}");
+    let stay = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let paid = stay.post(page).send().await.unwrap();
+    let back = format!("https://app.oslira.com/credits?checkout=success&session_id={}", bought["session_id"].as_str().unwrap());
+    assert_eq!(paid.headers()["location"], back.as_str());
+    account.until_balance(1000).await;
+}
+
+/// The same payment told by both events as paid, in both orders, and by 20 copies of both at once.
+async fn either_event_of_a_payment_grants_it_and_both_do_once(world: Arc<World>) {
+    for first in ["checkout.session.completed", "checkout.session.async_payment_succeeded"] {
+        let account = world.account(0).await;
+        let session = account.checkout(100).await;
+        world.stripe("pause", json!({ "match": session })).await;
+        world.stripe(&format!("sessions/{session}/pay"), json!({})).await;
+        let completed = world.stripe_event("checkout.session.completed", &session).await;
+        let twin = |kind: &str, copy: usize| {
+            let mut event = completed.clone();
+            event["type"] = json!(kind);
+            event["id"] = json!(format!("evt_{first}_{copy}_{session}"));
+            event
+        };
+        world.send_event(&twin(first, 0)).await;
+        account.until_balance(100).await;
+        let both = ["checkout.session.completed", "checkout.session.async_payment_succeeded"];
+        let events: Vec<Value> = (1..=20).map(|copy| twin(both[copy % 2], copy)).collect();
+        futures::future::join_all(events.iter().map(|event| world.send_event(event))).await;
+        world.until_drained().await;
+        for event in &events {
+            assert!(world.is_booked(event).await);
+        }
+        assert_eq!((account.amounts("purchase").await, account.balance().await), (vec![100], 100));
+        world.stripe("resume", json!({ "match": session })).await;
+    }
+}
+
+async fn customer_of(account: &Account) -> Option<String> {
+    account.world.db.value("SELECT stripe_customer_id FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await
+}
+
+async fn purchases_that_race_share_one_customer(world: Arc<World>) {
+    let account = world.account(0).await;
+    // We are told late of the customer, so that all of them have to ask for one.
+    world.stripe("pause", json!({ "match": account.id })).await;
+    let sessions = futures::future::join_all((0..10).map(|_| account.checkout(10))).await;
+    let mut customers = Vec::new();
+    for session in &sessions {
+        let session = world.stripe_object(&format!("checkout/sessions/{session}")).await;
+        customers.push(session["customer"].as_str().unwrap().to_owned());
+    }
+    customers.dedup();
+    assert_eq!(customers.len(), 1, "{customers:?}");
+    let asked = || async {
+        let calls = world.calls("stripe", &format!("customer:{}", account.id)).await;
+        (calls.iter().filter(|call| call["outcome"] == "ok").count(), calls.len())
+    };
+    let before = asked().await;
+    assert_eq!(before.0, 1);
+    assert_eq!(customer_of(&account).await, None);
+    assert_eq!(world.stripe_events(&account.id).await.iter().filter(|event| event["type"] == "customer.created").count(), 1);
+
+    world.stripe("resume", json!({ "match": account.id, "send_held": true })).await;
+    world.until_booked(&account.id).await;
+    assert_eq!(customer_of(&account).await.as_ref(), customers.first());
+    let later = account.checkout(10).await;
+    let later = world.stripe_object(&format!("checkout/sessions/{later}")).await;
+    assert_eq!(later["customer"].as_str(), customers.first().map(String::as_str));
+    assert_eq!(asked().await, before);
+}
+
+async fn amounts_are_checked(world: Arc<World>) {
+    let account = world.account(0).await;
+    for body in [
+        json!({ "amount": 9 }),
+        json!({ "amount": 10_001 }),
+        json!({ "amount": 0 }),
+        json!({ "amount": -10 }),
+        json!({ "amount": "10" }),
+        json!({ "amount": 10.5 }),
+        json!({ "amount": null }),
+        json!({}),
+        json!({ "amount": 10, "price": 1 }),
+        json!([]),
+    ] {
+        account.purchase(&body, None).await.problem(400, "VALIDATION_ERROR");
+    }
+    assert_eq!(world.calls("stripe", &account.id).await, Vec::<Value>::new());
+    for amount in [10, 10_000] {
+        account.purchase(&json!({ "amount": amount }), None).await.data(201);
+    }
+}
+
+async fn a_viewer_buys_nothing(world: Arc<World>) {
+    let (account, viewer) = (world.account(0).await, world.account(0).await);
+    account.admit_member(&viewer, "viewer").await;
+    let request = |to: &Account| {
+        let request = world.http.post(world.url("/api/credits/purchase")).bearer_auth(&viewer.token).header("x-account-id", &to.id);
+        world.send(request.json(&json!({ "amount": 10 })))
+    };
+    request(&account).await.problem(403, "FORBIDDEN");
+    let stranger = world.account(0).await;
+    request(&stranger).await.problem(403, "FORBIDDEN");
+    request(&viewer).await.data(201);
+    assert_eq!(world.calls("stripe", &account.id).await, Vec::<Value>::new());
+    assert_eq!(world.calls("stripe", &stranger.id).await, Vec::<Value>::new());
+}
