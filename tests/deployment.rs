@@ -38,8 +38,20 @@ async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<Wo
     assert_eq!(binaries, functions);
     let deployed: BTreeSet<String> = world.stack.functions().keys().cloned().collect();
     assert_eq!(binaries, deployed);
-    // Whatever is neither a task nor a consumer answers a route.
-    let others = ["admit", "check_cache", "scrape", "analyze", "save", "compensate", "stripe_events", "refresh_profile"];
+    // Whatever is neither a task, nor a consumer, nor a schedule answers a route.
+    let others = [
+        "admit",
+        "check_cache",
+        "scrape",
+        "analyze",
+        "save",
+        "compensate",
+        "stripe_events",
+        "renew_subscriptions",
+        "clean_up",
+        "end_stuck_runs",
+        "refresh_profile",
+    ];
     assert_eq!(world.stack.routes().len(), binaries.len() - others.len(), "{:?}", world.stack.routes());
 }
 

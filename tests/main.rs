@@ -23,6 +23,7 @@ mod ledger;
 mod load;
 mod pooler;
 mod sandbox;
+mod schedules;
 mod signup;
 
 use std::sync::Arc;
@@ -48,6 +49,7 @@ fn main() {
         analysis::cases(),
         billing::cases(),
         cache::cases(),
+        schedules::cases(),
         load::cases(),
     ]
     .concat();

@@ -108,7 +108,7 @@ const FEATURES: Features = Features {
     bulk_analysis: false,
     profile_refresh: true,
     billing: true,
-    schedules: false,
+    schedules: true,
 };
 
 #[derive(Debug, Clone, Serialize)]

@@ -53,7 +53,7 @@ impl Executions {
     /// When it may still be running.
     pub async fn stop(&self, run_id: &RunId) -> Result<(), AwsError> {
         let arn = format!("{}:{run_id}", self.state_machine_arn.replace(":stateMachine:", ":execution:"));
-        match self.client.stop_execution().execution_arn(arn).error("Cancelled").cause("cancelled by its user").send().await {
+        match self.client.stop_execution().execution_arn(arn).error("RunEnded").cause("its run was ended first").send().await {
             Ok(_) => Ok(()),
             Err(error)
                 if matches!(

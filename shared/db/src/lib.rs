@@ -18,6 +18,7 @@ pub mod leads;
 mod listing;
 mod migrations;
 pub mod runs;
+pub mod schedules;
 mod session;
 pub mod workflow;
 

@@ -1,8 +1,11 @@
-//! Logs: one JSON object a line on standard output, where Lambda collects them.
+//! Logs and metrics: one JSON object a line on standard output, where Lambda collects them.
 //!
 //! Every line within a request or task carries its `requestId` and, where there is one, `run_id` and `account_id`: open a span with
 //! these fields and log inside it. Never logged: secrets, tokens, bodies, texts of profiles.
 
+mod metrics;
+
+pub use metrics::{Metrics, Unit};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 

@@ -4,6 +4,7 @@ mod api;
 mod billing;
 mod demo;
 mod logs;
+mod schedule;
 mod status;
 mod stop;
 mod up;
@@ -43,6 +44,15 @@ enum Command {
         #[arg(long, default_value_t = 25)]
         credits: u32,
     },
+    /// Run one of the schedules now and print its summary
+    Schedule {
+        /// Which
+        #[arg(value_enum)]
+        name: schedule::Schedule,
+        /// Count what it would do and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Show what runs and where
     Status,
     /// Print what a function wrote, such as `start_analysis`
@@ -79,6 +89,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             println!("{}", serde_json::to_string_pretty(&demo)?);
             Ok(())
         }
+        Command::Schedule { name, dry_run } => schedule::schedule(&running(&state_dir)?, &state_dir, name, dry_run).await,
         Command::Status => status::status(&state_dir).await,
         Command::Logs { function, follow } => logs::logs(&state_dir, function.as_deref(), follow).await,
         Command::Stop => stop::stop(&state_dir),

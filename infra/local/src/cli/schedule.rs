@@ -1,0 +1,51 @@
+//! `cargo local schedule`: what the clock invokes, invoked now.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use aws_sdk_lambda::config::timeout::TimeoutConfig;
+use aws_sdk_lambda::primitives::Blob;
+use clap::ValueEnum;
+use local::StackInfo;
+use serde_json::{Value, json};
+
+/// As long as Lambda lets any function run.
+const PATIENCE: Duration = Duration::from_mins(15);
+
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Schedule {
+    /// Monthly: free subscriptions get their credits, Stripe's are looked after
+    RenewSubscriptions,
+    /// Daily: what has outlived its retention is removed
+    CleanUp,
+    /// Hourly: runs that do not move are stopped, failed and refunded
+    EndStuckRuns,
+}
+
+impl Schedule {
+    const fn binary(self) -> &'static str {
+        match self {
+            Self::RenewSubscriptions => "renew_subscriptions",
+            Self::CleanUp => "clean_up",
+            Self::EndStuckRuns => "end_stuck_runs",
+        }
+    }
+}
+
+pub(crate) async fn schedule(info: &StackInfo, state_dir: &Path, schedule: Schedule, dry_run: bool) -> Result<()> {
+    let functions = local::functions_of(state_dir);
+    let function = functions.get(schedule.binary()).context("the running stack is older than this schedule: start it again")?;
+    let timeouts = TimeoutConfig::builder().read_timeout(PATIENCE).operation_timeout(PATIENCE).build();
+    let config = aws_sdk_lambda::config::Builder::from(&local::sdk_config(&info.aws_endpoint)).timeout_config(timeouts).build();
+    let payload = Blob::new(json!({ "dry_run": dry_run }).to_string());
+    let answer = aws_sdk_lambda::Client::from_conf(config).invoke().function_name(function).payload(payload).send().await;
+    let answer = answer.context("the emulator does not answer")?;
+    let body: Value = answer.payload().map(|body| serde_json::from_slice(body.as_ref())).transpose()?.unwrap_or_default();
+    if answer.function_error().is_some() {
+        bail!("{}: see `cargo local logs {}`", body["errorMessage"].as_str().unwrap_or("it failed"), schedule.binary());
+    }
+    println!("{}", serde_json::to_string_pretty(&body)?);
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The schedules as the stack has them.
+
+use std::sync::Arc;
+
+use crate::harness::{Value, World, cases, json};
+
+cases!(shared: the_clock_invokes_each_schedule_and_reports_what_it_cannot, a_misspelt_dry_run_changes_nothing; alone: every_run_tells_what_it_did);
+
+const SCHEDULES: [(&str, &str); 3] =
+    [("renew-subscriptions", "cron(0 3 1 * ? *)"), ("clean-up", "cron(0 2 * * ? *)"), ("end-stuck-runs", "cron(0 * * * ? *)")];
+
+async fn the_clock_invokes_each_schedule_and_reports_what_it_cannot(world: Arc<World>) {
+    // The emulator looks no further than this for the service that a request is for.
+    let region = world.stack.sdk_config().region().unwrap().to_string();
+    let scope = format!("AWS4-HMAC-SHA256 Credential=test/20260101/{region}/scheduler/aws4_request, SignedHeaders=host, Signature=none");
+    let resources = world.stack.processed_template()["Resources"].as_object().unwrap().clone();
+    for (name, expression) in SCHEDULES {
+        let url = format!("{}/schedules/oslira-local-{name}", world.stack.info().aws_endpoint);
+        let schedule: Value = world.http.get(url).header("authorization", &scope).send().await.unwrap().json().await.unwrap();
+        assert_eq!(
+            (&schedule["ScheduleExpression"], &schedule["ScheduleExpressionTimezone"], &schedule["State"]),
+            (&json!(expression), &json!("UTC"), &json!("ENABLED")),
+            "{schedule}"
+        );
+        let target = &schedule["Target"];
+        assert!(target["Arn"].as_str().unwrap().ends_with(&format!(":function:oslira-local-{name}")), "{target}");
+        assert_eq!(target["Input"], json!(r#"{"dry_run": false}"#));
+        assert!(target["RetryPolicy"]["MaximumRetryAttempts"].as_i64().unwrap() >= 10, "{target}");
+        assert!(target["DeadLetterConfig"]["Arn"].as_str().unwrap().contains("ScheduleDeadLetters"), "{target}");
+        // Its role may invoke this function, write to the dead-letter queue, and nothing else.
+        let (id, resource) = resources
+            .iter()
+            .find(|(_, resource)| {
+                resource["Type"] == "AWS::Scheduler::Schedule" && resource["Properties"]["ScheduleExpression"] == expression
+            })
+            .expect("a schedule");
+        assert_eq!(resource["Properties"]["ScheduleExpressionTimezone"], "UTC");
+        let role = &resources[&format!("{id}Role")]["Properties"];
+        let statements: Vec<&Value> = role["Policies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|policy| policy["PolicyDocument"]["Statement"].as_array().unwrap())
+            .collect();
+        let mut actions: Vec<String> = statements.iter().map(|statement| statement["Action"].to_string()).collect();
+        actions.sort();
+        assert_eq!(actions, [r#""lambda:InvokeFunction""#, r#""sqs:SendMessage""#], "{role}");
+        assert!(statements.iter().all(|statement| statement["Resource"]["Fn::GetAtt"].is_array()), "{role}");
+    }
+}
+
+async fn a_misspelt_dry_run_changes_nothing(world: Arc<World>) {
+    for (name, _) in SCHEDULES {
+        assert!(world.invoke(name, &json!({ "dryRun": true })).await.is_err(), "{name}");
+    }
+}
+
+async fn every_run_tells_what_it_did(world: Arc<World>) {
+    for (name, _) in SCHEDULES {
+        let binary = name.replace('-', "_");
+        let before = told(&world, &binary).await;
+        let summary = super::dry_run(&world, name).await;
+        assert_eq!(summary["schedule"], json!(binary));
+        assert!(summary["duration_ms"].is_u64() && summary["batches"].is_u64() && summary["more"].is_boolean(), "{summary}");
+        // One of each for a run, and there may be others: the emulator's clock ticks too.
+        crate::harness::until("the lines of a run", std::time::Duration::from_secs(20), || async {
+            let after = told(&world, &binary).await;
+            (after.0 > before.0 && after.0 - before.0 == after.1 - before.1).then_some(())
+        })
+        .await;
+    }
+}
+
+/// How many summary lines and how many metric lines a schedule has written.
+async fn told(world: &World, binary: &str) -> (usize, usize) {
+    let lines = world.stack.log_lines(Some(binary)).await.unwrap();
+    let lines: Vec<Value> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let summary =
+        |line: &&Value| line["message"].as_str().is_some_and(|text| text.starts_with("schedule ended")) && line["counts"].is_string();
+    let metrics = |line: &&Value| {
+        line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Oslira" && line["schedule"] == binary && line["schedule_duration"].is_u64()
+    };
+    (lines.iter().filter(summary).count(), lines.iter().filter(metrics).count())
+}

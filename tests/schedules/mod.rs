@@ -1,0 +1,63 @@
+//! The schedules: what they are deployed as, and what they do, twice, twice at once, and killed half-way.
+//!
+//! They look at everybody's rows, so their tests run alone.
+
+mod calendar;
+mod cleanup;
+mod deployed;
+mod renewals;
+mod stuck;
+
+use std::sync::Arc;
+
+use crate::harness::{Account, Case, Value, World, json};
+
+pub fn cases() -> Vec<Case> {
+    [calendar::cases(), deployed::cases(), renewals::cases(), cleanup::cases(), stuck::cases()].concat()
+}
+
+const RENEW: &str = "renew-subscriptions";
+const CLEAN_UP: &str = "clean-up";
+const END_STUCK: &str = "end-stuck-runs";
+
+/// Runs a schedule and answers its summary.
+async fn run(world: &World, schedule: &str) -> Value {
+    world.invoke(schedule, &json!({ "dry_run": false })).await.expect("a summary")
+}
+
+async fn dry_run(world: &World, schedule: &str) -> Value {
+    let summary = world.invoke(schedule, &json!({ "dry_run": true })).await.expect("a summary");
+    assert_eq!(summary["dry_run"], json!(true));
+    summary
+}
+
+/// Starts a schedule and goes on.
+fn start(world: &Arc<World>, schedule: &'static str) -> tokio::task::JoinHandle<Result<Value, String>> {
+    let world = world.clone();
+    tokio::spawn(async move { world.invoke(schedule, &json!({})).await })
+}
+
+/// Kills the schedule's process in the middle of its work.
+fn kill(world: &World, binary: &str) {
+    assert!(world.kill_function(binary) > 0, "{binary} was running");
+}
+
+fn number(summary: &Value, name: &str) -> u64 {
+    summary[name].as_u64().unwrap_or_else(|| panic!("no {name} in {summary}"))
+}
+
+/// Changes rows as the database's owner.
+async fn sql(world: &World, text: &str) {
+    world.db.connect().await.batch_execute(text).await.unwrap_or_else(|error| panic!("{text}: {error:?}"));
+}
+
+async fn count(world: &World, text: &str) -> i64 {
+    world.db.value(text, &[]).await.expect("a count")
+}
+
+/// The account's entries of a type: key and amount, in order.
+async fn grants(account: &Account, kind: &str) -> Vec<(String, i32)> {
+    let sql =
+        "SELECT idempotency_key, amount FROM credit_ledger WHERE account_id = $1::text::uuid AND transaction_type = $2 ORDER BY entry_no";
+    account.world.db.rows(sql, &[&account.id, &kind]).await.iter().map(|row| (row.get(0), row.get(1))).collect()
+}

@@ -1,0 +1,247 @@
+//! The monthly renewal.
+
+use std::sync::Arc;
+
+use super::{RENEW, count, dry_run, grants, kill, number, run, sql, start};
+use crate::harness::{Account, Value, World, cases, json};
+
+cases!(
+    shared: ;
+    alone: a_free_subscription_is_renewed_once_a_period, missed_periods_are_not_made_up_for, who_may_not_be_renewed_is_left_alone_and_piles_nothing_up,
+        a_paid_period_is_granted_once_whenever_its_invoice_comes, what_stripe_forgot_is_reported, two_renewals_at_once_are_one,
+        a_killed_renewal_is_finished_by_the_next
+);
+
+const RENEWAL: &str = "subscription_renewal";
+
+/// Gives the account's free subscription a period.
+async fn period(account: &Account, start: &str, end: &str) {
+    let text = format!(
+        "UPDATE subscriptions SET current_period_start = {start}, current_period_end = {end}, period_anchor = NULL
+         WHERE account_id = '{}' AND stripe_subscription_id IS NULL",
+        account.id
+    );
+    sql(&account.world, &text).await;
+}
+
+/// An account whose free period ended ten days ago.
+async fn due(world: &Arc<World>) -> Account {
+    let account = world.account(0).await;
+    period(&account, "now() - interval '40 days'", "now() - interval '10 days'").await;
+    account
+}
+
+/// The free subscription: its id, its start in unix seconds, and whether now lies in its period.
+async fn subscription(account: &Account) -> (String, i64, bool) {
+    let text = "SELECT id::text, floor(extract(epoch FROM current_period_start))::bigint, now() >= current_period_start AND now() < current_period_end
+                FROM subscriptions WHERE account_id = $1::text::uuid AND stripe_subscription_id IS NULL";
+    let rows = account.world.db.rows(text, &[&account.id]).await;
+    (rows[0].get(0), rows[0].get(1), rows[0].get(2))
+}
+
+async fn a_free_subscription_is_renewed_once_a_period(world: Arc<World>) {
+    run(&world, RENEW).await;
+    let account = due(&world).await;
+    let summary = dry_run(&world, RENEW).await;
+    assert_eq!(number(&summary, "renewed"), 1, "{summary}");
+    assert_eq!((account.balance().await, subscription(&account).await.2), (0, false));
+    let summary = run(&world, RENEW).await;
+    assert_eq!((number(&summary, "renewed"), number(&summary, "credits_granted"), &summary["more"]), (1, 25, &json!(false)), "{summary}");
+    let (id, start, is_current) = subscription(&account).await;
+    assert!(is_current);
+    assert_eq!(grants(&account, RENEWAL).await, [(format!("renewal:{id}:{start}"), 25)]);
+    let summary = run(&world, RENEW).await;
+    assert_eq!(number(&summary, "renewed"), 0);
+    // Even if something turned the period back: the last renewal is less than 23 hours ago, and the period has its key.
+    period(&account, "now() - interval '40 days'", "now() - interval '10 days'").await;
+    assert_eq!(number(&run(&world, RENEW).await, "renewed"), 0);
+    assert_eq!(account.balance().await, 25);
+}
+
+async fn missed_periods_are_not_made_up_for(world: Arc<World>) {
+    let account = world.account(0).await;
+    period(&account, "'2025-08-31T10:00:00Z'", "'2025-09-30T10:00:00Z'").await;
+    run(&world, RENEW).await;
+    let (id, start, is_current) = subscription(&account).await;
+    assert!(is_current);
+    assert_eq!(grants(&account, RENEWAL).await, [(format!("renewal:{id}:{start}"), 25)]);
+    // On the day of the first period, or the last of a shorter month.
+    let text = format!(
+        "SELECT count(*) FROM subscriptions WHERE id = '{id}' AND period_anchor = '2025-08-31T10:00:00Z'
+         AND (current_period_start, current_period_end) = (SELECT p.period_start, p.period_end FROM calendar_period(period_anchor, now()) p)
+         AND (extract(day FROM current_period_start AT TIME ZONE 'UTC') >= 28 AND extract(hour FROM current_period_start AT TIME ZONE 'UTC') = 10)"
+    );
+    assert_eq!(count(&world, &text).await, 1);
+}
+
+async fn who_may_not_be_renewed_is_left_alone_and_piles_nothing_up(world: Arc<World>) {
+    let (suspended, deleted, paid, renewed) = tokio::join!(due(&world), due(&world), due(&world), due(&world));
+    sql(&world, &format!("UPDATE accounts SET is_suspended = true WHERE id = '{}'", suspended.id)).await;
+    sql(&world, &format!("UPDATE accounts SET deleted_at = now() WHERE id = '{}'", deleted.id)).await;
+    let live = format!(
+        "INSERT INTO subscriptions (account_id, plan_id, stripe_subscription_id, status, current_period_start, current_period_end)
+         VALUES ('{0}', 'pro', 'sub_{0}', 'past_due', now(), now() + interval '1 month')",
+        paid.id
+    );
+    sql(&world, &live).await;
+    sql(&world, &format!("SELECT grant_credits('{}', 1, '{RENEWAL}', 'renewal:of-somebody:1')", renewed.id)).await;
+    for _ in 0..3 {
+        run(&world, RENEW).await;
+    }
+    assert_eq!(number(&dry_run(&world, RENEW).await, "renewed"), 0);
+    for (account, balance) in [(&suspended, 0), (&deleted, 0), (&paid, 0), (&renewed, 1)] {
+        assert_eq!(account.balance().await, balance);
+        assert!(!subscription(account).await.2);
+    }
+    // Back again, each gets the period that it is now, and no more.
+    sql(&world, &format!("UPDATE accounts SET is_suspended = false WHERE id = '{}'", suspended.id)).await;
+    sql(
+        &world,
+        &format!("UPDATE subscriptions SET status = 'canceled', canceled_at = now() WHERE stripe_subscription_id = 'sub_{}'", paid.id),
+    )
+    .await;
+    for _ in 0..2 {
+        run(&world, RENEW).await;
+    }
+    for account in [&suspended, &paid] {
+        assert_eq!(grants(account, RENEWAL).await.len(), 1);
+        assert_eq!(account.balance().await, 25);
+    }
+    assert_eq!((deleted.balance().await, renewed.balance().await), (0, 1));
+}
+
+/// An event of Stripe's as the consumer hands it to the database.
+fn event(account: &Account, kind: &str, created: i64, effect: &Value) -> String {
+    let mut event = json!({ "event_id": format!("evt_{}_{created}", account.id), "event_type": kind, "created": created, "api_version": "v", "effect": effect });
+    event["effect"]["customer"] = json!(format!("cus_{}", account.id));
+    event["effect"]["account_id"] = json!(account.id);
+    event["effect"]["subscription_id"] = json!(format!("sub_{}", account.id));
+    event["effect"]["price_id"] = json!("price_pro");
+    format!("SELECT apply_stripe_event('{event}')")
+}
+
+fn subscribed(account: &Account, kind: &str, created: i64, start: i64) -> String {
+    let effect = json!({ "kind": "subscription", "status": "active", "period_start": start, "period_end": start + 30 * 86_400, "canceled_at": null,
+                         "cancel_at_period_end": false, "deleted": false });
+    event(account, kind, created, &effect)
+}
+
+fn invoice(account: &Account, created: i64, start: i64) -> String {
+    let effect = json!({ "kind": "invoice", "invoice_id": format!("in_{}_{start}", account.id), "paid": true, "amount_due": 3000, "amount_paid": 3000,
+                         "currency": "usd", "period_start": start, "period_end": start + 30 * 86_400, "hosted_invoice_url": null,
+                         "billing_reason": "subscription_cycle", "created": created });
+    event(account, "invoice.paid", created, &effect)
+}
+
+async fn a_paid_period_is_granted_once_whenever_its_invoice_comes(world: Arc<World>) {
+    let account = due(&world).await;
+    let now = jiff::Timestamp::now().as_second();
+    let (first, second, third) = (now - 60 * 86_400, now - 30 * 86_400, now);
+    let key = |start: i64| format!("renewal:sub_{}:{start}", account.id);
+    // While the subscription starts, a renewal waits for what the event makes of the account: not a free one any more.
+    let starting = world.db.connect().await;
+    starting.batch_execute(&format!("BEGIN; {}", subscribed(&account, "customer.subscription.created", first, first))).await.unwrap();
+    let renewing = start(&world, RENEW);
+    world.until_waiting("renew_subscriptions").await;
+    starting.batch_execute("COMMIT").await.unwrap();
+    renewing.await.unwrap().unwrap();
+    assert_eq!(grants(&account, RENEWAL).await, [(key(first), 100)]);
+    // Before its invoice is paid, a period is not granted.
+    sql(&world, &subscribed(&account, "customer.subscription.updated", second, second)).await;
+    run(&world, RENEW).await;
+    assert_eq!(account.balance().await, 100);
+    // The invoice during the schedule, and the schedule after the invoice.
+    let paying = world.db.connect().await;
+    paying.batch_execute(&format!("BEGIN; {}", invoice(&account, second + 60, second))).await.unwrap();
+    run(&world, RENEW).await;
+    paying.batch_execute("COMMIT").await.unwrap();
+    run(&world, RENEW).await;
+    assert_eq!(grants(&account, RENEWAL).await, [(key(first), 100), (key(second), 100)]);
+    sql(&world, &subscribed(&account, "customer.subscription.updated", third, third)).await;
+    let (invoiced, renewed) = (invoice(&account, third + 60, third), start(&world, RENEW));
+    sql(&world, &invoiced).await;
+    renewed.await.unwrap().unwrap();
+    assert_eq!(grants(&account, RENEWAL).await.len(), 3);
+    // A period that is paid and, after a repair by hand, entitled to more than it was granted.
+    let repair = format!(
+        "UPDATE subscription_periods SET level = 300 WHERE stripe_subscription_id = 'sub_{}' AND granted = 100 AND period_start = to_timestamp({third})",
+        account.id
+    );
+    sql(&world, &repair).await;
+    assert_eq!(number(&dry_run(&world, RENEW).await, "settled_periods"), 1);
+    let (one, other) = tokio::join!(run(&world, RENEW), run(&world, RENEW));
+    assert_eq!(number(&one, "settled_periods") + number(&other, "settled_periods"), 1);
+    assert_eq!(grants(&account, RENEWAL).await.last(), Some(&(format!("{}:300", key(third)), 200)));
+    assert_eq!(account.balance().await, 500);
+}
+
+async fn what_stripe_forgot_is_reported(world: Arc<World>) {
+    let account = world.account(0).await;
+    let now = jiff::Timestamp::now().as_second();
+    let before = number(&dry_run(&world, RENEW).await, "overdue_subscriptions");
+    sql(&world, &subscribed(&account, "customer.subscription.created", now - 32 * 86_400, now - 32 * 86_400)).await;
+    assert_eq!(number(&run(&world, RENEW).await, "overdue_subscriptions"), before, "two days are no reason to worry");
+    sql(&world, &subscribed(&account, "customer.subscription.updated", now - 34 * 86_400 + 5 * 86_400, now - 34 * 86_400)).await;
+    let summary = run(&world, RENEW).await;
+    assert_eq!((number(&summary, "overdue_subscriptions"), number(&summary, "settled_periods")), (before + 1, 0), "{summary}");
+    assert_eq!(account.balance().await, 100);
+    let named = format!("sub_{}", account.id);
+    crate::harness::until("the warning", std::time::Duration::from_secs(20), || async {
+        let lines = world.stack.log_lines(Some("renew_subscriptions")).await.unwrap();
+        lines.into_iter().find(|line| line.contains("overdue") && line.contains(&named) && line.contains("WARN"))
+    })
+    .await;
+    sql(&world, &format!("UPDATE subscriptions SET status = 'canceled' WHERE stripe_subscription_id = '{named}'")).await;
+}
+
+async fn two_renewals_at_once_are_one(world: Arc<World>) {
+    run(&world, RENEW).await;
+    crowd(&world, "twice", 230).await;
+    let (one, other) = tokio::join!(run(&world, RENEW), run(&world, RENEW));
+    assert_eq!(number(&one, "renewed") + number(&other, "renewed"), 230, "{one} {other}");
+    assert_eq!(number(&one, "credits_granted") + number(&other, "credits_granted"), 230 * 25);
+    assert_renewed_once(&world, "twice", 230).await;
+}
+
+async fn a_killed_renewal_is_finished_by_the_next(world: Arc<World>) {
+    run(&world, RENEW).await;
+    crowd(&world, "killed", 230).await;
+    // The second of three batches runs into a balance that somebody holds.
+    let holder = world.db.connect().await;
+    let held = "BEGIN; SELECT 1 FROM credit_balances b JOIN subscriptions s USING (account_id) JOIN accounts a ON a.id = s.account_id
+                WHERE a.slug LIKE 'killed-crowd-%' AND s.current_period_end = (SELECT max(current_period_end) - interval '80 minutes' FROM subscriptions s
+                JOIN accounts a ON a.id = s.account_id WHERE a.slug LIKE 'killed-crowd-%') FOR UPDATE OF b";
+    holder.batch_execute(held).await.unwrap();
+    let renewing = start(&world, RENEW);
+    world.until_waiting("renew_subscriptions").await;
+    kill(&world, "renew_subscriptions");
+    assert!(renewing.await.unwrap().is_err());
+    let renewed = "SELECT count(*) FROM credit_ledger l JOIN accounts a ON a.id = l.account_id WHERE a.slug LIKE 'killed-crowd-%' AND transaction_type = 'subscription_renewal'";
+    assert_eq!(count(&world, renewed).await, 100);
+    // The server still has the killed one's statement; the next run finds its rows taken, waits, and does what is left.
+    let next = start(&world, RENEW);
+    world.until_waiting("renew_subscriptions").await;
+    holder.batch_execute("COMMIT").await.unwrap();
+    let summary = next.await.unwrap().unwrap();
+    assert_eq!(summary["more"], json!(false), "{summary}");
+    assert_renewed_once(&world, "killed", 230).await;
+}
+
+/// Makes so many accounts whose free periods ended ten days ago, a minute after each other.
+async fn crowd(world: &World, name: &str, size: i64) {
+    let text = format!(
+        "INSERT INTO auth.users (id, email, raw_user_meta_data) SELECT gen_random_uuid(), '{name}-crowd-' || n || '@example.com', jsonb_build_object('full_name', '{name} crowd ' || n) FROM generate_series(1, {size}) n;
+         UPDATE accounts SET slug = split_part(u.email, '@', 1) FROM users u WHERE u.id = owner_id AND u.email LIKE '{name}-crowd-%@example.com';
+         UPDATE subscriptions SET current_period_start = now() - interval '40 days', current_period_end = now() - interval '10 days' + n * interval '1 minute'
+         FROM (SELECT id, row_number() OVER (ORDER BY slug) AS n FROM accounts WHERE slug LIKE '{name}-crowd-%') a WHERE a.id = account_id"
+    );
+    sql(world, &text).await;
+}
+
+async fn assert_renewed_once(world: &World, name: &str, size: i64) {
+    let text = format!(
+        "SELECT count(*) FROM accounts a JOIN credit_balances b ON b.account_id = a.id JOIN subscriptions s ON s.account_id = a.id
+         WHERE a.slug LIKE '{name}-crowd-%' AND b.current_balance = 50 AND b.entry_count = 2 AND now() < s.current_period_end"
+    );
+    assert_eq!(count(world, &text).await, size);
+}
