@@ -6,7 +6,7 @@
 //! costs while it is down. The endpoint keeps what endpoints have: the caller's own view of the database.
 
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, service_fn};
@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tracing::Instrument;
 
-/// How long fetching a profile may take, the key to do so included. Most take 6 to 9 seconds; the endpoint has to answer within 29.
+/// How long fetching a profile may take, the looks into the cache and at the key included. Most take 6 to 9 seconds; the endpoint has to
+/// answer within 29.
 const PATIENCE: Duration = Duration::from_secs(19);
 /// How long stopping an Actor run may take: it ends by itself otherwise.
 const STOPPING: Duration = Duration::from_secs(2);
@@ -185,27 +186,19 @@ pub async fn serve(refresher: Refresher) -> Result<(), lambda_runtime::Error> {
 /// When the cache or the database does not answer.
 async fn refresh_profile(asked: RefreshProfile, refresher: Refresher) -> Result<Refreshed, lambda_runtime::Error> {
     let RefreshProfile { account_id, username } = asked;
+    let begun = Instant::now();
     let cached = refresher.profiles.latest(&username).await?.map(|(entry, _)| entry).filter(|entry| entry.version == VERSION);
     let started_at = Timestamp::now();
     let mut run = None;
-    let visited = timeout(PATIENCE, refresher.fetch(&username, &mut run)).await;
+    let visited = timeout(PATIENCE.saturating_sub(begun.elapsed()), refresher.fetch(&username, &mut run)).await;
+    let at_work = run.as_ref().is_some_and(|run| !run.status.is_terminal());
     let run = match run {
-        Some(run) if !run.status.is_terminal() => Some(refresher.stop(run).await),
+        Some(run) if at_work => Some(refresher.stop(run).await),
         run => run,
     };
-    let duration_ms = i64::try_from(Timestamp::now().duration_since(started_at).as_millis()).unwrap_or(i64::MAX);
-    let call = match &run {
-        Some(run) => Some(VendorCall::scrape(&run.id, run.status.booked_as(), run.cost, started_at.as_millisecond(), duration_ms)),
-        // The Actor may run all the same; its costs are on Apify's bill then, and this says why.
-        None if matches!(visited, Err(_) | Ok(Err(Failure::Vendor(VendorError::Timeout | VendorError::Transport(_))))) => {
-            Some(VendorCall {
-                response_id: None,
-                error_message: Some("no answer to the start: the Actor may run".to_owned()),
-                ..VendorCall::scrape("", "timeout", MicroUsd::ZERO, started_at.as_millisecond(), duration_ms)
-            })
-        }
-        None => None,
-    };
+    // After a start without an answer the Actor may run all the same.
+    let unanswered = matches!(visited, Err(_) | Ok(Err(Failure::Vendor(VendorError::Timeout | VendorError::Transport(_)))));
+    let call = booking(run.as_ref(), unanswered, started_at);
     let booked = async {
         match &call {
             Some(call) => refresher.db.record_account_call(account_id, call).await,
@@ -222,8 +215,8 @@ async fn refresh_profile(asked: RefreshProfile, refresher: Refresher) -> Result<
             }
             Ok(Ok(Some(ScrapeOutcome::NotFound))) => refresher.profiles.drop_entry(&username).await.map(|()| Refreshed::NotFound),
             Ok(Ok(Some(ScrapeOutcome::Blocked))) => Ok(Refreshed::Blocked),
-            Ok(Ok(None)) if run.as_ref().is_some_and(|run| run.status == ActorRunStatus::Running) => Ok(Refreshed::TimedOut),
-            Ok(Ok(None)) => Ok(Refreshed::Failed),
+            Ok(Ok(None)) if !at_work => Ok(Refreshed::Failed),
+            Ok(Ok(None)) | Err(_) => Ok(Refreshed::TimedOut),
             Ok(Err(Failure::Aws(error))) => Err(error),
             Ok(Err(Failure::Vendor(error))) => {
                 if error.is_retryable() {
@@ -233,7 +226,6 @@ async fn refresh_profile(asked: RefreshProfile, refresher: Refresher) -> Result<
                 }
                 Ok(Refreshed::Failed)
             }
-            Err(_) => Ok(Refreshed::TimedOut),
         }
     };
     let (booked, kept) = tokio::join!(booked, kept);
@@ -242,6 +234,21 @@ async fn refresh_profile(asked: RefreshProfile, refresher: Refresher) -> Result<
     }
     booked?;
     Ok(kept?)
+}
+
+/// What to book of a visit. `unanswered` says that an Actor run may exist of which we know nothing: its costs are on Apify's bill then, and
+/// the row says why.
+fn booking(run: Option<&ActorRun>, unanswered: bool, started_at: Timestamp) -> Option<VendorCall> {
+    let duration_ms = i64::try_from(Timestamp::now().duration_since(started_at).as_millis()).unwrap_or(i64::MAX);
+    let call = |id: &str, status, cost| VendorCall::scrape(id, status, cost, started_at.as_millisecond(), duration_ms);
+    match run {
+        Some(run) => Some(call(&run.id, run.status.booked_as(), run.cost)),
+        None => unanswered.then(|| VendorCall {
+            response_id: None,
+            error_message: Some("no answer to the start: the Actor may run".to_owned()),
+            ..call("", "timeout", MicroUsd::ZERO)
+        }),
+    }
 }
 
 fn fetched(cached: Option<&CachedProfile>, entry: &CachedProfile, now: Timestamp) -> Refreshed {
