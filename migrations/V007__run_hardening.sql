@@ -51,6 +51,10 @@ BEGIN
         -- Its admission may have committed in between: then the row is there now, charged, and fails like any other.
         SELECT * INTO run FROM analyses WHERE run_id = p_run_id FOR UPDATE;
     END IF;
+    IF run.account_id <> (p_seed ->> 'account_id')::uuid THEN
+        -- An execution may carry another account's run id, if its client chose it: that run is none of its business.
+        RETURN jsonb_build_object('status', NULL, 'error_code', NULL, 'account_id', NULL, 'credits_refunded', 0);
+    END IF;
     was_live := run.status IN ('pending', 'processing');
     run := end_run(run, 'failed', p_code, p_details, p_steps);
     RETURN jsonb_build_object('status', run.status, 'error_code', run.error_code, 'account_id', run.account_id,

@@ -3,9 +3,12 @@
 -- has INSERT, UPDATE or DELETE on these tables.
 
 -- --- Listing -----------------------------------------------------------------------------------------------------------
--- One index for each order of the list; the id makes an order total, so that pages neither repeat nor skip.
+-- One index for each order of the list; the id makes an order total, so that pages neither repeat nor skip. Leads without the value come
+-- last whatever the direction, and an index read backwards would put them first: the two that have nulls have an index for each direction.
 CREATE INDEX IF NOT EXISTS leads_by_analysis ON leads (account_id, last_analyzed_at DESC NULLS LAST, id DESC) WHERE deleted_at IS NULL;
 CREATE INDEX IF NOT EXISTS leads_by_followers ON leads (account_id, follower_count DESC NULLS LAST, id DESC) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS leads_by_analysis_ascending ON leads (account_id, last_analyzed_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS leads_by_followers_ascending ON leads (account_id, follower_count, id) WHERE deleted_at IS NULL;
 CREATE INDEX IF NOT EXISTS leads_by_creation ON leads (account_id, created_at DESC, id DESC) WHERE deleted_at IS NULL;
 DROP INDEX IF EXISTS leads_account;
 CREATE INDEX IF NOT EXISTS leads_deleted ON leads (deleted_at) WHERE deleted_at IS NOT NULL;
@@ -82,7 +85,7 @@ ALTER TABLE business_profiles ADD CONSTRAINT business_profiles_follower_range CH
          THEN (business_context_pack ->> 'icp_min_followers')::numeric <= (business_context_pack ->> 'icp_max_followers')::numeric ELSE true END);
 ALTER TABLE business_profiles DROP CONSTRAINT IF EXISTS business_profiles_bounded;
 ALTER TABLE business_profiles ADD CONSTRAINT business_profiles_bounded CHECK (
-    char_length(website) <= 2048 AND char_length(business_one_liner) <= 500 AND octet_length(business_context_pack::text) <= 65536);
+    char_length(website) <= 2048 AND website ~* '^https?://' AND char_length(business_one_liner) <= 500 AND octet_length(business_context_pack::text) <= 65536);
 
 -- The plan that an account is on: its best paid subscription that is not over, else its free one.
 CREATE OR REPLACE FUNCTION account_plan(p_account_id uuid) RETURNS SETOF plans
@@ -117,7 +120,7 @@ BEGIN
     ELSIF NOT v_may THEN
         RETURN jsonb_build_object('outcome', 'forbidden');
     END IF;
-    PERFORM 1 FROM accounts WHERE id = v_account FOR UPDATE;
+    PERFORM 1 FROM accounts WHERE id = v_account FOR NO KEY UPDATE;
     SELECT * INTO v_plan FROM account_plan(v_account);
     SELECT count(*) INTO v_count FROM business_profiles WHERE account_id = v_account AND deleted_at IS NULL;
     IF v_count >= v_plan.max_businesses OR v_plan.id IS NULL THEN
@@ -175,7 +178,7 @@ CREATE TABLE IF NOT EXISTS idempotency_keys (
     key text NOT NULL CHECK (char_length(key) BETWEEN 1 AND 255),
     request_hash text NOT NULL CHECK (request_hash ~ '^[0-9a-f]{64}$'),
     work_id text NOT NULL CHECK (char_length(work_id) BETWEEN 1 AND 255),
-    answer text CHECK (octet_length(answer) <= 65536),
+    answer text CHECK (octet_length(answer) <= 8192),
     claimed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (account_id, user_id, key)
@@ -204,6 +207,10 @@ BEGIN
         RAISE EXCEPTION 'keys are claimed by members who may spend' USING ERRCODE = 'OS403';
     END IF;
     DELETE FROM idempotency_keys WHERE account_id = p_account_id AND user_id = v_user AND key = p_key AND created_at < clock_timestamp() - interval '24 hours';
+    -- Supabase offers this function to its users directly: nobody may fill the table.
+    IF (SELECT count(*) FROM (SELECT 1 FROM idempotency_keys WHERE account_id = p_account_id AND user_id = v_user LIMIT 10000) k) = 10000 THEN
+        RAISE EXCEPTION 'too many idempotency keys in a day' USING ERRCODE = 'OS429';
+    END IF;
     INSERT INTO idempotency_keys (account_id, user_id, key, request_hash, work_id, answer) VALUES (p_account_id, v_user, p_key, p_hash, p_work_id, p_answer)
     ON CONFLICT DO NOTHING;
     IF FOUND THEN

@@ -4,6 +4,7 @@ mod auth;
 mod cancel;
 mod happy;
 mod interruptions;
+mod keys;
 mod progress;
 mod prompts;
 mod refunds;
@@ -16,6 +17,7 @@ use crate::harness::Case;
 pub fn cases() -> Vec<Case> {
     [
         happy::cases(),
+        keys::cases(),
         start::cases(),
         auth::cases(),
         progress::cases(),

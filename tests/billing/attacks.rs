@@ -53,14 +53,14 @@ async fn users_reach_nothing_of_stripes_but_their_invoices(world: Arc<World>) {
         ),
         format!("SELECT apply_stripe_event('{event}')"),
         format!("SELECT apply_payment('{id}', '{}')", event["effect"]),
-        format!("SELECT apply_customer('{id}', '{{\"customer\":\"cus_mine\"}}')"),
-        format!("SELECT apply_subscription('{id}', '{{}}', 'x', 'y')"),
+        format!("SELECT apply_customer('{id}', 'cus_mine', true, false)"),
+        format!("SELECT apply_subscription('{id}', '{{}}', 'y')"),
         format!("SELECT apply_invoice('{id}', '{{}}', 'y')"),
         "SELECT apply_reversal('{}')".to_owned(),
         format!("SELECT settle_period('sub_x', '{id}', now(), 1000, true)"),
         "SELECT settle_reversal('pi_x')".to_owned(),
         format!("SELECT record_payment('pi_x', '{id}', 1000, 1)"),
-        format!("SELECT stripe_account('cus_x', '{}')", other.id),
+        format!("SELECT stripe_account('cus_x', NULL, '{}')", other.id),
         "SELECT plan_of_price('price_pro')".to_owned(),
         format!("SELECT account_plan('{}')", other.id),
     ];
@@ -85,7 +85,7 @@ async fn users_reach_nothing_of_stripes_but_their_invoices(world: Arc<World>) {
 async fn the_service_reads_and_changes_only_by_events(world: Arc<World>) {
     let account = world.account(0).await;
     let client = as_role(&world, "service_role", &account).await;
-    for table in ["webhook_events", "stripe_payments", "subscription_periods", "stripe_invoices"] {
+    for table in ["stripe_customers", "webhook_events", "stripe_payments", "subscription_periods", "stripe_invoices"] {
         client.batch_execute(&format!("SELECT * FROM {table} LIMIT 1")).await.unwrap();
         assert_forbidden(&client, "service_role", &format!("DELETE FROM {table}")).await;
         assert_forbidden(&client, "service_role", &format!("TRUNCATE {table}")).await;
@@ -104,7 +104,7 @@ async fn the_service_reads_and_changes_only_by_events(world: Arc<World>) {
             json!({ "kind": "payment", "session_id": "cs_x", "payment_intent": null, "account_id": uuid::Uuid::new_v4(), "credits": 10, "amount_cents": 1, "customer": null }),
             "OS404",
         ),
-        (json!({ "kind": "invoice", "customer": "cus_of_nobody", "paid": true }), "OS404"),
+        (json!({ "kind": "invoice", "customer": "cus_of_nobody", "price_id": "price_pro", "lines": [], "paid": true }), "OS404"),
         (
             json!({ "kind": "payment", "session_id": "cs_x", "payment_intent": null, "account_id": account.id, "credits": -10, "amount_cents": 1, "customer": null }),
             "OS400",

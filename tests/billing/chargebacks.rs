@@ -7,7 +7,7 @@ use crate::harness::{Account, Value, World, cases, json};
 cases!(
     shared: a_refund_takes_back_what_was_bought, what_is_spent_cannot_be_taken_back, refunds_in_parts_take_in_proportion,
         a_refund_that_comes_first_waits_for_its_payment, money_that_goes_back_twice_is_taken_once,
-        a_refunded_invoice_takes_the_periods_credits;
+        a_refunded_invoice_takes_the_periods_credits, a_dispute_that_is_won_gives_back_what_it_took;
     alone: a_refund_waits_for_stripe_to_answer
 );
 
@@ -150,4 +150,30 @@ async fn a_refund_waits_for_stripe_to_answer(world: Arc<World>) {
     assert_eq!(asked, 5);
     world.until_drained().await;
     world.set_visibility_timeout(180).await;
+}
+
+async fn a_dispute_that_is_won_gives_back_what_it_took(world: Arc<World>) {
+    let account = world.account(0).await;
+    let intent = account.buy(100).await;
+    dispute(&world, &intent, json!({})).await;
+    assert_eq!(account.balance().await, 0);
+    let mut closed = world.stripe_event("charge.dispute.created", &intent).await;
+    closed["type"] = json!("charge.dispute.closed");
+    closed["data"]["object"]["status"] = json!("won");
+    for copy in ["a", "b"] {
+        closed["id"] = json!(format!("evt_won_{copy}_{intent}"));
+        world.send_event(&closed).await;
+        account.until_balance(100).await;
+    }
+    world.until_drained().await;
+    assert_eq!((account.balance().await, payment(&world, &intent).await), (100, json!([100, 0, 0])));
+    // Given back out of good will afterwards: as much is owed as before, and it is taken.
+    let charge = closed["data"]["object"]["charge"].clone();
+    closed["id"] = json!(format!("evt_late_{intent}"));
+    closed["type"] = json!("charge.refunded");
+    closed["data"]["object"] =
+        json!({ "id": charge, "object": "charge", "payment_intent": intent, "amount_refunded": 9215, "currency": "usd" });
+    world.send_event(&closed).await;
+    account.until_balance(0).await;
+    assert_eq!(payment(&world, &intent).await, json!([100, 100, 0]));
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::harness::{Account, Value, World, cases, json};
 
 cases!(
-    shared: a_better_plan_gives_the_difference_once, a_period_is_granted_once_whatever_is_told_first,
+    shared: a_better_plan_gives_the_difference_when_it_is_paid, a_plan_that_is_not_paid_for_gives_nothing,
+        a_subscription_that_starts_without_money_gives_nothing, an_upgrade_that_is_returned_is_taken_back, a_period_is_granted_once_whatever_is_told_first,
         a_plan_allows_its_businesses_while_it_lives, a_failed_payment_gives_nothing_until_it_is_made_good,
         a_free_account_stays_free_beside_its_subscription;
     alone:
@@ -56,25 +57,66 @@ impl Subscriber {
     }
 }
 
-async fn a_better_plan_gives_the_difference_once(world: Arc<World>) {
+/// A change of plans that is invoiced at once, as README's setup has it.
+fn to(price: &str) -> Value {
+    json!({ "price": price, "proration_behavior": "always_invoice" })
+}
+
+async fn a_better_plan_gives_the_difference_when_it_is_paid(world: Arc<World>) {
     let subscriber = Subscriber::to(&world, "price_pro").await;
     assert_eq!((subscriber.grants().await, subscriber.plan().await), (vec![100], json!("pro")));
-    subscriber.has("change", json!({ "price": "price_agency" })).await;
+    subscriber.has("change", to("price_agency")).await;
     assert_eq!((subscriber.grants().await, subscriber.plan().await), (vec![100, 200], json!("agency")));
-    // Down and up again in the same period gives nothing more.
+    // Down and up again is settled with what the step down gave back: no money, no credits.
     for (price, plan) in [("price_pro", "pro"), ("price_agency", "agency"), ("price_pro", "pro")] {
-        subscriber.has("change", json!({ "price": price, "proration_behavior": "always_invoice" })).await;
+        subscriber.has("change", to(price)).await;
         assert_eq!((subscriber.grants().await, subscriber.plan().await), (vec![100, 200], json!(plan)));
     }
-    subscriber.has("change", json!({ "price": "price_enterprise", "proration_behavior": "always_invoice" })).await;
-    assert_eq!(subscriber.grants().await, [100, 200, 1200]);
-    // The next period counts anew, on the plan that it begins with.
+    let listed = subscriber.account.get("/api/credits/transactions").await.body;
+    let told: Vec<&Value> = listed["data"].as_array().unwrap().iter().map(|entry| &entry["description"]).take(2).collect();
+    assert_eq!(told, ["Plan change", "Monthly credits"]);
+}
+
+async fn a_plan_that_is_not_paid_for_gives_nothing(world: Arc<World>) {
+    // On the best plan for a moment, within a period that was paid at the smallest one's price.
+    let subscriber = Subscriber::to(&world, "price_pro").await;
+    subscriber.has("change", json!({ "price": "price_enterprise" })).await;
+    assert_eq!((subscriber.grants().await, subscriber.plan().await), (vec![100], json!("enterprise")));
     subscriber.has("change", json!({ "price": "price_pro" })).await;
     subscriber.has("renew", json!({})).await;
-    assert_eq!((subscriber.grants().await, subscriber.account.balance().await), (vec![100, 200, 1200, 100], 1600));
-    let listed = subscriber.account.get("/api/credits/transactions").await.body;
-    let told: Vec<&Value> = listed["data"].as_array().unwrap().iter().map(|entry| &entry["description"]).take(4).collect();
-    assert_eq!(told, ["Monthly credits", "Plan change", "Plan change", "Monthly credits"]);
+    assert_eq!((subscriber.grants().await, subscriber.account.balance().await), (vec![100, 100], 200));
+    // The next renewal settles a step up with the period that it begins: both are paid, both give.
+    subscriber.has("change", json!({ "price": "price_agency" })).await;
+    assert_eq!(subscriber.grants().await, [100, 100]);
+    subscriber.has("renew", json!({})).await;
+    assert_eq!(subscriber.grants().await, [100, 100, 500]);
+}
+
+async fn a_subscription_that_starts_without_money_gives_nothing(world: Arc<World>) {
+    // Active before its first payment arrives, as a debit that takes days makes it; then the debit fails.
+    let account = world.account(0).await;
+    let customer = account.customer().await;
+    world.stripe("pause", json!({ "match": customer })).await;
+    let subscription = world.stripe(&format!("customers/{customer}/subscribe"), json!({ "price": "price_enterprise" })).await;
+    let created = world.stripe_event("customer.subscription.created", subscription["id"].as_str().unwrap()).await;
+    assert_eq!(world.deliver(&created, json!({})).await, [200]);
+    world.until_drained().await;
+    assert!(world.is_booked(&created).await);
+    assert_eq!((account.balance().await, account.amounts("subscription_renewal").await), (0, vec![]));
+    world.stripe("resume", json!({ "match": customer, "send_held": true })).await;
+    world.until_booked(&customer).await;
+    assert_eq!(account.balance().await, 1500);
+}
+
+async fn an_upgrade_that_is_returned_is_taken_back(world: Arc<World>) {
+    let subscriber = Subscriber::to(&world, "price_pro").await;
+    subscriber.has("change", to("price_enterprise")).await;
+    assert_eq!(subscriber.grants().await, [100, 1400]);
+    let charges = world.stripe_events(&subscriber.customer).await;
+    let upgrade = charges.iter().rfind(|event| event["type"] == "charge.succeeded").unwrap()["data"]["object"]["payment_intent"].clone();
+    world.stripe(&format!("payment_intents/{}/dispute", upgrade.as_str().unwrap()), json!({})).await;
+    subscriber.settled().await;
+    assert_eq!(subscriber.account.balance().await, 100);
 }
 
 async fn a_period_is_granted_once_whatever_is_told_first(world: Arc<World>) {
@@ -130,7 +172,7 @@ async fn a_plan_allows_its_businesses_while_it_lives(world: Arc<World>) {
     let refused = create(&subscriber.account).await.problem(403, "PLAN_LIMIT");
     assert_eq!(refused["details"], json!({ "plan": "free", "limit": 1 }));
     // What was granted stays.
-    assert_eq!(subscriber.account.balance().await, 1500);
+    assert_eq!(subscriber.account.balance().await, 100);
 }
 
 async fn a_failed_payment_gives_nothing_until_it_is_made_good(world: Arc<World>) {

@@ -33,6 +33,15 @@ impl Answer {
         self.body
     }
 
+    /// Path and code of every fault of a 400, in order.
+    pub fn faults(self) -> Vec<(String, String)> {
+        let problem = self.problem(400, "VALIDATION_ERROR");
+        let faults = problem["details"].as_array().expect("a list of faults");
+        assert!(faults.iter().all(|fault| fault["message"].as_str().is_some_and(|text| !text.is_empty())), "{problem}");
+        let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+        faults.iter().map(|fault| (text(&fault["path"]), text(&fault["code"]))).collect()
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -85,6 +94,18 @@ impl World {
 }
 
 impl Account {
+    /// A request of any method, for the caller to go on with.
+    pub fn request_to(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().expect("a method");
+        self.world.http.request(method, self.world.url(path)).bearer_auth(&self.token)
+    }
+
+    /// Sends a request of any method.
+    pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let request = self.request_to(method, path);
+        self.world.send(body.into_iter().fold(request, reqwest::RequestBuilder::json)).await
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.world.send(self.world.http.get(self.world.url(path)).bearer_auth(&self.token)).await
     }

@@ -89,6 +89,11 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
         if used.request_hash != key.hash {
             return Err(Problem::key_reused());
         }
+        if used.known {
+            return Reply::repeated(&used.answer);
+        }
+        // Its process died before it started the run, or the run is on its way.
+        deps.gateway.count(ANALYSES, &check.account_id.to_string(), 1).await?;
         let run = input.run(used.work_id.parse().map_err(Problem::internal)?, check.account_id, &request);
         return repeat(run, &used.answer, &executions).await;
     }
@@ -143,7 +148,7 @@ async fn begin(run: &Run, request: &Request, deps: &Deps, executions: &Execution
     started.map_err(Problem::from)
 }
 
-/// The first answer again. Its process may have died before it started the run: starting is idempotent by the run's id, so it is done again.
+/// The first answer again, and the start too: it is idempotent by the run's id.
 async fn repeat(run: Run, answer: &str, executions: &Executions) -> Result<Reply, Problem> {
     tracing::Span::current().record("run_id", run.run_id.as_str()).record("account_id", run.account_id.to_string());
     executions.start(&run, &[first_step(&run, 0)]).await?;

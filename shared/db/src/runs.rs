@@ -37,6 +37,8 @@ pub struct UsedKey {
     pub work_id: String,
     /// Its answer.
     pub answer: String,
+    /// Whether the run is in the database.
+    pub known: bool,
 }
 
 /// A run's row, as far as progress and results show it.
@@ -129,7 +131,8 @@ impl UserDb {
                         EXISTS (SELECT 1 FROM business_profiles p WHERE p.id = $2 AND p.account_id = c.account_id AND p.deleted_at IS NULL) AS profile,
                         (SELECT a.run_id FROM analyses a WHERE a.account_id = c.account_id AND a.business_profile_id = $2 AND a.username = $3
                             AND a.status IN ('pending', 'processing') AND NOT run_is_stuck(a.status, a.batch_id, a.last_step_at)) AS running,
-                        (SELECT to_jsonb(k) FROM idempotency_keys k WHERE k.account_id = c.account_id AND k.user_id = (SELECT auth.uid()) AND k.key = $4
+                        (SELECT to_jsonb(k) || jsonb_build_object('known', EXISTS (SELECT 1 FROM analyses a WHERE a.run_id = k.work_id))
+                         FROM idempotency_keys k WHERE k.account_id = c.account_id AND k.user_id = (SELECT auth.uid()) AND k.key = $4
                             AND k.created_at > now() - interval '24 hours' AND k.answer IS NOT NULL) AS key
                  FROM caller_account($1) c",
                 &[

@@ -1,10 +1,11 @@
 //! From API Gateway to a handler and back.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::{Response, StatusCode, header};
 use jiff::Timestamp;
@@ -39,7 +40,15 @@ pub enum Access {
 pub struct Gateway {
     verifier: TokenVerifier,
     limits: Limits,
+    /// Until when whom a limit has refused: a read is answered beside its count, and must not be once it is known to be too many.
+    refused: Arc<Mutex<HashMap<Subject, (Instant, Standing)>>>,
 }
+
+/// A limit's scope and whom it limits.
+type Subject = (&'static str, String);
+
+/// How many refused subjects an environment remembers.
+const MAX_REFUSED: usize = 10_000;
 
 impl Gateway {
     /// Reads `SUPABASE_URL` and `RATE_LIMITS_TABLE`.
@@ -48,7 +57,7 @@ impl Gateway {
     /// Names the missing variable.
     pub fn from_env(config: &SdkConfig, secrets: &Secrets) -> Result<Self, MissingVariable> {
         let verifier = TokenVerifier::new(reqwest::Client::new(), &variable("SUPABASE_URL")?, secrets.clone());
-        Ok(Self { verifier, limits: Limits::from_env(config)? })
+        Ok(Self { verifier, limits: Limits::from_env(config)?, refused: Arc::default() })
     }
 
     /// Counts `weight` requests of `subject`. When the counters are out of reach the request goes on: what costs money is guarded by
@@ -59,12 +68,33 @@ impl Gateway {
     pub async fn count(&self, limit: Limit, subject: &str, weight: u32) -> Result<Option<(Limit, Standing)>, Problem> {
         match self.limits.count(limit, subject, weight, Timestamp::now()).await {
             Ok(standing) if standing.allowed => Ok(Some((limit, standing))),
-            Ok(standing) => Err(Problem::rate_limited(standing).with_limit((limit, standing))),
+            Ok(standing) => {
+                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                if refused.len() >= MAX_REFUSED {
+                    refused.clear();
+                }
+                refused.insert((limit.scope, subject.to_owned()), (Instant::now() + Duration::from_secs(standing.reset_after), standing));
+                Err(Problem::rate_limited(standing).with_limit((limit, standing)))
+            }
             Err(error) => {
                 tracing::warn!(%error, scope = limit.scope, "rate limit not counted");
                 Ok(None)
             }
         }
+    }
+
+    /// Refuses whom this environment knows to be over the limit.
+    fn admit(&self, limit: Limit, subject: &str) -> Result<(), Problem> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (limit.scope, subject.to_owned());
+        let Some((until, standing)) = refused.get(&key).copied() else { return Ok(()) };
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            refused.remove(&key);
+            return Ok(());
+        }
+        let standing = Standing { reset_after: left.as_secs().max(1), ..standing };
+        Err(Problem::rate_limited(standing).with_limit((limit, standing)))
     }
 
     async fn authenticate(&self, request: &lambda_http::Request) -> Result<Caller, Problem> {
@@ -101,6 +131,7 @@ impl Gateway {
                 handler(request).await.map(|reply| reply.with_limit(standing))
             }
             Access::Read(limit) => {
+                self.admit(limit, &subject)?;
                 let (standing, outcome) = tokio::join!(self.count(limit, &subject, 1), handler(request));
                 let standing = standing?;
                 outcome.map(|reply| reply.with_limit(standing))

@@ -48,9 +48,15 @@ pub(super) fn bill(ledger: &mut Ledger, subscription: &Value, reason: &str, mut 
         line["invoice"] = json!(invoice);
     }
     let sequence = number(&customer, "next_invoice_sequence");
-    ledger.set(text(&customer, "id"), &json!({"next_invoice_sequence": sequence + 1, "currency": subscription["currency"]}));
+    // What an invoice gives back stays to the customer's credit and lowers the next ones.
+    let credit = number(&customer, "balance");
+    let balance = (credit + total).min(0);
+    ledger.set(
+        text(&customer, "id"),
+        &json!({"next_invoice_sequence": sequence + 1, "currency": subscription["currency"], "balance": balance}),
+    );
     let hosted = format!("{}/invoices/{invoice}", ledger.site);
-    let due = total.max(0);
+    let due = (total + credit).max(0);
     ledger.insert(json!({
         "id": invoice, "object": "invoice", "account_country": "US", "account_name": "Sandbox", "account_tax_ids": null,
         "amount_due": due, "amount_overpaid": 0, "amount_paid": 0, "amount_remaining": due, "amount_shipping": 0, "application": null,
@@ -61,7 +67,7 @@ pub(super) fn bill(ledger: &mut Ledger, subscription: &Value, reason: &str, mut 
         "customer_email": customer["email"], "customer_name": customer["name"], "customer_phone": customer["phone"],
         "customer_shipping": null, "customer_tax_exempt": "none", "customer_tax_ids": [], "default_payment_method": null,
         "default_source": null, "default_tax_rates": [], "description": null, "discounts": [], "due_date": null, "effective_at": now(),
-        "ending_balance": total.min(0), "footer": null, "from_invoice": null, "hosted_invoice_url": hosted,
+        "ending_balance": balance, "footer": null, "from_invoice": null, "hosted_invoice_url": hosted,
         "invoice_pdf": format!("{hosted}/pdf"), "issuer": {"type": "self"}, "last_finalization_error": null, "latest_revision": null,
         "lines": list(&format!("/v1/invoices/{invoice}/lines"), &lines), "livemode": false, "metadata": {},
         "next_payment_attempt": null, "number": format!("{}-{sequence:04}", text(&customer, "invoice_prefix")), "on_behalf_of": null,
@@ -70,7 +76,7 @@ pub(super) fn bill(ledger: &mut Ledger, subscription: &Value, reason: &str, mut 
         "payment_settings": {"default_mandate": null, "payment_method_options": null, "payment_method_types": null},
         "period_end": period.end, "period_start": period.start, "post_payment_credit_notes_amount": 0,
         "pre_payment_credit_notes_amount": 0, "receipt_number": null, "rendering": null, "shipping_cost": null, "shipping_details": null,
-        "starting_balance": 0, "statement_descriptor": null, "status": "open",
+        "starting_balance": credit, "statement_descriptor": null, "status": "open",
         "status_transitions": {"finalized_at": now(), "marked_uncollectible_at": null, "paid_at": null, "voided_at": null},
         "subtotal": total, "subtotal_excluding_tax": total, "test_clock": null, "total": total, "total_discount_amounts": [],
         "total_excluding_tax": total, "total_pretax_credit_amounts": [], "total_taxes": [], "webhooks_delivered_at": null,

@@ -20,6 +20,9 @@ pub struct Event {
     pub kind: String,
     /// When it happened, in seconds since 1970.
     pub created: i64,
+    /// Whether real money is meant. Events of Stripe's test mode are none of a live system's, and the other way round.
+    #[serde(default)]
+    pub livemode: bool,
     /// In whose layout its object is.
     #[serde(default)]
     pub api_version: Option<String>,
@@ -53,6 +56,10 @@ pub enum Effect {
         customer: String,
         /// The account.
         account_id: AccountId,
+        /// Whether we made it for this account. Otherwise it is somebody who pays for the account and said so.
+        made_by_us: bool,
+        /// Whether it is gone.
+        deleted: bool,
     },
     /// A purchase of credits has been paid.
     Payment {
@@ -110,6 +117,12 @@ pub enum Effect {
         currency: String,
         /// The price of the period that it charges; none if it only settles a change of plans.
         price_id: Option<String>,
+        /// What it charges for the subscription: whole periods, and what a change of plans leaves to be settled.
+        lines: Vec<InvoiceLine>,
+        /// What it comes to, before what the customer has to his credit.
+        total: i64,
+        /// Whose it is, if the subscription's metadata says so.
+        account_id: Option<AccountId>,
         /// When that period begins.
         period_start: Option<i64>,
         /// When it ends.
@@ -133,7 +146,18 @@ pub enum Effect {
         dispute_id: Option<String>,
         /// What is disputed.
         disputed_cents: Option<i64>,
+        /// Whether the dispute was decided for us.
+        dispute_won: bool,
     },
+}
+
+/// What an invoice charges at one price; negative for what it gives back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InvoiceLine {
+    /// The price, by which we know the plan.
+    pub price_id: String,
+    /// How much.
+    pub amount: i64,
 }
 
 /// What was read from an event.
@@ -154,6 +178,7 @@ pub struct Reversal {
     refunded_cents: Option<i64>,
     dispute_id: Option<String>,
     disputed_cents: Option<i64>,
+    dispute_won: bool,
 }
 
 impl Reversal {
@@ -165,6 +190,7 @@ impl Reversal {
             refunded_cents: self.refunded_cents,
             dispute_id: self.dispute_id,
             disputed_cents: self.disputed_cents,
+            dispute_won: self.dispute_won,
         }
     }
 }
@@ -190,7 +216,8 @@ impl Event {
     pub fn read(&self) -> Result<Reading, InvalidEvent> {
         let object = Object(&self.data.object);
         let effect = match self.kind.as_str() {
-            "customer.created" | "customer.updated" => customer(object)?,
+            "customer.created" | "customer.updated" => customer(object, false)?,
+            "customer.deleted" => customer(object, true)?,
             "checkout.session.completed" | "checkout.session.async_payment_succeeded" => session(object)?,
             "customer.subscription.created"
             | "customer.subscription.updated"
@@ -200,7 +227,7 @@ impl Event {
             "invoice.paid" => invoice(object, true)?,
             "invoice.payment_failed" => invoice(object, false)?,
             "charge.refunded" => return refund(object),
-            "charge.dispute.created" => return dispute(object),
+            "charge.dispute.created" | "charge.dispute.funds_withdrawn" | "charge.dispute.closed" => return dispute(object),
             _ => Effect::Ignored,
         };
         Ok(Reading::Effect(effect))
@@ -208,9 +235,14 @@ impl Event {
 }
 
 /// An account's customer says whose it is; others are none of ours.
-fn customer(object: Object<'_>) -> Result<Effect, InvalidEvent> {
+fn customer(object: Object<'_>, deleted: bool) -> Result<Effect, InvalidEvent> {
     let Some(account_id) = object.account("/metadata/account_id")? else { return Ok(Effect::Ignored) };
-    Ok(Effect::Customer { customer: object.id("/id")?, account_id })
+    Ok(Effect::Customer { customer: object.id("/id")?, account_id, made_by_us: true, deleted })
+}
+
+/// Somebody who pays for an account: through a link that names it, which anybody can write, so it says no more than that.
+fn payer(customer: String, account_id: AccountId) -> Effect {
+    Effect::Customer { customer, account_id, made_by_us: false, deleted: false }
 }
 
 fn session(object: Object<'_>) -> Result<Effect, InvalidEvent> {
@@ -219,7 +251,7 @@ fn session(object: Object<'_>) -> Result<Effect, InvalidEvent> {
         ("payment", Some("credits")) => purchase(object, customer),
         // Whoever subscribes through a link of ours is named in it.
         ("subscription", _) => match (customer, object.at("/client_reference_id").and_then(Value::as_str).map(str::parse)) {
-            (Some(customer), Some(Ok(account_id))) => Ok(Effect::Customer { customer, account_id }),
+            (Some(customer), Some(Ok(account_id))) => Ok(payer(customer, account_id)),
             _ => Ok(Effect::Ignored),
         },
         _ => Ok(Effect::Ignored),
@@ -233,7 +265,7 @@ fn purchase(object: Object<'_>, customer: Option<String>) -> Result<Effect, Inva
         return Err(InvalidEvent { path: "/client_reference_id", problem: "is not the account of the purchase" });
     }
     if !matches!(object.text("/payment_status")?, "paid" | "no_payment_required") {
-        return Ok(customer.map_or(Effect::Ignored, |customer| Effect::Customer { customer, account_id }));
+        return Ok(customer.map_or(Effect::Ignored, |customer| payer(customer, account_id)));
     }
     object.in_our_currency()?;
     if object.number("/amount_subtotal")? != object.digits("/metadata/total_cents")? {
@@ -270,7 +302,11 @@ fn invoice(object: Object<'_>, paid: bool) -> Result<Effect, InvalidEvent> {
     if object.0.get("parent").is_none() {
         return Err(missing("/parent"));
     }
-    let line = charged_period(object)?;
+    let lines = subscription_lines(object)?;
+    // Not the rest of a period after a change of plans.
+    let line = lines.iter().find(|line| !is_proration(**line)).copied();
+    let charge =
+        |line: &Object<'_>| Ok(InvoiceLine { price_id: line.id("/pricing/price_details/price")?, amount: line.number("/amount")? });
     Ok(Effect::Invoice {
         invoice_id: object.id("/id")?,
         customer: object.id("/customer")?,
@@ -280,6 +316,9 @@ fn invoice(object: Object<'_>, paid: bool) -> Result<Effect, InvalidEvent> {
         amount_paid: object.number("/amount_paid")?,
         currency: object.text("/currency")?.to_owned(),
         price_id: line.map(|line| line.id("/pricing/price_details/price")).transpose()?,
+        lines: lines.iter().map(charge).collect::<Result<_, _>>()?,
+        total: object.number("/total")?,
+        account_id: object.account("/parent/subscription_details/metadata/account_id")?,
         period_start: line.map(|line| line.number("/period/start")).transpose()?,
         period_end: line.map(|line| line.number("/period/end")).transpose()?,
         hosted_invoice_url: object.optional_text("/hosted_invoice_url")?.map(str::to_owned),
@@ -288,14 +327,24 @@ fn invoice(object: Object<'_>, paid: bool) -> Result<Effect, InvalidEvent> {
     })
 }
 
-/// The line that charges a whole period of a subscription, not the rest of one after a change of plans.
-fn charged_period(invoice: Object<'_>) -> Result<Option<Object<'_>>, InvalidEvent> {
+/// The lines that are about a subscription. An event carries the first ones only: one that left some out cannot be reckoned with.
+fn subscription_lines(invoice: Object<'_>) -> Result<Vec<Object<'_>>, InvalidEvent> {
     let lines = invoice.at("/lines/data").and_then(Value::as_array).ok_or(missing("/lines/data"))?;
-    let whole_period = |line: &&Value| {
-        let proration = line.pointer("/parent/subscription_item_details/proration");
-        line["parent"]["type"] == "subscription_item_details" && proration != Some(&Value::Bool(true))
-    };
-    Ok(lines.iter().find(whole_period).map(Object))
+    if invoice.at("/lines/has_more") == Some(&Value::Bool(true)) {
+        return Err(InvalidEvent {
+            path: "/lines/has_more",
+            problem: "an invoice of more lines than its event tells has to be booked by hand",
+        });
+    }
+    let of_subscription = |line: &Object<'_>| line.0["parent"]["type"] == "subscription_item_details" || is_proration(*line);
+    Ok(lines.iter().map(Object).filter(of_subscription).collect())
+}
+
+/// Whether a line settles a change of plans. Stripe tells so in two places, depending on how the subscription is billed.
+fn is_proration(line: Object<'_>) -> bool {
+    ["/parent/subscription_item_details/proration", "/parent/invoice_item_details/proration"]
+        .into_iter()
+        .any(|path| line.at(path) == Some(&Value::Bool(true)))
 }
 
 fn refund(charge: Object<'_>) -> Result<Reading, InvalidEvent> {
@@ -307,11 +356,16 @@ fn refund(charge: Object<'_>) -> Result<Reading, InvalidEvent> {
         refunded_cents: Some(charge.number("/amount_refunded")?),
         dispute_id: None,
         disputed_cents: None,
+        dispute_won: false,
     }))
 }
 
 fn dispute(dispute: Object<'_>) -> Result<Reading, InvalidEvent> {
     let Some(payment_intent) = dispute.optional_id("/payment_intent")? else { return Ok(Reading::Effect(Effect::Ignored)) };
+    // An inquiry moves no money; if it becomes a dispute, `funds_withdrawn` tells.
+    if dispute.text("/status")?.starts_with("warning_") {
+        return Ok(Reading::Effect(Effect::Ignored));
+    }
     dispute.in_our_currency()?;
     Ok(Reading::Reversal(Reversal {
         payment_intent,
@@ -319,6 +373,7 @@ fn dispute(dispute: Object<'_>) -> Result<Reading, InvalidEvent> {
         refunded_cents: None,
         dispute_id: Some(dispute.id("/id")?),
         disputed_cents: Some(dispute.number("/amount")?),
+        dispute_won: dispute.text("/status")? == "won",
     }))
 }
 

@@ -95,7 +95,7 @@ fn invoice() -> Value {
         "hosted_invoice_url": "https://invoice.stripe.com/i/1",
         "lines": { "object": "list", "has_more": false, "data": [line("price_pro", false, [1_797_592_000, 1_800_270_400])] },
         "parent": { "type": "subscription_details", "quote_details": null, "subscription_details": { "metadata": {}, "subscription": "sub_1" } },
-        "period_start": 1_795_000_000, "period_end": 1_797_592_000, "status": "paid"
+        "period_start": 1_795_000_000, "period_end": 1_797_592_000, "status": "paid", "total": 3000
     })
 }
 
@@ -125,7 +125,7 @@ fn paid() -> Effect {
 }
 
 fn known_customer() -> Effect {
-    Effect::Customer { customer: "cus_1".to_owned(), account_id: account() }
+    Effect::Customer { customer: "cus_1".to_owned(), account_id: account(), made_by_us: false, deleted: false }
 }
 
 #[test]
@@ -157,7 +157,9 @@ fn what_does_not_concern_us_is_ignored() {
 fn a_customer_of_ours_names_its_account() {
     let object = json!({"id": "cus_1", "object": "customer", "email": null, "metadata": { "account_id": ACCOUNT }});
     for kind in ["customer.created", "customer.updated"] {
-        assert_eq!(effect(kind, &object), Ok(known_customer()));
+        let made = |deleted| Effect::Customer { customer: "cus_1".to_owned(), account_id: account(), made_by_us: true, deleted };
+        assert_eq!(effect(kind, &object), Ok(made(false)));
+        assert_eq!(effect("customer.deleted", &object), Ok(made(true)));
     }
     let error = effect("customer.created", &with(&object, &[("/metadata/account_id", json!("jane"))])).unwrap_err();
     assert_eq!(error.to_string(), "/metadata/account_id: is no account");
@@ -266,7 +268,8 @@ fn an_invoice_tells_the_period_that_it_charges() {
     let told = serde_json::to_value(effect("invoice.paid", &invoice()).unwrap()).unwrap();
     let expected = json!({
         "kind": "invoice", "invoice_id": "in_1", "customer": "cus_1", "subscription_id": "sub_1", "paid": true, "amount_due": 3000,
-        "amount_paid": 3000, "currency": "usd", "price_id": "price_pro", "period_start": 1_797_592_000, "period_end": 1_800_270_400,
+        "amount_paid": 3000, "currency": "usd", "price_id": "price_pro", "lines": [{ "price_id": "price_pro", "amount": 3000 }],
+        "total": 3000, "account_id": null, "period_start": 1_797_592_000, "period_end": 1_800_270_400,
         "hosted_invoice_url": "https://invoice.stripe.com/i/1", "billing_reason": "subscription_cycle", "created": 1_797_592_000
     });
     assert_eq!(told, expected);
@@ -279,12 +282,20 @@ fn an_invoice_tells_the_period_that_it_charges() {
 #[test]
 fn prorations_are_no_period() {
     let item = json!({"parent": {"type": "invoice_item_details", "invoice_item_details": {"proration": true, "subscription": "sub_1"}},
-        "period": {"start": 1, "end": 2}, "pricing": null});
+        "amount": -1500,
+        "period": {"start": 1, "end": 2}, "pricing": {"price_details": {"price": "price_pro"}}});
+    let extra = json!({"parent": {"type": "invoice_item_details", "invoice_item_details": {"proration": false, "subscription": null}},
+        "amount": 700, "period": {"start": 1, "end": 2}, "pricing": null});
     let rest = line("price_agency", true, [3, 4]);
-    let settled = with(&invoice(), &[("/lines/data", json!([item, rest]))]);
-    let Ok(Effect::Invoice { price_id: None, period_start: None, period_end: None, .. }) = effect("invoice.paid", &settled) else {
+    let settled = with(&invoice(), &[("/lines/data", json!([item, rest, extra]))]);
+    let Ok(Effect::Invoice { price_id: None, period_start: None, period_end: None, lines, .. }) = effect("invoice.paid", &settled) else {
         panic!("a period")
     };
+    let charged: Vec<_> = lines.iter().map(|line| (line.price_id.as_str(), line.amount)).collect();
+    assert_eq!(charged, [("price_pro", -1500), ("price_agency", 3000)]);
+    // An event that leaves lines out cannot be reckoned with.
+    let cut = with(&settled, &[("/lines/has_more", json!(true))]);
+    assert_eq!(effect("invoice.paid", &cut).unwrap_err().path, "/lines/has_more");
     let both = with(&invoice(), &[("/lines/data", json!([item, rest, line("price_agency", false, [5, 6])]))]);
     let Ok(Effect::Invoice { price_id: Some(price), period_start: Some(5), period_end: Some(6), .. }) = effect("invoice.paid", &both)
     else {
@@ -303,7 +314,8 @@ fn a_reversal_waits_for_what_it_had_paid() {
     assert_eq!(refunded.payment_intent, "pi_1");
     let told = serde_json::to_value(refunded.clone().of(None)).unwrap();
     let expected = json!({
-        "kind": "reversal", "source": "pi_1", "charge": "ch_1", "refunded_cents": 10_000, "dispute_id": null, "disputed_cents": null
+        "kind": "reversal", "source": "pi_1", "charge": "ch_1", "refunded_cents": 10_000, "dispute_id": null, "disputed_cents": null,
+        "dispute_won": false
     });
     assert_eq!(told, expected);
     assert_eq!(serde_json::to_value(refunded.of(Some("in_1".to_owned()))).unwrap()["source"], "in_1");
@@ -311,9 +323,16 @@ fn a_reversal_waits_for_what_it_had_paid() {
     let expanded = [("/charge", charge()), ("/payment_intent", json!({"id": "pi_1"}))];
     let disputed = reversal("charge.dispute.created", &with(&dispute_object(), &expanded));
     let expected = json!({
-        "kind": "reversal", "source": "pi_1", "charge": "ch_1", "refunded_cents": null, "dispute_id": "du_1", "disputed_cents": 23_038
+        "kind": "reversal", "source": "pi_1", "charge": "ch_1", "refunded_cents": null, "dispute_id": "du_1", "disputed_cents": 23_038,
+        "dispute_won": false
     });
     assert_eq!(serde_json::to_value(disputed.of(None)).unwrap(), expected);
+
+    // An inquiry moves no money; a dispute that was decided for us brings it back.
+    let inquiry = with(&dispute_object(), &[("/status", json!("warning_needs_response"))]);
+    assert_eq!(effect("charge.dispute.created", &inquiry), Ok(Effect::Ignored));
+    let won = reversal("charge.dispute.closed", &with(&dispute_object(), &[("/status", json!("won"))])).of(None);
+    assert_eq!(serde_json::to_value(won).unwrap()["dispute_won"], true);
 
     assert!(event("charge.refunded", &with(&charge(), &[("/currency", json!("jpy"))])).read().is_err());
     assert!(event("charge.dispute.created", &without(&dispute_object(), "/amount")).read().is_err());
@@ -322,7 +341,7 @@ fn a_reversal_waits_for_what_it_had_paid() {
 #[test]
 fn effects_are_named_as_the_database_knows_them() {
     assert_eq!(serde_json::to_value(Effect::Ignored).unwrap(), json!({"kind": "ignored"}));
-    let customer = json!({"kind": "customer", "customer": "cus_1", "account_id": ACCOUNT});
+    let customer = json!({"kind": "customer", "customer": "cus_1", "account_id": ACCOUNT, "made_by_us": false, "deleted": false});
     assert_eq!(serde_json::to_value(known_customer()).unwrap(), customer);
     let payment = json!({
         "kind": "payment", "session_id": "cs_test_a1", "payment_intent": "pi_1", "account_id": ACCOUNT, "credits": 250,

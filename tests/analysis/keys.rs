@@ -1,0 +1,120 @@
+//! `Idempotency-Key` on `POST /api/leads/analyze`.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use crate::harness::{Account, Answer, World, cases, json};
+
+cases!(
+    shared:
+        a_repeated_request_gets_the_first_answer_letter_by_letter,
+        twins_at_once_start_one_run,
+        a_key_stands_for_one_request_of_one_user,
+        a_repetition_starts_the_run_that_its_first_request_could_not,
+        a_refused_request_leaves_its_key_unused,
+        a_key_that_is_none_is_a_fault;
+    alone:
+);
+
+impl Account {
+    /// Asks for a LIGHT analysis under a key.
+    async fn analyze_once(&self, key: &str, handle: &str) -> (Answer, String) {
+        let body = json!({ "username": handle, "businessProfileId": self.business_profile_id, "analysisType": "light" });
+        let request = self.request_to("POST", "/api/leads/analyze").header("Idempotency-Key", key).json(&body);
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        (Answer { status, headers, body: serde_json::from_str(&text).unwrap() }, text)
+    }
+}
+
+async fn a_repeated_request_gets_the_first_answer_letter_by_letter(world: Arc<World>) {
+    let account = world.account(5).await;
+    let handle = world.handle("repeated");
+    let (first, text) = account.analyze_once("key-1", &handle).await;
+    let run_id = first.data(202)["run_id"].as_str().unwrap().to_owned();
+    let (again, repeated) = account.analyze_once("key-1", &handle).await;
+    assert_eq!((again.status, repeated), (202, text.clone()));
+    assert_eq!(account.ended(&run_id).await.status(), "completed");
+    // Also when the run is long over.
+    let (last, repeated) = account.analyze_once("key-1", &handle).await;
+    assert_eq!((last.status, repeated), (202, text));
+    assert_eq!((account.runs().await, account.balance().await), (1, 4));
+    // Another key is another run.
+    let (other, _) = account.analyze_once("key-2", &handle).await;
+    let other = other.data(202)["run_id"].as_str().unwrap().to_owned();
+    assert_ne!(other, run_id);
+    account.ended(&other).await;
+    assert_eq!(account.balance().await, 3);
+}
+
+async fn twins_at_once_start_one_run(world: Arc<World>) {
+    let account = world.account(5).await;
+    let handle = world.handle("twins");
+    let all = join_all((0..10).map(|_| account.analyze_once("same", &handle))).await;
+    let run_id = all[0].0.body["data"]["run_id"].as_str().unwrap().to_owned();
+    for (answer, text) in &all {
+        assert_eq!((answer.status, text), (202, &all[0].1));
+    }
+    assert_eq!(account.ended(&run_id).await.status(), "completed");
+    assert_eq!((account.runs().await, account.balance().await), (1, 4));
+}
+
+async fn a_key_stands_for_one_request_of_one_user(world: Arc<World>) {
+    let account = world.account(5).await;
+    let (first, _) = account.analyze_once("mine", &world.handle("keyed")).await;
+    let run_id = first.data(202)["run_id"].as_str().unwrap().to_owned();
+    let (other, _) = account.analyze_once("mine", &world.handle("keyed")).await;
+    other.problem(422, "IDEMPOTENCY_KEY_REUSED");
+    account.ended(&run_id).await;
+    assert_eq!((account.runs().await, account.balance().await), (1, 4));
+    let stranger = world.account(5).await;
+    let (theirs, _) = stranger.analyze_once("mine", &world.handle("keyed")).await;
+    let theirs = theirs.data(202)["run_id"].as_str().unwrap().to_owned();
+    assert_ne!(theirs, run_id);
+    stranger.ended(&theirs).await;
+}
+
+async fn a_repetition_starts_the_run_that_its_first_request_could_not(world: Arc<World>) {
+    let account = world.account(5).await;
+    let handle = world.handle("halted");
+    // What a process leaves behind that dies between the claim and the start: the key with its run, and no run. Taken from a request that
+    // went well, of another account.
+    let other = world.account(5).await;
+    let (answer, _) = other.analyze_once("halted", &world.handle("model")).await;
+    let model = answer.data(202)["run_id"].as_str().unwrap().to_owned();
+    other.ended(&model).await;
+    let body = json!({ "username": handle, "businessProfileId": account.business_profile_id, "analysisType": "light" }).to_string();
+    let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
+    let sql = "INSERT INTO idempotency_keys (account_id, user_id, key, request_hash, work_id, answer)
+               SELECT $1::text::uuid, $2::text::uuid, 'halted', encode(sha256(convert_to('POST ' || $3 || chr(10) || $4, 'UTF8')), 'hex'), $5,
+                      replace(answer, $6, $5) FROM idempotency_keys WHERE account_id = $7::text::uuid AND key = 'halted'";
+    // The function sees the path as API Gateway passes it on.
+    let path = "/api/leads/analyze";
+    world.db.rows(sql, &[&account.id, &account.owner().await, &path, &body, &run_id, &model, &other.id]).await;
+    let (repeated, _) = account.analyze_once("halted", &handle).await;
+    assert_eq!(repeated.data(202)["run_id"], json!(run_id));
+    assert_eq!(account.ended(&run_id).await.status(), "completed");
+    assert_eq!((account.runs().await, account.balance().await), (1, 4));
+}
+
+async fn a_refused_request_leaves_its_key_unused(world: Arc<World>) {
+    let account = world.account(0).await;
+    let handle = world.handle("refused");
+    let (refused, _) = account.analyze_once("later", &handle).await;
+    refused.problem(402, "INSUFFICIENT_CREDITS");
+    world.db.rows("SELECT grant_credits($1::text::uuid, 1, 'admin_grant', 'top-up', 'Test')", &[&account.id]).await;
+    let (accepted, _) = account.analyze_once("later", &handle).await;
+    let run_id = accepted.data(202)["run_id"].as_str().unwrap().to_owned();
+    assert_eq!(account.ended(&run_id).await.status(), "completed");
+}
+
+async fn a_key_that_is_none_is_a_fault(world: Arc<World>) {
+    let account = world.account(5).await;
+    for key in [String::new(), "x".repeat(256)] {
+        let (answer, _) = account.analyze_once(&key, "anybody").await;
+        assert_eq!(answer.faults(), [("Idempotency-Key".to_owned(), "invalid".to_owned())], "{key:?}");
+    }
+    assert_eq!(account.runs().await, 0);
+}

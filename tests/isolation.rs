@@ -1,0 +1,181 @@
+//! Every endpoint for users, asked by nobody, by a stranger and by a viewer.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::harness::{Account, Value, World, cases, json};
+
+cases!(
+    shared:
+        every_route_is_in_this_table,
+        without_a_token_there_is_nothing,
+        what_belongs_to_others_does_not_exist,
+        an_account_of_others_cannot_be_chosen,
+        a_viewer_reads_everything_and_changes_nothing;
+    alone:
+);
+
+/// What asks for no token: what anybody may know, and what a signature opens.
+const PUBLIC: [&str; 3] = ["GET /health", "GET /api/credits/pricing", "POST /api/webhooks/stripe"];
+
+/// An endpoint for users: its route, a body that it would take, and whether it changes anything.
+struct Endpoint {
+    route: &'static str,
+    body: Option<Value>,
+    writes: bool,
+}
+
+fn reads(route: &'static str) -> Endpoint {
+    Endpoint { route, body: None, writes: false }
+}
+
+fn writes(route: &'static str, body: Option<Value>) -> Endpoint {
+    Endpoint { route, body, writes: true }
+}
+
+fn endpoints(owned: &Owned) -> Vec<Endpoint> {
+    let profile = &owned.account.business_profile_id;
+    vec![
+        writes("POST /api/leads/analyze", Some(json!({ "username": "somebody", "businessProfileId": profile, "analysisType": "light" }))),
+        reads("GET /api/analysis/{runId}/progress"),
+        reads("GET /api/analysis/{runId}/result"),
+        writes("POST /api/analysis/{runId}/cancel", None),
+        reads("GET /api/leads"),
+        reads("GET /api/leads/{leadId}"),
+        reads("GET /api/leads/{leadId}/analyses"),
+        writes("DELETE /api/leads/{leadId}", None),
+        writes("POST /api/leads/{leadId}/restore", None),
+        writes("POST /api/leads/{leadId}/refresh-check", None),
+        writes("POST /api/leads/{leadId}/force-refresh", None),
+        reads("GET /api/cache/statistics"),
+        reads("GET /api/business-profiles"),
+        reads("GET /api/business-profiles/{profileId}"),
+        writes(
+            "POST /api/business-profiles",
+            Some(json!({ "business_name": "Another", "business_context_pack": { "target_audience": "anybody" } })),
+        ),
+        writes("PUT /api/business-profiles/{profileId}", Some(json!({ "business_name": "Stolen" }))),
+        reads("GET /api/credits/balance"),
+        reads("GET /api/credits/transactions"),
+        writes("POST /api/credits/purchase", Some(json!({ "amount": 10 }))),
+    ]
+}
+
+/// An account with something of everything.
+struct Owned {
+    account: Account,
+    run_id: String,
+    lead_id: String,
+}
+
+impl Owned {
+    async fn new(world: &Arc<World>) -> Self {
+        let account = world.account(20).await;
+        let ended = account.run(&world.handle("owned"), "light").await;
+        assert_eq!(ended.status(), "completed");
+        let result = account.result(&ended.run_id).await.data(200);
+        Self { account, run_id: ended.run_id, lead_id: result["lead_id"].as_str().unwrap().to_owned() }
+    }
+
+    /// Method and path of an endpoint, with this account's ids.
+    fn address(&self, route: &str) -> (String, String) {
+        let (method, path) = route.split_once(' ').unwrap();
+        let ids = [("{runId}", &self.run_id), ("{leadId}", &self.lead_id), ("{profileId}", &self.account.business_profile_id)];
+        let path = ids.into_iter().fold(path.to_owned(), |path, (name, id)| path.replace(name, id));
+        assert!(!path.contains('{'), "{path}: which id?");
+        (method.to_owned(), path)
+    }
+
+    /// Everything that the account owns, as one text.
+    async fn everything(&self) -> String {
+        let mut all = String::new();
+        for table in ["leads", "analyses", "business_profiles", "credit_ledger", "credit_balances", "subscriptions", "idempotency_keys"] {
+            let sql =
+                format!("SELECT coalesce(string_agg(t::text, ';' ORDER BY t::text), '') FROM {table} t WHERE account_id = $1::text::uuid");
+            all += &self.account.world.db.value::<String>(&sql, &[&self.account.id]).await.unwrap();
+        }
+        all
+    }
+}
+
+async fn every_route_is_in_this_table(world: Arc<World>) {
+    let owned = Owned { account: world.account(0).await, run_id: String::new(), lead_id: String::new() };
+    let known: BTreeSet<String> = endpoints(&owned).iter().map(|endpoint| endpoint.route).chain(PUBLIC).map(ToOwned::to_owned).collect();
+    assert_eq!(known, world.stack.routes().iter().cloned().collect());
+}
+
+async fn without_a_token_there_is_nothing(world: Arc<World>) {
+    let owned = Owned::new(&world).await;
+    let before = owned.everything().await;
+    for Endpoint { route, body, .. } in endpoints(&owned) {
+        let (method, path) = owned.address(route);
+        let request = world.http.request(method.parse().unwrap(), world.url(&path));
+        let answer = world.send(body.iter().fold(request, reqwest::RequestBuilder::json)).await;
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{route}");
+        answer.problem(401, "UNAUTHORIZED");
+    }
+    assert_eq!(owned.everything().await, before);
+    for (path, status) in [("/health", 200), ("/api/credits/pricing", 200)] {
+        assert_eq!(world.send(world.http.get(world.url(path))).await.status, status, "{path}");
+    }
+}
+
+async fn what_belongs_to_others_does_not_exist(world: Arc<World>) {
+    let owned = Owned::new(&world).await;
+    let stranger = world.account(20).await;
+    let before = owned.everything().await;
+    let mut asked = 0;
+    for Endpoint { route, body, .. } in endpoints(&owned) {
+        let named = body.as_ref().is_some_and(|body| body.to_string().contains(&owned.account.business_profile_id));
+        if !route.contains('{') && !named {
+            continue;
+        }
+        let (method, path) = owned.address(route);
+        let answer = stranger.call(&method, &path, body.as_ref()).await;
+        assert_eq!((answer.status, answer.body["code"].as_str()), (404, Some("NOT_FOUND")), "{route}: {}", answer.body);
+        asked += 1;
+    }
+    assert!(asked >= 10, "{asked}");
+    assert_eq!(owned.everything().await, before);
+    assert_eq!(stranger.balance().await, 20);
+    // Nor do the stranger's own lists hold anything of it.
+    for path in ["/api/leads", "/api/credits/transactions", "/api/business-profiles"] {
+        let answer = stranger.get(path).await;
+        assert!(!answer.body.to_string().contains(&owned.account.id), "{path}: {}", answer.body);
+        assert!(!answer.body.to_string().contains(&owned.lead_id), "{path}: {}", answer.body);
+    }
+}
+
+async fn an_account_of_others_cannot_be_chosen(world: Arc<World>) {
+    let owned = Owned::new(&world).await;
+    let stranger = world.account(20).await;
+    let before = owned.everything().await;
+    for Endpoint { route, body, .. } in endpoints(&owned) {
+        let (method, path) = owned.address(route);
+        let request = stranger.request_to(&method, &path).header("X-Account-Id", &owned.account.id);
+        let answer = world.send(body.iter().fold(request, reqwest::RequestBuilder::json)).await;
+        let expected = if route.contains('{') { (404, "NOT_FOUND") } else { (403, "FORBIDDEN") };
+        assert_eq!((answer.status, answer.body["code"].as_str().unwrap_or_default()), expected, "{route}: {}", answer.body);
+    }
+    assert_eq!(owned.everything().await, before);
+    let answer = world.send(stranger.request_to("GET", "/api/leads").header("X-Account-Id", "me")).await;
+    assert_eq!(answer.faults(), [("X-Account-Id".to_owned(), "invalid".to_owned())]);
+}
+
+async fn a_viewer_reads_everything_and_changes_nothing(world: Arc<World>) {
+    let owned = Owned::new(&world).await;
+    let viewer = world.account(20).await;
+    owned.account.admit_member(&viewer, "viewer").await;
+    let before = owned.everything().await;
+    for Endpoint { route, body, writes } in endpoints(&owned) {
+        let (method, path) = owned.address(route);
+        let request = viewer.request_to(&method, &path).header("X-Account-Id", &owned.account.id);
+        let answer = world.send(body.iter().fold(request, reqwest::RequestBuilder::json)).await;
+        if writes {
+            assert_eq!((answer.status, answer.body["code"].as_str()), (403, Some("FORBIDDEN")), "{route}: {}", answer.body);
+        } else {
+            assert_eq!(answer.status, 200, "{route}: {}", answer.body);
+        }
+    }
+    assert_eq!(owned.everything().await, before);
+}
