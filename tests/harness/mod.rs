@@ -45,6 +45,8 @@ impl World {
         options.fixed_port = None;
         options.fresh = true;
         options.parameters = vec![("AiTimeoutSeconds".to_owned(), "3".to_owned())];
+        // Tests invoke the schedules themselves; the emulator's clock would do so on the hour.
+        options.parameters.push(("ScheduleState".to_owned(), "DISABLED".to_owned()));
         // Every function writes whatever it could ever write, for the search for secrets at the end.
         options.parameters.push(("LogLevel".to_owned(), "debug".to_owned()));
         let stack = Stack::start(options).await?;

@@ -13,13 +13,15 @@ async fn the_clock_invokes_each_schedule_and_reports_what_it_cannot(world: Arc<W
     // The emulator looks no further than this for the service that a request is for.
     let region = world.stack.sdk_config().region().unwrap().to_string();
     let scope = format!("AWS4-HMAC-SHA256 Credential=test/20260101/{region}/scheduler/aws4_request, SignedHeaders=host, Signature=none");
+    // The harness turned the clock off; whoever deploys gets it turned on.
+    assert_eq!(template_default(), "ENABLED");
     let resources = world.stack.processed_template()["Resources"].as_object().unwrap().clone();
     for (name, expression) in SCHEDULES {
         let url = format!("{}/schedules/oslira-local-{name}", world.stack.info().aws_endpoint);
         let schedule: Value = world.http.get(url).header("authorization", &scope).send().await.unwrap().json().await.unwrap();
         assert_eq!(
             (&schedule["ScheduleExpression"], &schedule["ScheduleExpressionTimezone"], &schedule["State"]),
-            (&json!(expression), &json!("UTC"), &json!("ENABLED")),
+            (&json!(expression), &json!("UTC"), &json!("DISABLED")),
             "{schedule}"
         );
         let target = &schedule["Target"];
@@ -47,6 +49,12 @@ async fn the_clock_invokes_each_schedule_and_reports_what_it_cannot(world: Arc<W
         assert_eq!(actions, [r#""lambda:InvokeFunction""#, r#""sqs:SendMessage""#], "{role}");
         assert!(statements.iter().all(|statement| statement["Resource"]["Fn::GetAtt"].is_array()), "{role}");
     }
+}
+
+fn template_default() -> String {
+    let template = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../template.yaml")).unwrap();
+    let parameter = template.split("\n  ScheduleState:\n").nth(1).expect("the parameter");
+    parameter.lines().find_map(|line| line.trim().strip_prefix("Default: ")).expect("its default").to_owned()
 }
 
 async fn a_misspelt_dry_run_changes_nothing(world: Arc<World>) {
