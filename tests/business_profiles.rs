@@ -194,7 +194,6 @@ async fn bodies_that_cannot_be_read_are_refused_for_what_they_are(world: Arc<Wor
     let path = format!("{PATH}/{}", account.business_profile_id);
     let put = async |kind: &str, body: Vec<u8>| world.send(account.request_to("PUT", &path).header("content-type", kind).body(body)).await;
     put("application/json", b"{\"business_name\": \"x\"".to_vec()).await.problem(400, "INVALID_JSON");
-    put("application/json", b"{\"business_name\": \"\xff\xfe\"}".to_vec()).await.problem(400, "INVALID_JSON");
     put("application/json", vec![]).await.problem(400, "INVALID_JSON");
     put("application/json", "[".repeat(5000).into_bytes()).await.problem(400, "INVALID_JSON");
     put("text/plain", b"{}".to_vec()).await.problem(415, "UNSUPPORTED_MEDIA_TYPE");
@@ -202,4 +201,15 @@ async fn bodies_that_cannot_be_read_are_refused_for_what_they_are(world: Arc<Wor
         .await
         .problem(413, "PAYLOAD_TOO_LARGE");
     put("application/json; charset=utf-8", b"{}".to_vec()).await.data(200);
+    // The emulator replaces bytes that are no text; API Gateway hands them over in Base64.
+    let event = json!({
+        "version": "2.0", "routeKey": format!("PUT {PATH}/{{profileId}}"), "rawPath": path, "rawQueryString": "",
+        "headers": { "authorization": format!("Bearer {}", account.token), "content-type": "application/json" },
+        "pathParameters": { "profileId": account.business_profile_id },
+        "requestContext": { "http": { "method": "PUT", "path": path }, "stage": "$default", "requestId": "bytes", "timeEpoch": 0 },
+        "body": "eyJidXNpbmVzc19uYW1lIjogIv/+In0=", "isBase64Encoded": true
+    });
+    let answer = world.invoke("update-business-profile", &event).await.expect("an answer");
+    let body: Value = answer["body"].as_str().expect("a body").parse().expect("JSON");
+    assert_eq!((&answer["statusCode"], &body["code"]), (&json!(400), &json!("INVALID_JSON")), "{answer}");
 }

@@ -18,9 +18,9 @@ pub async fn get_result(request: Request, deps: Deps) -> Result<Reply, Problem> 
     tracing::Span::current().record("run_id", run_id.as_str());
     let view = deps.db.run(&request.caller.claims(), &run_id).await?;
     let Some(row) = view.run else {
-        // Accepted, but not admitted yet: only progress knows it.
+        // Accepted, but not admitted yet: only progress knows it. A run that has ended has a row; one that cannot be seen went with its lead.
         let item = deps.progress.get(&run_id, request.received_at).await?;
-        let known = item.is_some_and(|item| view.account_ids.contains(&item.run.account_id));
+        let known = item.is_some_and(|item| view.account_ids.contains(&item.run.account_id) && !item.status.is_terminal());
         return Err(if known { not_complete(&run_id, RunStatus::Pending) } else { Problem::not_found("Analysis") });
     };
     match row.status {

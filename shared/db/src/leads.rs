@@ -264,7 +264,9 @@ pub fn list_statement(filter: &LeadFilter, as_of: bool) -> String {
         conditions.push_str(" AND l.created_at <= $6");
     }
     let (column, direction) = (filter.order.column(), if filter.descending { "DESC" } else { "ASC" });
-    let order = format!("l.{column} {direction} NULLS LAST, l.id {direction}");
+    // Written as the index of each order is: the planner does not know that a column without nulls has none to put last.
+    let nulls = if filter.order == LeadOrder::CreatedAt { "" } else { " NULLS LAST" };
+    let order = format!("l.{column} {direction}{nulls}, l.id {direction}");
     // A search has to look at every lead of the account: once, for the count and the page.
     let (found, counted, page) = if filter.search.is_some() {
         (

@@ -20,7 +20,9 @@ impl Paging {
     /// Reads the three, with the list's own bounds.
     pub fn from_fields(fields: &mut Fields, usual_size: i64, most: i64) -> Option<Self> {
         let (page, size) = (fields.optional("page", digits(1, 1_000_000)), fields.optional("pageSize", digits(1, most)));
-        let as_of = fields.optional("asOf", |value| text::<Timestamp>(value).map_err(|_| "expected an RFC 3339 time".to_owned()));
+        // A client repeats what a first page said; times before all rows, some of which PostgreSQL cannot keep, are a mistake.
+        let moment = |value: &_| text::<Timestamp>(value).ok().filter(|moment| *moment >= Timestamp::UNIX_EPOCH);
+        let as_of = fields.optional("asOf", |value| moment(value).ok_or_else(|| "expected an RFC 3339 time since 1970".to_owned()));
         fields.is_valid().then_some(Self { page: page.unwrap_or(1), page_size: size.unwrap_or(usual_size), as_of })
     }
 

@@ -1,0 +1,148 @@
+//! How PostgreSQL answers a list: 100,000 leads of one account beside 1,000 other accounts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use oslira_db::leads::{LeadFilter, LeadOrder, list_statement};
+use oslira_domain::BusinessProfileId;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::harness::{Value, World, cases, json};
+
+cases!(shared: ; alone: lists_of_100000_leads_use_their_indexes_and_policies_cost_little);
+
+const DATABASE: &str = "many_leads";
+/// The account with the leads, its owner and its business, all of one id.
+const ACCOUNT: Uuid = Uuid::from_u128(0x8000_4000_0000_0000_0000);
+/// How often each statement is measured.
+const RUNS: usize = 9;
+
+/// Users, accounts and businesses 0 to 1,000 of one id each; 100,000 leads of the first and 20 of each of the others; an analysis of three in
+/// four. Written as a copy is: triggers that keep the books have nothing to say here.
+const ROWS: &str = "
+    SET session_replication_role = replica;
+    CREATE TEMP TABLE people AS SELECT n, ('00000000-0000-8000-4000-' || lpad(n::text, 12, '0'))::uuid AS id FROM generate_series(0, 1000) n;
+    INSERT INTO auth.users (id, email) SELECT id, n || '@example.com' FROM people;
+    INSERT INTO users (id, email) SELECT id, email FROM auth.users;
+    INSERT INTO accounts (id, owner_id, name, slug) SELECT id, id, 'Account', id FROM people;
+    INSERT INTO account_members (account_id, user_id, role) SELECT id, id, 'owner' FROM people;
+    INSERT INTO business_profiles (id, account_id, business_name) SELECT id, id, 'Business' FROM people;
+    INSERT INTO leads (account_id, business_profile_id, username, display_name, follower_count, last_analyzed_at, created_at)
+        SELECT id, id, 'lead_' || i, 'Lead number ' || i, nullif(i * 7919 % 100003, i % 9), CASE WHEN i % 4 > 0 THEN now() - i * interval '1 second' END,
+               now() - i * interval '1 minute'
+        FROM people, generate_series(1, CASE n WHEN 0 THEN 100000 ELSE 20 END) i;
+    INSERT INTO analyses (run_id, account_id, business_profile_id, lead_id, username, analysis_type, status, overall_score, credits_charged, completed_at)
+        SELECT 'run_' || replace(id::text, '-', ''), account_id, business_profile_id, id, username, 'light', 'completed', 50, 1, last_analyzed_at
+        FROM leads WHERE last_analyzed_at IS NOT NULL;
+    SET session_replication_role = origin;";
+
+/// A database of its own: the books of the tests' one stay short.
+async fn database(world: &World) -> Client {
+    let owner = world.db.connect().await;
+    owner.batch_execute(&format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")).await.unwrap();
+    owner.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await.unwrap();
+    let url = &world.stack.info().admin_database_url;
+    let client = crate::harness::connect(&format!("{}/{DATABASE}", url.rsplit_once('/').unwrap().0)).await.unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut files: Vec<_> = std::fs::read_dir(root.join("migrations")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.insert(0, root.join("infra/local/supabase.sql"));
+    for file in files {
+        client
+            .batch_execute(&std::fs::read_to_string(&file).unwrap())
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error:?}", file.display()));
+    }
+    client.batch_execute(ROWS).await.unwrap_or_else(|error| panic!("{error:?}"));
+    client.batch_execute("VACUUM (ANALYZE) leads, analyses, accounts, account_members, users, business_profiles").await.unwrap();
+    client
+}
+
+/// Executes the list's statement as `role` and answers how.
+async fn explain(client: &Client, role: &str, filter: &LeadFilter) -> Value {
+    let claims = json!({ "sub": ACCOUNT, "role": "authenticated" }).to_string();
+    client.batch_execute("BEGIN").await.unwrap();
+    let settings = "SELECT set_config('role', $1, true), set_config('request.jwt.claims', $2, true)";
+    client.query_typed(settings, &[(&role, Type::TEXT), (&claims, Type::TEXT)]).await.unwrap();
+    let sql = format!("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {}", list_statement(filter, false));
+    let (profile, pattern) = (filter.business_profile_id.map(|id| id.0), filter.search.as_ref().map(|search| format!("%{search}%")));
+    let rows = client
+        .query_typed(
+            &sql,
+            &[
+                (&None::<Uuid>, Type::UUID),
+                (&50_i64, Type::INT8),
+                (&0_i64, Type::INT8),
+                (&profile, Type::UUID),
+                (&pattern, Type::TEXT),
+                (&None::<jiff::Timestamp>, Type::TIMESTAMPTZ),
+            ],
+        )
+        .await
+        .unwrap_or_else(|error| panic!("{role}: {sql}: {error:?}"));
+    client.batch_execute("COMMIT").await.unwrap();
+    rows[0].get::<_, Value>(0)[0].clone()
+}
+
+/// Planning and executing, in milliseconds.
+fn milliseconds(plan: &Value) -> f64 {
+    plan["Planning Time"].as_f64().unwrap() + plan["Execution Time"].as_f64().unwrap()
+}
+
+/// What scans of a table there are in a plan: `Index Scan leads_by_creation`, `Seq Scan leads`, …
+fn scans(plan: &Value, found: &mut Vec<String>) {
+    let kind = plan["Node Type"].as_str().unwrap_or_default();
+    if kind.contains("Scan")
+        && let Some(on) = plan["Index Name"].as_str().or(plan["Relation Name"].as_str())
+    {
+        found.push(format!("{kind} {on}"));
+    }
+    for part in plan["Plans"].as_array().into_iter().flatten() {
+        scans(part, found);
+    }
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+async fn lists_of_100000_leads_use_their_indexes_and_policies_cost_little(world: Arc<World>) {
+    let client = database(&world).await;
+    let list = |order, descending| LeadFilter { business_profile_id: None, search: None, order, descending };
+    let newest = || list(LeadOrder::LastAnalyzedAt, true);
+    let lists = [
+        (newest(), "leads_by_analysis"),
+        (list(LeadOrder::LastAnalyzedAt, false), "leads_by_analysis_ascending"),
+        (list(LeadOrder::FollowerCount, true), "leads_by_followers"),
+        (list(LeadOrder::FollowerCount, false), "leads_by_followers_ascending"),
+        (list(LeadOrder::CreatedAt, true), "leads_by_creation"),
+        (list(LeadOrder::CreatedAt, false), "leads_by_creation"),
+        (LeadFilter { business_profile_id: Some(BusinessProfileId(ACCOUNT)), ..newest() }, ""),
+        (LeadFilter { search: Some("number 4242".to_owned()), ..newest() }, ""),
+    ];
+    for (filter, index) in lists {
+        let (mut owners, mut users) = (Vec::new(), Vec::new());
+        for _ in 0..RUNS {
+            owners.push(explain(&client, "none", &filter).await);
+            users.push(explain(&client, "authenticated", &filter).await);
+        }
+        for plan in [&owners[0], &users[0]] {
+            let mut found = Vec::new();
+            scans(&plan["Plan"], &mut found);
+            for table in ["leads", "analyses"] {
+                assert!(!found.contains(&format!("Seq Scan {table}")), "{filter:?}: {found:?}");
+            }
+            assert!(found.contains(&"Index Scan analyses_lead".to_owned()), "{filter:?}: {found:?}");
+            // The page comes out of its order's index, and nothing is sorted for it.
+            assert!(index.is_empty() || found.iter().any(|scan| scan == &format!("Index Scan {index}")), "{filter:?}: {found:?}");
+        }
+        let (owner, user) = (median(owners.iter().map(milliseconds).collect()), median(users.iter().map(milliseconds).collect()));
+        println!("{:?} {} {}: {owner:.1} ms as owner, {user:.1} ms as user", filter.order, filter.descending, index);
+        assert!(user <= owner * 1.5, "{filter:?}: {user:.2} ms with policies, {owner:.2} ms without\n{}", users[0]);
+    }
+    drop(client);
+    world.db.connect().await.batch_execute(&format!("DROP DATABASE {DATABASE} WITH (FORCE)")).await.unwrap();
+}
