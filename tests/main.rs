@@ -15,10 +15,14 @@
 
 mod analysis;
 mod billing;
+mod business_profiles;
 mod cache;
+mod credits;
 mod deployment;
 mod harness;
 mod health;
+mod isolation;
+mod leads;
 mod ledger;
 mod load;
 mod pooler;
@@ -46,7 +50,11 @@ fn main() {
         signup::cases(),
         pooler::cases(),
         sandbox::cases(),
+        isolation::cases(),
+        leads::cases(),
         analysis::cases(),
+        business_profiles::cases(),
+        credits::cases(),
         billing::cases(),
         cache::cases(),
         schedules::cases(),
