@@ -169,7 +169,7 @@ async fn a_search_takes_every_sign_for_itself(world: Arc<World>) {
         (" plain ", "plain"),
     ] {
         let id = &named.iter().find(|(known, _)| *known == name).unwrap().1;
-        assert_eq!(found(search).await, [id.clone()], "{search}");
+        assert_eq!(found(search).await, std::slice::from_ref(id), "{search}");
     }
     assert_eq!(found("E.H").await, [dotted]);
     for nothing in ["10%w", "under%score", r"\%", "%%", "somehandle", r"back\\slash"] {
