@@ -51,6 +51,8 @@ async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<Wo
         "clean_up",
         "end_stuck_runs",
         "refresh_profile",
+        "bulk_groups",
+        "fail_bulk_groups",
     ];
     assert_eq!(world.stack.routes().len(), binaries.len() - others.len(), "{:?}", world.stack.routes());
 }

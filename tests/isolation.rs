@@ -37,6 +37,12 @@ fn endpoints(owned: &Owned) -> Vec<Endpoint> {
     let profile = &owned.account.business_profile_id;
     vec![
         writes("POST /api/leads/analyze", Some(json!({ "username": "somebody", "businessProfileId": profile, "analysisType": "light" }))),
+        writes(
+            "POST /api/leads/analyze/bulk",
+            Some(json!({ "usernames": ["somebody"], "businessProfileId": profile, "analysisType": "light" })),
+        ),
+        reads("GET /api/leads/analyze/bulk/{batchId}/progress"),
+        writes("POST /api/leads/analyze/bulk/{batchId}/cancel", None),
         reads("GET /api/analysis/{runId}/progress"),
         reads("GET /api/analysis/{runId}/result"),
         writes("POST /api/analysis/{runId}/cancel", None),
@@ -66,6 +72,7 @@ struct Owned {
     account: Account,
     run_id: String,
     lead_id: String,
+    batch_id: String,
 }
 
 impl Owned {
@@ -74,13 +81,23 @@ impl Owned {
         let ended = account.run(&world.handle("owned"), "light").await;
         assert_eq!(ended.status(), "completed");
         let result = account.result(&ended.run_id).await.data(200);
-        Self { account, run_id: ended.run_id, lead_id: result["lead_id"].as_str().unwrap().to_owned() }
+        let body =
+            json!({ "usernames": [world.handle("owned")], "businessProfileId": account.business_profile_id, "analysisType": "light" });
+        let batch = account.post("/api/leads/analyze/bulk", &body).await.data(202);
+        account.ended(batch["analyses"][0]["run_id"].as_str().unwrap()).await;
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        Self { run_id: ended.run_id, lead_id: text(&result["lead_id"]), batch_id: text(&batch["batch_id"]), account }
     }
 
     /// Method and path of an endpoint, with this account's ids.
     fn address(&self, route: &str) -> (String, String) {
         let (method, path) = route.split_once(' ').unwrap();
-        let ids = [("{runId}", &self.run_id), ("{leadId}", &self.lead_id), ("{profileId}", &self.account.business_profile_id)];
+        let ids = [
+            ("{runId}", &self.run_id),
+            ("{batchId}", &self.batch_id),
+            ("{leadId}", &self.lead_id),
+            ("{profileId}", &self.account.business_profile_id),
+        ];
         let path = ids.into_iter().fold(path.to_owned(), |path, (name, id)| path.replace(name, id));
         assert!(!path.contains('{'), "{path}: which id?");
         (method.to_owned(), path)
@@ -99,7 +116,7 @@ impl Owned {
 }
 
 async fn every_route_is_in_this_table(world: Arc<World>) {
-    let owned = Owned { account: world.account(0).await, run_id: String::new(), lead_id: String::new() };
+    let owned = Owned { account: world.account(0).await, run_id: String::new(), lead_id: String::new(), batch_id: String::new() };
     let known: BTreeSet<String> = endpoints(&owned).iter().map(|endpoint| endpoint.route).chain(PUBLIC).map(ToOwned::to_owned).collect();
     assert_eq!(known, world.stack.routes().iter().cloned().collect());
 }

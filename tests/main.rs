@@ -15,6 +15,7 @@
 
 mod analysis;
 mod billing;
+mod bulk;
 mod business_profiles;
 mod cache;
 mod credits;
@@ -56,6 +57,7 @@ fn main() {
         business_profiles::cases(),
         credits::cases(),
         billing::cases(),
+        bulk::cases(),
         cache::cases(),
         schedules::cases(),
         load::cases(),

@@ -41,6 +41,12 @@ impl World {
         self.controlled(self.http.post(self.control("latency")).json(&rule)).await;
     }
 
+    /// Makes Actor runs that fetch `text` take so long to start, and for each profile.
+    pub async fn slow_scrape_by(&self, text: &str, start_ms: u64, per_profile_ms: u64) {
+        let rule = json!({ "vendor": "apify", "match": text, "start_ms": start_ms, "per_profile_ms": per_profile_ms });
+        self.controlled(self.http.post(self.control("latency")).json(&rule)).await;
+    }
+
     /// What vendors were asked about `text`, in order.
     pub async fn calls(&self, vendor: &str, text: &str) -> Vec<Value> {
         let calls = self.controlled(self.http.get(self.control(&format!("calls?vendor={vendor}&match={text}")))).await;
@@ -57,6 +63,12 @@ impl World {
     /// What vendors charged for requests about `text`, in micro-USD.
     pub async fn bill(&self, text: &str) -> i64 {
         let bill = self.controlled(self.http.get(self.control(&format!("bill?match={text}")))).await;
+        bill["total_micro_usd"].as_i64().expect("a total")
+    }
+
+    /// What one vendor charged for requests about `text`, in micro-USD.
+    pub async fn bill_of(&self, vendor: &str, text: &str) -> i64 {
+        let bill = self.controlled(self.http.get(self.control(&format!("bill?vendor={vendor}&match={text}")))).await;
         bill["total_micro_usd"].as_i64().expect("a total")
     }
 

@@ -105,7 +105,7 @@ const FEATURES: Features = Features {
     provider_fallback: true,
     rate_limits: true,
     credit_ledger: true,
-    bulk_analysis: false,
+    bulk_analysis: true,
     profile_refresh: true,
     billing: true,
     schedules: true,

@@ -26,6 +26,8 @@ pub struct Limit {
 pub const ANALYSES: Limit = Limit { scope: "analyses", count: 100, window: Duration::from_hours(1) };
 /// Requests of a user to start an analysis, whatever becomes of them.
 pub const STARTS: Limit = Limit { scope: "starts", count: 300, window: Duration::from_mins(1) };
+/// Bulk requests of an account.
+pub const BULK_REQUESTS: Limit = Limit { scope: "bulk_requests", count: 5, window: Duration::from_hours(1) };
 /// Checkouts a user may open.
 pub const PURCHASES: Limit = Limit { scope: "purchases", count: 30, window: Duration::from_hours(1) };
 /// Checks of an account whether a profile has changed: each one scrapes it, at our expense.

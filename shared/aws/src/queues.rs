@@ -6,6 +6,7 @@ use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 
 use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
@@ -49,5 +50,33 @@ impl Queue {
     pub async fn send(&self, body: String) -> Result<(), AwsError> {
         let sent = self.client.send_message().queue_url(&self.url).message_body(body).send().await;
         sent.map(drop).map_err(|error| describe!("sqs", error, aws_sdk_sqs))
+    }
+
+    /// Puts up to ten messages into the queue in one request. After an error some of them may be there.
+    ///
+    /// # Errors
+    /// When one of them may not be in the queue.
+    pub async fn send_all(&self, bodies: Vec<String>) -> Result<(), AwsError> {
+        let mut request = self.client.send_message_batch().queue_url(&self.url);
+        for (number, body) in bodies.into_iter().enumerate() {
+            let entry = SendMessageBatchRequestEntry::builder().id(number.to_string()).message_body(body).build();
+            request = request.entries(entry.map_err(|error| AwsError::new("sqs", error.to_string()))?);
+        }
+        let sent = request.send().await.map_err(|error| describe!("sqs", error, aws_sdk_sqs))?;
+        match sent.failed.first() {
+            None => Ok(()),
+            Some(failed) => Err(AwsError::new("sqs", format!("{} of a batch not sent ({})", sent.failed.len(), failed.code))),
+        }
+    }
+
+    /// Hides a message that was received for `pause` from now on, after which it comes again.
+    ///
+    /// # Errors
+    /// When it may come at another time.
+    pub async fn hide(&self, receipt_handle: &str, pause: Duration) -> Result<(), AwsError> {
+        let seconds = i32::try_from(pause.as_secs()).unwrap_or(i32::MAX).min(43_200);
+        let request = self.client.change_message_visibility().queue_url(&self.url).receipt_handle(receipt_handle);
+        let hidden = request.visibility_timeout(seconds).send().await;
+        hidden.map(drop).map_err(|error| describe!("sqs", error, aws_sdk_sqs))
     }
 }

@@ -8,6 +8,7 @@
 //! effect. Reads do not care, and the functions in `migrations/` that write are idempotent by their run.
 
 pub mod billing;
+pub mod bulk;
 pub mod business_profiles;
 pub mod cache;
 mod connect;

@@ -54,54 +54,69 @@ uuid_id!(
     LeadId
 );
 
-/// One analysis: `run_` and the 32 hexadecimal digits of a `UUIDv7`. It is also the name of the Step Functions execution,
-/// which makes a start idempotent.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-pub struct RunId(String);
+macro_rules! prefixed_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
 
-impl RunId {
-    /// The run id of a `UUIDv7` that the caller made; its time part keeps ids in order of their start.
-    pub fn new(uuid: Uuid) -> Self {
-        Self(format!("run_{}", uuid.simple()))
-    }
+        impl $name {
+            /// The id of a `UUIDv7` that the caller made; its time part keeps ids in order of their making.
+            pub fn new(uuid: Uuid) -> Self {
+                Self(format!(concat!($prefix, "{}"), uuid.simple()))
+            }
 
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for RunId {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let digits = text.strip_prefix("run_").filter(|hex| hex.len() == 32);
-        match digits.map(|hex| hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))) {
-            Some(true) => Ok(Self(text.to_owned())),
-            _ => Err(InvalidId { expected: "`run_` and 32 lower-case hexadecimal digits" }),
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
-    }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let digits = text.strip_prefix($prefix).filter(|hex| hex.len() == 32);
+                match digits.map(|hex| hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))) {
+                    Some(true) => Ok(Self(text.to_owned())),
+                    _ => Err(InvalidId { expected: concat!("`", $prefix, "` and 32 lower-case hexadecimal digits") }),
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
 }
 
-impl TryFrom<String> for RunId {
-    type Error = InvalidId;
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<RunId> for String {
-    fn from(id: RunId) -> Self {
-        id.0
-    }
-}
-
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+prefixed_id!(
+    /// One analysis: `run_` and the 32 hexadecimal digits of a `UUIDv7`. It is also the name of the Step Functions execution,
+    /// which makes a start idempotent.
+    RunId,
+    "run_"
+);
+prefixed_id!(
+    /// Analyses that were asked for together: `batch_` and the 32 hexadecimal digits of a `UUIDv7`.
+    BatchId,
+    "batch_"
+);
 
 #[cfg(test)]
 mod tests {
@@ -119,6 +134,13 @@ mod tests {
         for text in ["", "run_", "run_xyz", "batch_019300000000700080000000000000ff", "run_019300000000700080000000000000FF"] {
             assert!(text.parse::<RunId>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_batch_is_no_run() {
+        let id = BatchId::new(Uuid::from_u128(0xff));
+        assert_eq!(id.to_string().parse(), Ok(id.clone()));
+        assert!(id.as_str().parse::<RunId>().is_err() && "run_000000000000000000000000000000ff".parse::<BatchId>().is_err());
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub mod tier;
 pub mod username;
 
 pub use business::BusinessContext;
-pub use ids::{AccountId, BusinessProfileId, InvalidId, LeadId, RunId, UserId};
+pub use ids::{AccountId, BatchId, BusinessProfileId, InvalidId, LeadId, RunId, UserId};
 pub use metrics::Metrics;
 pub use money::{Credits, MicroUsd};
 pub use profile::{Post, PostKind, Profile};

@@ -2,6 +2,7 @@
 
 mod api;
 mod billing;
+mod bulk;
 mod demo;
 mod logs;
 mod schedule;
@@ -37,6 +38,18 @@ enum Command {
         /// The Instagram handle; the same handle always gives the same profile
         #[arg(long, default_value = "nordic.trail.club")]
         handle: String,
+    },
+    /// Analyse many profiles at once, in a table that fills while they are
+    Bulk {
+        /// Instagram handles, or files with one a line; at most a hundred
+        #[arg(required = true)]
+        handles: Vec<String>,
+        /// How deep: light, deep or xray
+        #[arg(long, default_value = "light")]
+        tier: String,
+        /// The credits that the account starts with
+        #[arg(long, default_value_t = 500)]
+        credits: u32,
     },
     /// Make a new account with a business profile and print its token
     Token {
@@ -84,6 +97,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Up => up::up(root, state_dir).await,
         Command::Demo { show: Show::Analysis, handle } => demo::demo(&running(&state_dir)?, &handle).await,
         Command::Demo { show: Show::Billing, .. } => billing::billing(&running(&state_dir)?).await,
+        Command::Bulk { handles, tier, credits } => bulk::bulk(&running(&state_dir)?, &handles, &tier, credits).await,
         Command::Token { credits } => {
             let demo = local::create_account(&http()?, &running(&state_dir)?, credits).await?;
             println!("{}", serde_json::to_string_pretty(&demo)?);

@@ -1,0 +1,9 @@
+//! The Lambda that consumes the queue of bulk groups.
+
+use oslira_fn_bulk::{Starter, bulk_groups, run};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let (starter, queue) = Starter::from_env().await?;
+    run(Some(queue), |message| bulk_groups(message, starter.clone())).await
+}

@@ -1,0 +1,9 @@
+//! The Lambda that consumes the dead letters of the queue of bulk groups.
+
+use oslira_fn_bulk::{Undertaker, fail_bulk_groups, run};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let undertaker = Undertaker::from_env().await?;
+    run(None, |message| fail_bulk_groups(message, undertaker.clone())).await
+}

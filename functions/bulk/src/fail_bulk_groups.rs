@@ -1,0 +1,39 @@
+//! The consumer of the dead letters: groups that failed for good.
+
+use oslira_aws::sdk_config;
+use oslira_aws::secrets::Secrets;
+use oslira_db::{AdminDb, DbError};
+use oslira_domain::FailureCode;
+
+use crate::group::Group;
+use crate::messages::{Message, MessageError};
+
+/// Who ends what nobody could start.
+#[derive(Clone)]
+pub struct Undertaker {
+    db: AdminDb,
+}
+
+impl Undertaker {
+    /// Starts logging and reads the environment.
+    ///
+    /// # Errors
+    /// Names the missing variable.
+    pub async fn from_env() -> Result<Self, lambda_runtime::Error> {
+        oslira_telemetry::init();
+        let secrets = Secrets::from_env(&sdk_config().await)?;
+        Ok(Self { db: AdminDb::new(secrets.fetcher("database-admin", DbError::no_credential)) })
+    }
+}
+
+/// Fails those runs of the group that were not admitted: nobody was charged for them. The others are at work, or over, and end by themselves.
+///
+/// # Errors
+/// [`MessageError`]; the message stays in the dead letters and comes again.
+pub async fn fail_bulk_groups(message: Message, undertaker: Undertaker) -> Result<(), MessageError> {
+    let group: Group = serde_json::from_str(&message.body).map_err(|error| MessageError::Poison(format!("no group: {error}")))?;
+    tracing::Span::current().record("batch_id", group.batch_id.as_str());
+    let failed = undertaker.db.fail_pending(&group.batch_id, &group.run_ids, FailureCode::ScrapeFailed).await?;
+    tracing::error!(failed, runs = group.run_ids.len(), "a group failed for good");
+    Ok(())
+}

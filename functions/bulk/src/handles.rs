@@ -1,0 +1,101 @@
+//! The handles of a request: each in its canonical form once, and what is wrong with the others.
+
+use std::collections::BTreeSet;
+
+use oslira_domain::{RunId, Username};
+use serde::Serialize;
+use serde_json::Value;
+
+/// How many handles a request may name.
+pub(crate) const MOST: usize = 100;
+/// How much of what was no handle is shown to its sender.
+const SHOWN: usize = 64;
+
+/// Why a handle of a request is not analysed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Refusal {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    /// The live run of the same handle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) run_id: Option<RunId>,
+}
+
+impl Refusal {
+    /// The handle is being analysed by that run already.
+    pub(crate) fn running(username: &Username, run_id: Option<RunId>) -> Self {
+        Self { code: "DUPLICATE_ANALYSIS", message: format!("@{username} is being analysed already."), run_id }
+    }
+}
+
+/// An entry of the request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// As it is shown: canonical if it is a handle, else as it was written.
+    pub(crate) shown: String,
+    pub(crate) handle: Result<Username, Refusal>,
+}
+
+/// The request's entries in its order.
+#[derive(Debug)]
+pub(crate) struct Handles(pub(crate) Vec<Entry>);
+
+impl Handles {
+    /// Reads a list of 1 to 100 texts. What is no handle, or names one again, is noted and no fault of the request.
+    pub(crate) fn read(value: &Value) -> Result<Self, String> {
+        let entries = value.as_array().filter(|entries| (1..=MOST).contains(&entries.len()));
+        let entries = entries.ok_or_else(|| format!("expected a list of 1 to {MOST} handles"))?;
+        let mut known = BTreeSet::new();
+        let read = |(number, entry): (usize, &Value)| {
+            let text = entry.as_str().ok_or_else(|| format!("entry {number}: expected a text"))?;
+            Ok(match text.parse::<Username>() {
+                Ok(username) if known.insert(username.clone()) => Entry { shown: username.to_string(), handle: Ok(username) },
+                Ok(username) => {
+                    let message = format!("@{username} is in this request more than once.");
+                    let refusal = Refusal { code: "DUPLICATE_USERNAME", message, run_id: None };
+                    Entry { shown: username.to_string(), handle: Err(refusal) }
+                }
+                Err(error) => {
+                    let message = format!("Not a handle: {error}.");
+                    let refusal = Refusal { code: "INVALID_USERNAME", message, run_id: None };
+                    Entry { shown: text.chars().take(SHOWN).collect(), handle: Err(refusal) }
+                }
+            })
+        };
+        entries.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The handles, each once, in the order of the request.
+    pub(crate) fn valid(&self) -> impl Iterator<Item = &Username> {
+        self.0.iter().filter_map(|entry| entry.handle.as_ref().ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_handle_or_a_second_one_is_noted_in_its_place() {
+        let handles = Handles::read(&json!(["@Nike", "not a handle", "https://instagram.com/nike/", "adidas"])).unwrap();
+        let told: Vec<_> = handles.0.iter().map(|e| (e.shown.as_str(), e.handle.as_ref().err().map(|refusal| refusal.code))).collect();
+        assert_eq!(
+            told,
+            [("nike", None), ("not a handle", Some("INVALID_USERNAME")), ("nike", Some("DUPLICATE_USERNAME")), ("adidas", None)]
+        );
+        assert_eq!(handles.valid().map(Username::as_str).collect::<Vec<_>>(), ["nike", "adidas"]);
+        let long = Handles::read(&json!(["ü".repeat(500)])).unwrap();
+        assert_eq!(long.0[0].shown.chars().count(), SHOWN);
+    }
+
+    #[test]
+    fn one_to_a_hundred_texts() {
+        let many = |count: usize| json!((0..count).map(|n| format!("h{n}")).collect::<Vec<_>>());
+        assert!(Handles::read(&many(1)).is_ok() && Handles::read(&many(100)).is_ok());
+        for wrong in [many(0), many(101), json!("nike"), json!(["nike", 1]), json!([null])] {
+            assert!(Handles::read(&wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Bulk analyses: up to a hundred handles a request, their profiles fetched a group at a time, each run charged and ended by itself.
+
+mod bulk_groups;
+mod cancel_bulk;
+mod fail_bulk_groups;
+mod get_bulk_progress;
+mod group;
+mod handles;
+mod messages;
+mod scrape;
+mod start_bulk;
+
+pub use bulk_groups::{Starter, bulk_groups};
+pub use cancel_bulk::cancel_bulk;
+pub use fail_bulk_groups::{Undertaker, fail_bulk_groups};
+pub use get_bulk_progress::get_bulk_progress;
+pub use messages::{Message, MessageError, run};
+pub use start_bulk::start_bulk;

@@ -1,0 +1,262 @@
+//! `POST /api/leads/analyze/bulk`
+
+use std::collections::BTreeMap;
+
+use http::StatusCode;
+use oslira_aws::limits::{ANALYSES, BULK_REQUESTS, STARTS};
+use oslira_aws::queues::Queue;
+use oslira_db::bulk::{BatchCreation, NewBatch, NewRun};
+use oslira_domain::{AccountId, BatchId, BusinessProfileId, RunId, Tier, Username};
+use oslira_http::{Environment, Fault, Fields, FromFields, Problem, Reply, Request, text};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::group::Group;
+use crate::handles::{Handles, Refusal};
+
+/// Whom to analyse, for which business, how deep.
+#[derive(Debug)]
+pub struct StartBulk {
+    handles: Handles,
+    business_profile_id: BusinessProfileId,
+    tier: Tier,
+}
+
+impl FromFields for StartBulk {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        let handles = fields.required("usernames", Handles::read);
+        let business_profile_id = fields.required("businessProfileId", text);
+        let tier = fields.required("analysisType", text);
+        Some(Self { handles: handles?, business_profile_id: business_profile_id?, tier: tier? })
+    }
+}
+
+/// An accepted batch and where to follow it.
+#[derive(Debug, Serialize)]
+struct Started {
+    batch_id: BatchId,
+    analysis_type: Tier,
+    total_count: usize,
+    queued: usize,
+    failed: usize,
+    /// How many of the queued analyses the balance pays for.
+    affordable: usize,
+    credits_required: i64,
+    credits_available: i32,
+    analyses: Vec<Entry>,
+    batch_progress_url: String,
+    batch_cancel_url: String,
+    message: String,
+}
+
+/// What became of one handle of the request.
+#[derive(Debug, Serialize)]
+struct Entry {
+    username: String,
+    run_id: Option<RunId>,
+    status: &'static str,
+    progress_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Refusal>,
+}
+
+/// Starts analyses of up to a hundred profiles for one of the account's businesses; 202, the work goes on in the background.
+///
+/// Handles that are none, that the request names twice or that are being analysed already are reported one by one and hinder nobody. All
+/// others are recorded at once and queued in groups. Each run is charged when it begins: when the credits do not last for all, the rest end
+/// with that reason, uncharged. The account's hourly limit of analyses counts the handles.
+///
+/// With an `Idempotency-Key` a repeated request gets the first answer, word for word, and never a second batch; if the first one died before
+/// its groups were in the queue, the repetition puts them there. Without a key such a batch waits and is ended, uncharged, within two hours.
+///
+/// # Errors
+/// `VALIDATION_ERROR` 400, also when not one entry is a handle; `INSUFFICIENT_CREDITS` 402 when not one is affordable; `FORBIDDEN` 403 for a
+/// viewer; `NOT_FOUND` 404 for a business profile that is not the account's; `DUPLICATE_ANALYSIS` 409 when all are being analysed already;
+/// `IDEMPOTENCY_KEY_REUSED` 422; `RATE_LIMIT_EXCEEDED` 429 above 5 requests or 100 analyses an hour and account; `SERVICE_UNAVAILABLE` 503
+/// when the queue cannot be reached: nothing was started then.
+pub async fn start_bulk(request: Request, environment: Environment, queue: Queue) -> Result<Reply, Problem> {
+    let input: StartBulk = request.body()?;
+    let key = request.idempotency_key()?;
+    let Environment { gateway, db, .. } = &environment;
+    let (caller, claims) = (&request.caller, request.caller.claims());
+    let subject = caller.user_id.to_string();
+    let handles: Vec<Username> = input.handles.valid().cloned().collect();
+    let (within, found) = tokio::join!(
+        gateway.count(STARTS, &subject, 1),
+        db.bulk_precheck(&claims, caller.account_id, input.business_profile_id, &handles, key.as_ref().map(|key| &*key.key))
+    );
+    within?;
+    let check = found?.ok_or_else(|| Problem::no_account(caller.account_id))?;
+    if !check.can_spend {
+        return Err(Problem::forbidden("Viewers cannot spend credits."));
+    }
+    let repeats = match (&key, &check.key) {
+        (Some(key), Some(used)) if used.request_hash != key.hash => return Err(Problem::key_reused()),
+        (Some(_), Some(used)) => match &used.answer {
+            Some(answer) => return Reply::repeated(answer),
+            None => true,
+        },
+        _ => false,
+    };
+    let mut standing = None;
+    if !repeats {
+        // A repetition was looked at, and counted, when it came first.
+        let count = input.startable(check.business_profile_exists, check.available, &check.running)?;
+        let account = check.account_id.to_string();
+        gateway.count(BULK_REQUESTS, &account, 1).await?;
+        standing = gateway.count(ANALYSES, &account, count).await?;
+    }
+
+    let runs: Vec<NewRun> = handles.into_iter().map(|username| NewRun { run_id: RunId::new(Uuid::now_v7()), username }).collect();
+    let batch_id = BatchId::new(Uuid::now_v7());
+    let batch = NewBatch {
+        batch_id: &batch_id,
+        account_id: check.account_id,
+        business_profile_id: input.business_profile_id,
+        tier: input.tier,
+        runs: &runs,
+        key: key.as_ref().map(|key| (&*key.key, &*key.hash)),
+    };
+    let created = db.create_batch(&claims, &batch).await?;
+    let batch_id = match (created.outcome.as_str(), &created.batch_id, &created.answer) {
+        ("created", Some(batch_id), _) => batch_id.clone(),
+        ("replay", _, Some(answer)) => return Reply::repeated(answer),
+        (outcome, ..) => return Err(input.refusal(outcome, &created, caller.account_id)),
+    };
+    let span = tracing::Span::current();
+    span.record("account_id", check.account_id.to_string());
+    tracing::info!(%batch_id, runs = created.runs.len(), "batch recorded");
+    let run_ids: Vec<RunId> = created.runs.iter().filter(|run| !run.status.is_terminal()).map(|run| run.run_id.clone()).collect();
+    if let Err(error) = enqueue(&queue, &batch_id, &run_ids).await {
+        // With a key the next repetition goes on with this batch at once. Without one nobody will.
+        let settled = match &key {
+            Some(key) => db.settle_key(&claims, check.account_id, &key.key, None).await,
+            None => db.cancel_batch(&claims, Some(check.account_id), &batch_id).await.map(drop),
+        };
+        if let Err(error) = settled {
+            tracing::warn!(%error, "batch neither queued nor withdrawn"); // the hourly schedule ends it
+        }
+        return Err(error);
+    }
+    let reply = input.accepted(batch_id, created)?;
+    let Some(key) = &key else { return Ok(reply.with_limit(standing)) };
+    let stored = reply.to_stored(&request.request_id, request.received_at);
+    if let Err(error) = db.settle_key(&claims, check.account_id, &key.key, Some(&stored)).await {
+        tracing::warn!(%error, "answer not kept"); // a repetition finds the batch all the same
+    }
+    Ok(Reply::repeated(&stored)?.with_limit(standing))
+}
+
+/// Puts the groups of a batch into the queue, ten a request.
+async fn enqueue(queue: &Queue, batch_id: &BatchId, run_ids: &[RunId]) -> Result<(), Problem> {
+    let groups = Group::all(batch_id, run_ids);
+    let bodies = groups.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>().map_err(Problem::internal)?;
+    for bodies in bodies.chunks(10) {
+        queue.send_all(bodies.to_vec()).await?;
+    }
+    Ok(())
+}
+
+impl StartBulk {
+    /// How many analyses the request can start, as far as is known before anything is recorded.
+    fn startable(&self, profile_exists: bool, available: i32, running: &BTreeMap<String, RunId>) -> Result<u32, Problem> {
+        if !profile_exists {
+            return Err(Problem::not_found("Business profile"));
+        }
+        let valid = self.handles.valid().count();
+        if valid == 0 {
+            let faults = self.handles.0.iter().enumerate().filter_map(|(number, entry)| {
+                Some(Fault::invalid(&format!("usernames[{number}]"), entry.handle.as_ref().err()?.message.clone()))
+            });
+            return Err(Problem::validation(&faults.collect::<Vec<_>>()));
+        }
+        let free = self.handles.valid().filter(|handle| !running.contains_key(handle.as_str())).count();
+        if free == 0 {
+            return Err(self.all_running(running));
+        }
+        if available < self.tier.credits().0 {
+            return Err(self.insufficient(available));
+        }
+        Ok(u32::try_from(free).unwrap_or(u32::MAX))
+    }
+
+    /// Why no batch was recorded.
+    fn refusal(&self, outcome: &str, created: &BatchCreation, account: Option<AccountId>) -> Problem {
+        match outcome {
+            "no_account" => Problem::no_account(account),
+            "forbidden" => Problem::forbidden("Viewers cannot spend credits."),
+            "no_profile" => Problem::not_found("Business profile"),
+            "insufficient" => self.insufficient(created.available),
+            "duplicates" => self.all_running(&created.running),
+            "mismatch" => Problem::key_reused(),
+            "in_progress" => Problem::key_in_use(),
+            "too_many" => {
+                let message = "Too many analyses are waiting. Please wait until they have ended.";
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", message).with_retry_after(600)
+            }
+            outcome => Problem::internal(format!("unknown outcome {outcome}")),
+        }
+    }
+
+    fn insufficient(&self, available: i32) -> Problem {
+        let required = self.tier.credits().0;
+        let message = format!("Not one analysis is affordable: each costs {required} credits, {available} are left.");
+        let details = json!({ "available": available, "required": required, "affordable": 0 });
+        Problem::new(StatusCode::PAYMENT_REQUIRED, "INSUFFICIENT_CREDITS", message).with_details(details)
+    }
+
+    fn all_running(&self, running: &BTreeMap<String, RunId>) -> Problem {
+        let details = json!({ "analyses": self.entries(&BTreeMap::new(), running) });
+        let message = "All of these profiles are being analysed already.";
+        Problem::new(StatusCode::CONFLICT, "DUPLICATE_ANALYSIS", message).with_details(details)
+    }
+
+    /// What became of each entry of the request, in its order.
+    fn entries(&self, runs: &BTreeMap<String, RunId>, running: &BTreeMap<String, RunId>) -> Vec<Entry> {
+        let of = |entry: &crate::handles::Entry| {
+            let outcome = entry.handle.as_ref().map_err(Clone::clone).and_then(|username| {
+                let queued = runs.get(username.as_str());
+                queued.ok_or_else(|| Refusal::running(username, running.get(username.as_str()).cloned()))
+            });
+            let (run_id, error) = match outcome {
+                Ok(run_id) => (Some(run_id.clone()), None),
+                Err(refusal) => (None, Some(refusal)),
+            };
+            Entry {
+                username: entry.shown.clone(),
+                status: if run_id.is_some() { "queued" } else { "failed" },
+                progress_url: run_id.as_ref().map(|run_id| format!("/api/analysis/{run_id}/progress")),
+                run_id,
+                error,
+            }
+        };
+        self.handles.0.iter().map(of).collect()
+    }
+
+    fn accepted(&self, batch_id: BatchId, created: BatchCreation) -> Result<Reply, Problem> {
+        let runs: BTreeMap<String, RunId> = created.runs.into_iter().map(|run| (run.username.to_string(), run.run_id)).collect();
+        let analyses = self.entries(&runs, &created.running);
+        let (queued, price) = (runs.len(), self.tier.credits().0.max(1));
+        let affordable = usize::try_from(created.available / price).unwrap_or_default().min(queued);
+        let message = if affordable < queued {
+            format!("{queued} analyses are queued; the credits that are left pay for {affordable} of them.")
+        } else {
+            format!("{queued} analyses are queued.")
+        };
+        Reply::accepted(&Started {
+            analysis_type: self.tier,
+            total_count: analyses.len(),
+            queued,
+            failed: analyses.len() - queued,
+            affordable,
+            credits_required: i64::from(price) * i64::try_from(queued).unwrap_or(i64::MAX),
+            credits_available: created.available,
+            analyses,
+            batch_progress_url: format!("/api/leads/analyze/bulk/{batch_id}/progress"),
+            batch_cancel_url: format!("/api/leads/analyze/bulk/{batch_id}/cancel"),
+            message,
+            batch_id,
+        })
+    }
+}

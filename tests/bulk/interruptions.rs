@@ -1,0 +1,87 @@
+//! The consumer killed at every point of its way, fed twice, and failing for good.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Batch, PATIENCE};
+use crate::harness::{Account, World, cases, json, until};
+
+cases!(
+    shared: ;
+    alone: a_consumer_killed_after_the_scrape_pays_for_it_once, a_consumer_killed_after_half_of_the_starts_starts_the_rest,
+        the_same_group_twice_at_once_is_one_group, a_group_that_fails_for_good_ends_failed_and_uncharged
+);
+
+/// Every handle was analysed once, charged once and fetched by one Actor run, whose cost is booked to the millionth.
+async fn assert_once(account: &Account, batch: &Batch, handles: &[String]) {
+    let world = &account.world;
+    let endings = Batch::endings(&batch.ended().await);
+    assert_eq!(endings.len(), handles.len());
+    assert!(endings.values().all(|end| end == "completed"), "{endings:?}");
+    assert_eq!(account.count_entries("analysis").await, i64::try_from(handles.len()).unwrap());
+    assert_eq!(account.count_entries("refund").await, 0);
+    assert_eq!(world.actor_runs(&handles[0]).await.len(), 1);
+    assert_eq!(account.booked_for("apify").await, world.bill_of("apify", &handles[0]).await);
+    // One question a run: nothing was asked twice.
+    let sql = "SELECT count(*) FROM ai_usage_logs WHERE account_id = $1::text::uuid AND provider <> 'apify'";
+    assert_eq!(world.db.value::<i64>(sql, &[&account.id]).await, i64::try_from(handles.len()).ok());
+}
+
+async fn a_consumer_killed_after_the_scrape_pays_for_it_once(world: Arc<World>) {
+    world.set_group_visibility(3).await;
+    let account = world.account(20).await;
+    let handles = world.handles("killed", 5);
+    world.slow_scrape(&handles[0], 2_000).await;
+    let batch = account.start_batch(&handles, "light").await;
+    // Remembered, and under way.
+    let sql = "SELECT count(*) FROM analyses WHERE batch_id = $1 AND scrape_run_id IS NOT NULL HAVING count(*) > 0";
+    until("a remembered Actor run", PATIENCE, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
+    assert!(world.kill_function("bulk_groups") > 0);
+    assert_once(&account, &batch, &handles).await;
+    world.until_groups_are_done().await;
+    world.set_group_visibility(1080).await;
+}
+
+async fn a_consumer_killed_after_half_of_the_starts_starts_the_rest(world: Arc<World>) {
+    world.set_group_visibility(3).await;
+    let account = world.account(20).await;
+    let handles = world.handles("killed", 10);
+    // As soon as the first run is admitted: the consumer is among its starts.
+    let batch = account.start_batch(&handles, "light").await;
+    let sql = "SELECT count(*) FROM analyses WHERE batch_id = $1 AND status <> 'pending' HAVING count(*) > 0";
+    until("the first run", PATIENCE, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
+    world.kill_function("bulk_groups");
+    assert_once(&account, &batch, &handles).await;
+    world.until_groups_are_done().await;
+    world.set_group_visibility(1080).await;
+}
+
+async fn the_same_group_twice_at_once_is_one_group(world: Arc<World>) {
+    let account = world.account(20).await;
+    let handles = world.handles("twice", 6);
+    world.slow_scrape(&handles[0], 3_000).await;
+    let batch = account.start_batch(&handles, "light").await;
+    let sql = "SELECT count(*) FROM analyses WHERE batch_id = $1 AND scrape_run_id IS NOT NULL HAVING count(*) > 0";
+    until("a remembered Actor run", PATIENCE, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
+    // While the first is at work, and once more when it is done.
+    world.send_group(&batch.message()).await;
+    assert_once(&account, &batch, &handles).await;
+    world.send_group(&batch.message()).await;
+    world.until_groups_are_done().await;
+    assert_once(&account, &batch, &handles).await;
+}
+
+async fn a_group_that_fails_for_good_ends_failed_and_uncharged(world: Arc<World>) {
+    let account = world.account(20).await;
+    let handles = world.handles("forgood", 3);
+    world.fault("apify", &handles[1], None, json!({ "kind": "run_failed" })).await;
+    let batch = account.start_batch(&handles, "light").await;
+    let endings = Batch::endings(&batch.ended().await);
+    assert!(endings.values().all(|end| end == "SCRAPE_FAILED"), "{endings:?}");
+    assert_eq!((account.balance().await, account.count_entries("analysis").await), (20, 0));
+    assert_eq!(world.actor_runs(&handles[0]).await.len(), 3);
+    until("empty dead letters", Duration::from_mins(1), || async {
+        (world.groups_in("BulkGroupsDeadLettersUrl").await == 0).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,136 @@
+//! Bulk analyses: what a request may hold, how each handle ends, and what of a batch survives whatever happens on its way.
+
+mod interruptions;
+mod measured;
+mod reasons;
+mod requests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_sqs::types::QueueAttributeName;
+
+use crate::harness::{Account, Answer, Case, Value, World, json, until};
+
+pub fn cases() -> Vec<Case> {
+    [requests::cases(), reasons::cases(), interruptions::cases(), measured::cases()].concat()
+}
+
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// A batch that was accepted.
+pub struct Batch {
+    account: Account,
+    id: String,
+    started: Value,
+}
+
+impl Account {
+    /// Asks for analyses of many handles.
+    async fn bulk(&self, handles: &[String], tier: &str) -> Answer {
+        self.bulk_with_key(handles, tier, None).await
+    }
+
+    async fn bulk_with_key(&self, handles: &[String], tier: &str, key: Option<&str>) -> Answer {
+        let body = json!({ "usernames": handles, "businessProfileId": self.business_profile_id, "analysisType": tier });
+        let request = self.world.http.post(self.world.url("/api/leads/analyze/bulk")).bearer_auth(&self.token).json(&body);
+        self.world.send(key.into_iter().fold(request, |request, key| request.header("idempotency-key", key))).await
+    }
+
+    /// Asks for a batch that must be accepted.
+    async fn start_batch(&self, handles: &[String], tier: &str) -> Batch {
+        let started = self.bulk(handles, tier).await.data(202);
+        let id = started["batch_id"].as_str().expect("a batch id").to_owned();
+        Batch { account: self.clone(), id, started }
+    }
+
+    /// How many entries of a kind the ledger has.
+    async fn count_entries(&self, kind: &str) -> i64 {
+        let sql = "SELECT count(*) FROM credit_ledger WHERE account_id = $1::text::uuid AND transaction_type = $2";
+        self.world.db.value(sql, &[&self.id, &kind]).await.expect("a count")
+    }
+
+    /// What vendor calls of its runs were booked, in micro-USD.
+    async fn booked_for(&self, provider: &str) -> i64 {
+        let sql = "SELECT coalesce(sum(cost_micro_usd), 0)::int8 FROM ai_usage_logs WHERE account_id = $1::text::uuid AND provider = $2";
+        self.world.db.value(sql, &[&self.id, &provider]).await.expect("a sum")
+    }
+}
+
+impl Batch {
+    async fn progress(&self) -> Value {
+        self.account.get(&format!("/api/leads/analyze/bulk/{}/progress", self.id)).await.data(200)
+    }
+
+    async fn cancel(&self) -> Answer {
+        self.account.post(&format!("/api/leads/analyze/bulk/{}/cancel", self.id), &json!({})).await
+    }
+
+    /// How many runs are in one of these states.
+    async fn count(&self, states: &[&str]) -> i64 {
+        let sql = "SELECT count(*) FROM analyses WHERE batch_id = $1 AND status = ANY ($2)";
+        self.account.world.db.value(sql, &[&self.id, &states]).await.expect("a count")
+    }
+
+    /// Waits until every run has ended. Answers the progress.
+    async fn ended(&self) -> Value {
+        until("the end of the batch", PATIENCE, || async { (self.count(&["pending", "processing"]).await == 0).then_some(()) }).await;
+        let progress = self.progress().await;
+        assert_eq!((&progress["is_complete"], &progress["overall_progress"]), (&json!(true), &json!(100)), "{progress}");
+        progress
+    }
+
+    /// How each handle ended: `completed`, `cancelled`, or the code of its failure.
+    fn endings(progress: &Value) -> BTreeMap<String, String> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let end = |run: &Value| if run["status"] == "failed" { text(&run["error"]["code"]) } else { text(&run["status"]) };
+        progress["analyses"].as_array().expect("runs").iter().map(|run| (text(&run["username"]), end(run))).collect()
+    }
+
+    /// Run ids by handle.
+    fn runs(&self) -> BTreeMap<String, String> {
+        let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+        let entries = self.started["analyses"].as_array().expect("entries").iter();
+        entries.filter_map(|entry| Some((text(&entry["username"])?, text(&entry["run_id"])?))).collect()
+    }
+
+    /// The message of a group with all of its runs, as the endpoint would send it.
+    fn message(&self) -> String {
+        json!({ "batch_id": self.id, "run_ids": self.runs().values().collect::<Vec<_>>() }).to_string()
+    }
+}
+
+impl World {
+    fn handles(&self, beginning: &str, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.handle(beginning)).collect()
+    }
+
+    /// Sets after how many seconds a group comes again whose delivery was killed.
+    async fn set_group_visibility(&self, seconds: u32) {
+        let request = self.sqs.set_queue_attributes().queue_url(&self.stack.outputs()["BulkGroupsUrl"]);
+        request.attributes(QueueAttributeName::VisibilityTimeout, seconds.to_string()).send().await.expect("the queue is set");
+    }
+
+    /// How many messages one of the queues holds, those at work included.
+    async fn groups_in(&self, queue: &str) -> u32 {
+        const COUNTS: [QueueAttributeName; 2] =
+            [QueueAttributeName::ApproximateNumberOfMessages, QueueAttributeName::ApproximateNumberOfMessagesNotVisible];
+        let request = self.sqs.get_queue_attributes().queue_url(&self.stack.outputs()[queue]).set_attribute_names(Some(COUNTS.to_vec()));
+        let attributes = request.send().await.expect("the queue answers").attributes.expect("attributes");
+        COUNTS.iter().map(|name| attributes[name].parse::<u32>().expect("a number")).sum()
+    }
+
+    async fn until_groups_are_done(&self) {
+        until("an empty queue", PATIENCE, || async { (self.groups_in("BulkGroupsUrl").await == 0).then_some(()) }).await;
+    }
+
+    async fn send_group(&self, body: &str) {
+        self.sqs.send_message().queue_url(&self.stack.outputs()["BulkGroupsUrl"]).message_body(body).send().await.expect("sent");
+    }
+
+    /// How many Actor runs were started for handles with this text.
+    async fn actor_runs(&self, text: &str) -> Vec<Value> {
+        let calls = self.calls("apify", text).await;
+        calls.into_iter().filter(|call| call["op"] == "start" && call["status"] == 201).collect()
+    }
+}

@@ -1,0 +1,145 @@
+//! How the handles of one batch end, each for its own reason.
+
+use std::sync::Arc;
+
+use super::Batch;
+use crate::harness::{World, cases, json};
+
+cases!(
+    shared: every_handle_ends_with_its_own_reason, credits_for_half_complete_half, cached_profiles_are_not_fetched_again,
+        a_cancelled_batch_refunds_what_ran_once_and_leaves_what_ended, a_cancelled_queue_fetches_nothing;
+    alone: a_group_that_failed_once_succeeds_the_second_time
+);
+
+async fn every_handle_ends_with_its_own_reason(world: Arc<World>) {
+    let account = world.account(20).await;
+    let (good, private, missing, blocked, broken) =
+        (world.handle("reason"), world.handle("private"), world.handle("missing"), world.handle("blocked"), world.handle("reason_x"));
+    world.fault("openai", &broken, None, json!({ "kind": "refusal" })).await;
+    world.fault("anthropic", &broken, None, json!({ "kind": "refusal" })).await;
+    let handles = [&good, &private, &missing, &blocked, &broken].map(Clone::clone);
+    let asked = [handles.to_vec(), vec![format!("@{}", good.to_uppercase()), "no handle!".to_owned()]].concat();
+    let batch = account.start_batch(&asked, "light").await;
+    let started = &batch.started;
+    assert_eq!((&started["total_count"], &started["queued"], &started["failed"]), (&json!(7), &json!(5), &json!(2)), "{started}");
+    assert_eq!(started["analyses"][5]["error"]["code"], "DUPLICATE_USERNAME");
+    assert_eq!(
+        started["analyses"][6],
+        json!({ "username": "no handle!", "run_id": null, "status": "failed", "progress_url": null,
+        "error": { "code": "INVALID_USERNAME", "message": started["analyses"][6]["error"]["message"] } })
+    );
+    let progress = batch.ended().await;
+    let endings = Batch::endings(&progress);
+    let expected = [
+        (&good, "completed"),
+        (&private, "PROFILE_PRIVATE"),
+        (&missing, "PROFILE_NOT_FOUND"),
+        (&blocked, "SCRAPE_FAILED"),
+        (&broken, "AI_REFUSED"),
+    ];
+    assert_eq!(endings, expected.into_iter().map(|(handle, end)| (handle.clone(), end.to_owned())).collect());
+    assert_eq!(progress["status_counts"], json!({ "pending": 0, "processing": 0, "completed": 1, "failed": 4, "cancelled": 0 }));
+    // Those that the group's own Actor run decided were never charged; the others got their credit back.
+    assert_eq!((account.count_entries("analysis").await, account.count_entries("refund").await), (3, 2));
+    assert_eq!(account.balance().await, 19);
+    let runs = batch.runs();
+    assert!(account.entries(&runs[&private]).await.is_empty() && account.entries(&runs[&missing]).await.is_empty());
+    // One Actor run for the group, and more only for the handle that Instagram did not show.
+    assert_eq!(world.actor_runs(&private).await.len(), 1);
+    assert!(world.actor_runs(&blocked).await.len() > 1);
+    let billed = world.bill_of("apify", &blocked).await;
+    assert_eq!(account.booked_for("apify").await, billed);
+}
+
+async fn credits_for_half_complete_half(world: Arc<World>) {
+    let account = world.account(11).await;
+    let batch = account.start_batch(&world.handles("half", 20), "light").await;
+    assert_eq!((&batch.started["queued"], &batch.started["affordable"]), (&json!(20), &json!(11)), "{}", batch.started);
+    let progress = batch.ended().await;
+    let endings = Batch::endings(&progress);
+    let count = |end: &str| endings.values().filter(|ended| *ended == end).count();
+    assert_eq!((count("completed"), count("INSUFFICIENT_CREDITS")), (11, 9), "{endings:?}");
+    assert_eq!((account.count_entries("analysis").await, account.balance().await), (11, 0));
+    account.bulk(&world.handles("half", 2), "light").await.problem(402, "INSUFFICIENT_CREDITS");
+}
+
+async fn cached_profiles_are_not_fetched_again(world: Arc<World>) {
+    let account = world.account(20).await;
+    let known = world.handle("known");
+    assert_eq!(account.run(&known, "light").await.status(), "completed");
+    let fresh = world.handle("fresh");
+    let batch = account.start_batch(&[known.clone(), fresh.clone()], "light").await;
+    let endings = Batch::endings(&batch.ended().await);
+    assert!(endings.values().all(|end| end == "completed"), "{endings:?}");
+    assert_eq!((world.actor_runs(&known).await.len(), world.actor_runs(&fresh).await.len()), (1, 1));
+    assert_eq!(world.actor_runs(&fresh).await[0]["match"], json!([fresh]));
+}
+
+async fn a_cancelled_batch_refunds_what_ran_once_and_leaves_what_ended(world: Arc<World>) {
+    let account = world.account(20).await;
+    let (done, running, queued) = (world.handle("ends"), world.handle("runs"), world.handle("waits"));
+    // The first two come from the cache; one of them has a slow model, and the third a slow scrape.
+    for handle in [&done, &running] {
+        assert_eq!(account.run(handle, "light").await.status(), "completed");
+    }
+    for _ in 0..2 {
+        world.slow_model("openai", &running, 2_900).await;
+    }
+    world.fault("openai", &running, None, json!({ "kind": "hang", "seconds": 60.0 })).await;
+    world.fault("anthropic", &running, None, json!({ "kind": "hang", "seconds": 60.0 })).await;
+    world.slow_scrape(&queued, 60_000).await;
+    let batch = account.start_batch(&[done.clone(), running.clone(), queued.clone()], "light").await;
+    let runs = batch.runs();
+    account.ended(&runs[&done]).await;
+    crate::harness::until("a running analysis", super::PATIENCE, || async {
+        (account.progress(&runs[&running]).await["progress"].as_u64() >= Some(50)).then_some(())
+    })
+    .await;
+    let cancelled = batch.cancel().await.data(200);
+    let counts = ["cancelled", "newly_cancelled", "completed", "failed", "total", "credits_refunded"].map(|name| cancelled[name].as_i64());
+    assert_eq!(counts, [2, 2, 1, 0, 3, 1].map(Some), "{cancelled}");
+    let again = batch.cancel().await.data(200);
+    assert_eq!((&again["newly_cancelled"], &again["cancelled"], &again["credits_refunded"]), (&json!(0), &json!(2), &json!(1)));
+    let endings = Batch::endings(&batch.ended().await);
+    let expected = [(&done, "completed"), (&running, "cancelled"), (&queued, "cancelled")];
+    assert_eq!(endings, expected.into_iter().map(|(handle, end)| (handle.clone(), end.to_owned())).collect());
+    assert_eq!(account.entries(&runs[&running]).await, [("analysis".to_owned(), -1), ("refund".to_owned(), 1)]);
+    assert!(account.entries(&runs[&queued]).await.is_empty());
+    assert_eq!(account.balance().await, 17);
+    assert_eq!(world.execution_ended(&runs[&running]).await, aws_sdk_sfn::types::ExecutionStatus::Aborted);
+    // The group notices that nobody waits for its Actor run, and stops paying for it.
+    crate::harness::until("an aborted Actor run", super::PATIENCE, || async {
+        world.calls("apify", &queued).await.into_iter().find(|call| call["op"] == "abort")
+    })
+    .await;
+
+    // Nobody else can do that, or even see it.
+    let stranger = Batch { account: world.account(1).await, id: batch.id.clone(), started: json!({}) };
+    stranger.account.get(&format!("/api/leads/analyze/bulk/{}/progress", batch.id)).await.problem(404, "NOT_FOUND");
+    stranger.cancel().await.problem(404, "NOT_FOUND");
+}
+
+async fn a_cancelled_queue_fetches_nothing(world: Arc<World>) {
+    let account = world.account(5).await;
+    let handles = world.handles("never", 3);
+    world.slow_scrape(&handles[0], 20_000).await;
+    let batch = account.start_batch(&handles, "light").await;
+    batch.cancel().await.data(200);
+    world.send_group(&batch.message()).await;
+    world.until_groups_are_done().await;
+    assert_eq!((account.balance().await, account.count_entries("analysis").await), (5, 0));
+    assert!(world.actor_runs(&handles[0]).await.len() <= 1);
+    assert_eq!(Batch::endings(&batch.progress().await).values().filter(|end| *end == "cancelled").count(), 3);
+}
+
+async fn a_group_that_failed_once_succeeds_the_second_time(world: Arc<World>) {
+    let account = world.account(5).await;
+    let handles = world.handles("second", 3);
+    world.fault("apify", &handles[1], Some(1), json!({ "kind": "run_failed" })).await;
+    let batch = account.start_batch(&handles, "light").await;
+    let endings = Batch::endings(&batch.ended().await);
+    assert!(endings.values().all(|end| end == "completed"), "{endings:?}");
+    assert_eq!(world.actor_runs(&handles[0]).await.len(), 2);
+    assert_eq!((account.balance().await, account.count_entries("analysis").await), (2, 3));
+    assert_eq!(account.booked_for("apify").await, world.bill_of("apify", &handles[0]).await);
+}
