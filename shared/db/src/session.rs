@@ -15,9 +15,10 @@ use crate::error::DbError;
 /// A statement's parameter with its type: naming the type saves asking the server for it.
 pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// How long a user's statement may take in all: waiting for its turn, connecting and a second try included. Longer than the login's own
-/// `statement_timeout` (8 s), and short enough for two of them within API Gateway's 29 s.
-const USER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a user's statement may take in all: fetching the credential, connecting and a second try included, which a cold start on a
+/// crowded machine draws out. The login's own `statement_timeout` (8 s) is what bounds the database's part; this one leaves time to answer
+/// within API Gateway's 29 s.
+const USER_DEADLINE: Duration = Duration::from_secs(20);
 /// The same for the workflow, whose login may take 20 s and whose functions have 30 s or more.
 const ADMIN_DEADLINE: Duration = Duration::from_secs(22);
 
