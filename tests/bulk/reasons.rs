@@ -6,7 +6,8 @@ use super::Batch;
 use crate::harness::{World, cases, json};
 
 cases!(
-    shared: every_handle_ends_with_its_own_reason, credits_for_half_complete_half, cached_profiles_are_not_fetched_again,
+    shared: every_handle_ends_with_its_own_reason, credits_for_half_complete_half,
+        a_mixed_batch_on_half_of_its_credits_adds_up, cached_profiles_are_not_fetched_again,
         a_cancelled_batch_refunds_what_ran_once_and_leaves_what_ended, a_cancelled_queue_fetches_nothing;
     alone: a_group_that_failed_once_succeeds_the_second_time
 );
@@ -61,6 +62,36 @@ async fn credits_for_half_complete_half(world: Arc<World>) {
     assert_eq!((count("completed"), count("INSUFFICIENT_CREDITS")), (11, 9), "{endings:?}");
     assert_eq!((account.count_entries("analysis").await, account.balance().await), (11, 0));
     account.bulk(&world.handles("half", 2), "light").await.problem(402, "INSUFFICIENT_CREDITS");
+}
+
+async fn a_mixed_batch_on_half_of_its_credits_adds_up(world: Arc<World>) {
+    const CREDITS: i64 = 6;
+    let account = world.account(u32::try_from(CREDITS).unwrap()).await;
+    let (private, missing, blocked, broken) =
+        (world.handle("private"), world.handle("missing"), world.handle("blocked"), world.handle("mixed_x"));
+    world.fault("openai", &broken, None, json!({ "kind": "refusal" })).await;
+    world.fault("anthropic", &broken, None, json!({ "kind": "refusal" })).await;
+    let mut handles = world.handles("mixed", 10);
+    handles.extend([&private, &missing, &blocked, &broken].map(Clone::clone));
+    let asked = [handles.clone(), vec![format!("https://www.instagram.com/{}/", handles[0])]].concat();
+    let batch = account.start_batch(&asked, "light").await;
+    let started = &batch.started;
+    assert_eq!((&started["queued"], &started["failed"], &started["affordable"]), (&json!(14), &json!(1), &json!(CREDITS)), "{started}");
+    let progress = batch.ended().await;
+    let endings = Batch::endings(&progress);
+    assert_eq!(endings.len(), 14);
+    let count = |end: &str| i64::try_from(endings.values().filter(|ended| *ended == end).count()).unwrap();
+    assert_eq!((endings[&private].as_str(), endings[&missing].as_str()), ("PROFILE_PRIVATE", "PROFILE_NOT_FOUND"));
+    // Who gets the credits is a race; that each handle ends for its own reason or for want of credits is not.
+    assert!(["SCRAPE_FAILED", "INSUFFICIENT_CREDITS"].contains(&endings[&blocked].as_str()), "{endings:?}");
+    assert!(["AI_REFUSED", "INSUFFICIENT_CREDITS"].contains(&endings[&broken].as_str()), "{endings:?}");
+    let good = handles[..10].iter().map(|handle| endings[handle].as_str());
+    assert!(good.into_iter().all(|end| ["completed", "INSUFFICIENT_CREDITS"].contains(&end)), "{endings:?}");
+    assert!((1..=CREDITS).contains(&count("completed")), "{endings:?}");
+    // What was charged is what completed and what was refunded, to the credit.
+    let (charged, refunded) = (account.count_entries("analysis").await, account.count_entries("refund").await);
+    assert_eq!(charged - refunded, count("completed"));
+    assert_eq!(i64::from(account.balance().await), CREDITS - count("completed"));
 }
 
 async fn cached_profiles_are_not_fetched_again(world: Arc<World>) {
