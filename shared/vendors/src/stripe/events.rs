@@ -3,12 +3,13 @@
 //! Read field by field, in the layout of [`API_VERSION`](super::API_VERSION) and tolerant of what it adds. Where Stripe sends an id or
 //! the object itself, both will do. Errors name fields and never hold their values: they are logged.
 
+mod object;
+
 use oslira_domain::AccountId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The one currency that we sell in.
-const CURRENCY: &str = "usd";
+use self::object::{Object, missing};
 
 /// An event as Stripe delivers it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -375,73 +376,6 @@ fn dispute(dispute: Object<'_>) -> Result<Reading, InvalidEvent> {
         disputed_cents: Some(dispute.number("/amount")?),
         dispute_won: dispute.text("/status")? == "won",
     }))
-}
-
-const fn missing(path: &'static str) -> InvalidEvent {
-    InvalidEvent { path, problem: "is missing: is the endpoint of our API version?" }
-}
-
-/// An object whose fields are read by JSON pointer. Null counts as missing.
-#[derive(Clone, Copy)]
-struct Object<'a>(&'a Value);
-
-impl<'a> Object<'a> {
-    fn at(self, path: &'static str) -> Option<&'a Value> {
-        self.0.pointer(path).filter(|value| !value.is_null())
-    }
-
-    fn optional<T>(
-        self,
-        path: &'static str,
-        problem: &'static str,
-        read: impl FnOnce(&'a Value) -> Option<T>,
-    ) -> Result<Option<T>, InvalidEvent> {
-        self.at(path).map(|value| read(value).ok_or(InvalidEvent { path, problem })).transpose()
-    }
-
-    fn optional_text(self, path: &'static str) -> Result<Option<&'a str>, InvalidEvent> {
-        self.optional(path, "is no text", Value::as_str)
-    }
-
-    fn text(self, path: &'static str) -> Result<&'a str, InvalidEvent> {
-        self.optional_text(path)?.ok_or(missing(path))
-    }
-
-    /// The id of an object, which may be there in its place.
-    fn optional_id(self, path: &'static str) -> Result<Option<String>, InvalidEvent> {
-        let id = |value: &'a Value| value.as_str().or_else(|| value["id"].as_str()).filter(|id| !id.is_empty()).map(str::to_owned);
-        self.optional(path, "is no id", id)
-    }
-
-    fn id(self, path: &'static str) -> Result<String, InvalidEvent> {
-        self.optional_id(path)?.ok_or(missing(path))
-    }
-
-    fn optional_number(self, path: &'static str) -> Result<Option<i64>, InvalidEvent> {
-        self.optional(path, "is no whole number", Value::as_i64)
-    }
-
-    fn number(self, path: &'static str) -> Result<i64, InvalidEvent> {
-        self.optional_number(path)?.ok_or(missing(path))
-    }
-
-    /// A number in metadata, where everything is text.
-    fn digits(self, path: &'static str) -> Result<i64, InvalidEvent> {
-        let positive = |value: &Value| value.as_str()?.parse().ok().filter(|number| *number > 0);
-        self.optional(path, "is no positive number", positive)?.ok_or(missing(path))
-    }
-
-    fn account(self, path: &'static str) -> Result<Option<AccountId>, InvalidEvent> {
-        self.optional(path, "is no account", |value| value.as_str()?.parse().ok())
-    }
-
-    fn in_our_currency(self) -> Result<(), InvalidEvent> {
-        if self.text("/currency")? == CURRENCY {
-            Ok(())
-        } else {
-            Err(InvalidEvent { path: "/currency", problem: "is none that we sell in" })
-        }
-    }
 }
 
 #[cfg(test)]
