@@ -102,15 +102,14 @@ fn wanted(arguments: &Arguments, name: &str) -> bool {
 /// Runs a test and asks afterwards whether the books are true.
 async fn judge(case: Case, world: Arc<World>, quiet: Arc<RwLock<()>>) -> Result<(), Failed> {
     let (_shared, _alone) = if case.alone { (None, Some(quiet.write().await)) } else { (Some(quiet.read().await), None) };
+    let begun = jiff::Timestamp::now();
     // A task of its own: a panic is caught there and becomes a failure here.
-    let outcome = tokio::spawn((case.run)(world.clone())).await;
-    match outcome {
-        Ok(()) => {}
-        Err(error) => {
-            let payload = error.into_panic();
-            let message = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|&text| text.to_owned()));
-            return Err(message.unwrap_or_default().into());
-        }
+    if let Err(error) = tokio::spawn((case.run)(world.clone())).await {
+        let payload = error.into_panic();
+        let message = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        // Causes stand in the functions' logs alone, which end with the stack.
+        let errors = world.errors_since(begun).await.join("\n");
+        return Err(format!("{}\n\nerrors in the functions' logs meanwhile:\n{errors}", message.unwrap_or_default()).into());
     }
     let faults = world.ledger_faults().await;
     if faults.is_empty() { Ok(()) } else { Err(format!("the books are not true: {faults:?}").into()) }

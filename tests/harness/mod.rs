@@ -75,6 +75,14 @@ impl World {
         format!("{beginning}_{number}_{:04x}", std::process::id() & 0xffff)
     }
 
+    /// The functions' log lines of level `ERROR` and `WARN` since `begun`, the last hundred.
+    pub async fn errors_since(&self, begun: jiff::Timestamp) -> Vec<String> {
+        let lines = local::logs::lines(&self.stack.sdk_config(), None, begun.as_millisecond()).await.unwrap_or_default();
+        let bad = |text: &String| ["\"ERROR\"", "\"WARN\""].iter().any(|level| text.contains(level));
+        let mut errors: Vec<String> = lines.into_iter().map(|line| line.text).filter(bad).collect();
+        errors.split_off(errors.len().saturating_sub(100))
+    }
+
     /// Log lines, of the functions and of the servers, that hold a secret, a token, or text of a profile or its judgement.
     pub async fn leaks(&self) -> Vec<String> {
         const SECRETS: [&str; 8] = [

@@ -80,6 +80,20 @@ impl Binaries {
     }
 }
 
+impl Binaries {
+    /// The same binaries as links in `directory`, so that a later build changes nothing under a stack that runs.
+    pub(crate) fn linked(self, directory: PathBuf) -> Result<Self> {
+        for name in &self.names {
+            let (built, link) = (self.directory.join(name), directory.join(name));
+            // Cargo puts a new file in the old one's place; a link keeps the old one. Another file system takes a copy.
+            if built.exists() && std::fs::hard_link(&built, &link).is_err() {
+                std::fs::copy(&built, &link).with_context(|| format!("cannot copy {}", built.display()))?;
+            }
+        }
+        Ok(Self { directory, ..self })
+    }
+}
+
 /// Cargo as a developer's shell would run it. `cargo run` and `cargo test` tell their child about its own package through variables;
 /// passed on, build scripts would see them change and run again.
 fn cargo(root: &Path) -> Command {

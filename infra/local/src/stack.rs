@@ -64,6 +64,7 @@ impl Stack {
         if options.build {
             build(&binaries, &options.root, progress).await?;
         }
+        let binaries = binaries.linked(state.empty_dir("bin")?)?;
 
         let watchdog = Watchdog::start(&mark).context("cannot start /bin/sh")?;
         let http = reqwest::Client::builder().no_proxy().build()?;
