@@ -39,6 +39,14 @@ pub(crate) struct Asked {
     pub(crate) text: String,
 }
 
+impl Asked {
+    /// What the header says; empty without one.
+    pub(crate) fn idempotency_key(&self) -> String {
+        let key = self.headers.lines().find_map(|line| line.strip_prefix("idempotency-key: "));
+        key.unwrap_or_default().trim().to_owned()
+    }
+}
+
 pub(crate) struct Stub {
     pub(crate) url: String,
     asked: Arc<Mutex<Vec<Asked>>>,

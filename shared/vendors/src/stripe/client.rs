@@ -104,8 +104,11 @@ impl Stripe {
         Self { http, base_url: base_url.trim_end_matches('/').to_owned(), pause: PAUSE }
     }
 
-    /// The account's customer (`cus_…`). However many ask at once, all get the same one, provided they ask with the same `email`:
-    /// Stripe refuses another body under a key that it knows (`idempotency_error`). It forgets the key after a day.
+    /// The account's customer (`cus_…`). However many ask at once with the same `email`, all get the same one, for a day.
+    ///
+    /// Stripe refuses another body under a key that it knows, so another address makes another key. And it keeps an answer of 500 under
+    /// its key for that day: then the creation is asked for under a second key. Both may leave a customer that nobody uses, which costs
+    /// nothing; an account that cannot pay would.
     ///
     /// # Errors
     /// [`VendorError`].
@@ -113,7 +116,13 @@ impl Stripe {
         let account = account_id.to_string();
         let mut form = vec![("metadata[account_id]", account.as_str())];
         form.extend(email.map(|email| ("email", email)));
-        let created: Created = self.post(api_key, "customers", &form, &format!("customer:{account}")).await?.json()?;
+        let address = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, email.unwrap_or_default().as_bytes());
+        let key = format!("customer:{account}:{}", hex::encode(&address.as_ref()[..8]));
+        let reply = match self.post(api_key, "customers", &form, &key).await {
+            Err(VendorError::Overloaded(500)) => self.post(api_key, "customers", &form, &format!("{key}:2")).await,
+            other => other,
+        };
+        let created: Created = reply?.json()?;
         id(created.id)
     }
 
@@ -230,7 +239,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stub::{Script, Stub};
+    use crate::stub::{Asked, Script, Stub};
 
     fn key() -> SecretString {
         "sk_test_secret".into()
@@ -268,13 +277,25 @@ mod tests {
             "authorization: bearer sk_test_secret",
             "stripe-version: 2026-10-28.endive",
             "content-type: application/x-www-form-urlencoded",
-            "idempotency-key: customer:00000000-0000-0000-0000-00000000000a",
+            "idempotency-key: customer:00000000-0000-0000-0000-00000000000a:",
         ] {
             assert!(asked[0].headers.contains(header), "{header}");
         }
         let account_field = ("metadata[account_id]".to_owned(), account().to_string());
         assert_eq!(form(&asked[0].text), [account_field.clone(), ("email".to_owned(), "jane+a@example.com".to_owned())]);
         assert_eq!(form(&asked[1].text), [account_field]);
+        // Another body needs another key.
+        assert_ne!(asked[0].idempotency_key(), asked[1].idempotency_key());
+    }
+
+    #[tokio::test]
+    async fn a_failure_that_stripe_keeps_blocks_no_checkout() {
+        let kept = refused(500, &json!({"type": "api_error"}));
+        let scripts = [vec![kept; 3], vec![Script::json(200, &json!({"id": "cus_1"}))]].concat();
+        let (stripe, stub) = serving(scripts).await;
+        assert_eq!(stripe.create_customer(&key(), account(), None).await.unwrap(), "cus_1");
+        let keys: Vec<String> = stub.asked().iter().map(Asked::idempotency_key).collect();
+        assert!(keys[0] == keys[1] && keys[1] == keys[2] && keys[3] == format!("{}:2", keys[0]), "{keys:?}");
     }
 
     #[tokio::test]
@@ -360,8 +381,8 @@ mod tests {
     async fn stripe_says_whether_and_when_to_try_again() {
         let answer = |status, headers| Script::Answer(status, headers, br#"{"error":{"type":"api_error"}}"#.to_vec());
         let customer = Script::json(200, &json!({"id": "cus_1"}));
-        let (stripe, stub) = serving(vec![answer(500, "Stripe-Should-Retry: false\r\n"), customer.clone()]).await;
-        assert_eq!(stripe.create_customer(&key(), account(), None).await, Err(VendorError::Overloaded(500)));
+        let (stripe, stub) = serving(vec![answer(503, "Stripe-Should-Retry: false\r\n"), customer.clone()]).await;
+        assert_eq!(stripe.create_customer(&key(), account(), None).await, Err(VendorError::Overloaded(503)));
         assert_eq!(stub.asked().len(), 1);
         let (stripe, stub) = serving(vec![answer(400, "Stripe-Should-Retry: true\r\n"), customer.clone()]).await;
         assert_eq!(stripe.create_customer(&key(), account(), None).await.unwrap(), "cus_1");
