@@ -50,6 +50,7 @@ async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<Wo
         "renew_subscriptions",
         "clean_up",
         "end_stuck_runs",
+        "report_usage",
         "refresh_profile",
         "bulk_groups",
         "fail_bulk_groups",

@@ -7,10 +7,15 @@ use crate::schedule::Tally;
 
 /// How many rows a transaction removes: some milliseconds, in which nobody waits for long.
 const BATCH: u32 = 500;
+/// How many faults of a batch are told one by one.
+const TOLD: usize = 20;
 
 /// Removes what has outlived its retention: costs of vendor calls after 90 days, idempotency keys after 24 hours, and 30 days after their
 /// deletion analyses, leads and business profiles, in this order, since each refers to the next. Of a deleted account everything goes but
 /// its row, without a name or members, and its books. Rows that somebody holds at the moment are left for the next day.
+///
+/// Then the books are compared: ledger against balances, charges and refunds against runs, payments against what they gave. What must never
+/// be is told as an error, and counted as `money_mismatches`, on which there is an alarm.
 ///
 /// # Errors
 /// When the database does not answer, even after some time.
@@ -21,6 +26,26 @@ pub async fn clean_up(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {
             tally.count(table.as_str(), expired);
         } else {
             tally.batches(table.as_str(), BATCH.into(), || db.remove_expired(table, BATCH)).await?;
+        }
+    }
+    reconcile(tally, db).await
+}
+
+async fn reconcile(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {
+    for name in ["accounts_reconciled", "money_mismatches"] {
+        tally.count(name, 0);
+    }
+    let mut after = None;
+    while tally.has_time() {
+        let part = tally.batch(|| db.reconcile(after, BATCH)).await?;
+        tally.count("accounts_reconciled", part.accounts);
+        tally.count("money_mismatches", part.faults.len() as u64);
+        for fault in part.faults.iter().take(TOLD) {
+            tracing::error!(fault = fault.fault, subject = fault.subject, "the books are not true");
+        }
+        after = part.next;
+        if after.is_none() {
+            break;
         }
     }
     Ok(())

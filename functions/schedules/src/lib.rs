@@ -6,9 +6,11 @@
 mod clean_up;
 mod end_stuck_runs;
 mod renew_subscriptions;
+mod report_usage;
 mod schedule;
 
 pub use clean_up::clean_up;
 pub use end_stuck_runs::{Ender, end_stuck_runs};
 pub use renew_subscriptions::renew_subscriptions;
+pub use report_usage::report_usage;
 pub use schedule::{Tally, admin_db, run};

@@ -120,7 +120,7 @@ impl Tally {
     fn close(self, schedule: &'static str, started: Instant, outcome: Result<(), DbError>) -> Result<Summary, DbError> {
         let Self { dry_run, more, batches, counts, .. } = self;
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut metrics = Metrics::new()
+        let mut metrics = Metrics::of("schedules")
             .dimension("schedule", schedule)
             .metric("schedule_duration", Unit::Milliseconds, duration_ms)
             .metric("schedule_failures", Unit::Count, u64::from(outcome.is_err()))
@@ -138,6 +138,7 @@ impl Tally {
             Ok(()) => tracing::info!(dry_run, more, batches, duration_ms, counts = told, "schedule ended"),
             Err(error) => {
                 tracing::error!(dry_run, more, batches, duration_ms, counts = told, %error, "schedule failed");
+                oslira_telemetry::count_error("SCHEDULE_FAILED", &[("schedule", schedule)]);
                 return Err(error);
             }
         }
@@ -168,16 +169,21 @@ where
 {
     let task = &task;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Input>| {
-        let span = tracing::info_span!("schedule", requestId = event.context.request_id, schedule);
-        async move {
+        let span =
+            tracing::info_span!("schedule", requestId = event.context.request_id, xray_trace_id = event.context.xray_trace_id, schedule);
+        let work = async move {
             let started = Instant::now();
             let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
             let mut tally = Tally::new(event.payload.dry_run, started + left);
             // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
             let outcome = Box::pin(task(&mut tally)).await;
             tally.close(schedule, started, outcome).map_err(lambda_runtime::Error::from)
+        };
+        async move {
+            let outcome = work.instrument(span).await;
+            oslira_telemetry::report().await;
+            outcome
         }
-        .instrument(span)
     }))
     .await
 }

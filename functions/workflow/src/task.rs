@@ -10,6 +10,7 @@ use oslira_aws::secrets::Secrets;
 use oslira_aws::{AwsError, MissingVariable, SdkConfig, sdk_config};
 use oslira_db::{AdminDb, DbError};
 use oslira_domain::{FailureCode, RunId, RunStatus, StepTiming};
+use oslira_telemetry::count_error;
 use serde::Serialize;
 use serde_json::Value;
 use tracing::Instrument;
@@ -93,26 +94,35 @@ where
         let span = tracing::info_span!(
             "task",
             requestId = event.context.request_id,
+            xray_trace_id = event.context.xray_trace_id,
             run_id = run["run_id"].as_str(),
             account_id = run["account_id"].as_str(),
             call = event.payload["call"].as_str()
         );
+        let request_id = event.context.request_id.clone();
         // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
         let outcome: Pin<Box<dyn Future<Output = Result<Out, TaskError>>>> =
             Box::pin(task(Invocation { ends: end(&event.context), payload: event.payload }));
-        async move {
+        let work = async move {
             let started = Instant::now();
             let outcome = outcome.await;
             let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             match &outcome {
                 Ok(_) => tracing::info!(duration_ms, "done"),
-                Err(error @ TaskError::Defect(_)) => tracing::error!(duration_ms, %error, "failed"),
+                Err(error @ TaskError::Defect(_)) => {
+                    tracing::error!(duration_ms, %error, "failed");
+                    count_error("TASK_DEFECT", &[("requestId", &request_id)]);
+                }
                 Err(error @ (TaskError::Ended(_) | TaskError::Final(_))) => tracing::info!(duration_ms, %error, "ended"),
                 Err(error) => tracing::warn!(duration_ms, %error, "failed, may be tried again"),
             }
             outcome
+        };
+        async move {
+            let outcome = work.instrument(span).await;
+            oslira_telemetry::report().await;
+            outcome
         }
-        .instrument(span)
     }))
     .await
 }

@@ -94,9 +94,9 @@ impl Stack {
         let template = Template::read(&options.root, &binaries, parameters(&options, &sandbox))?;
         let (deployment, routes) = progress
             .phase("deploy template.yaml", |phase| {
-                let (sdk, template, logins) = (&sdk, &template, &logins);
+                let (sdk, template, logins, sandbox) = (&sdk, &template, &logins, &sandbox);
                 async move {
-                    vendors::write_secrets(sdk, logins).await?;
+                    vendors::write_secrets(sdk, logins, sandbox).await?;
                     let deployment = deploy::deploy(sdk, template, &phase).await?;
                     let routes = routes::create(sdk, &deployment).await?;
                     Ok((deployment, routes))

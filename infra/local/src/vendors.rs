@@ -83,7 +83,7 @@ pub(crate) async fn token(http: &reqwest::Client, sandbox: &str, account: &Accou
 }
 
 /// Writes the secrets that the functions read.
-pub(crate) async fn write_secrets(config: &SdkConfig, logins: &Logins) -> Result<()> {
+pub(crate) async fn write_secrets(config: &SdkConfig, logins: &Logins, sandbox: &Sandbox) -> Result<()> {
     let secrets = aws_sdk_secretsmanager::Client::new(config);
     let values = [
         ("database", json!({"url": logins.user})),
@@ -92,6 +92,7 @@ pub(crate) async fn write_secrets(config: &SdkConfig, logins: &Logins) -> Result
         ("apify", json!({"token": "apify_sandbox_token"})),
         ("openai", json!({"api_key": "sk-sandbox-openai"})),
         ("anthropic", json!({"api_key": "sk-ant-sandbox"})),
+        ("sentry", json!({"dsn": format!("{}/sentry/7", sandbox.base_url.replace("//", "//sandbox@"))})),
         ("stripe", json!({"api_key": "sk_test_sandbox", "webhook_secrets": [WEBHOOK_SECRET]})),
     ];
     for (name, value) in values {

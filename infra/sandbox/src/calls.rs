@@ -24,6 +24,8 @@ pub(crate) enum Vendor {
     Supabase,
     /// Payments.
     Stripe,
+    /// Errors.
+    Sentry,
 }
 
 /// What a call owes.

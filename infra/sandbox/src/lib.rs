@@ -1,4 +1,4 @@
-//! Stand-ins for the third parties of the product: Apify, OpenAI, Anthropic, Stripe and Supabase Auth.
+//! Stand-ins for the third parties of the product: Apify, OpenAI, Anthropic, Stripe, Supabase Auth and Sentry.
 //!
 //! They speak the vendors' wire formats well enough for the vendors' own SDKs (`sdk_check/` runs those), with invented but
 //! believable data, delays and failures on demand, a log of all calls, and a bill from a price table of their own.
@@ -9,6 +9,7 @@
 //! | `/openai/v1` | `https://api.openai.com/v1` |
 //! | `/anthropic` | `https://api.anthropic.com` |
 //! | `/stripe` | `https://api.stripe.com`, and its webhooks to the endpoint that is set |
+//! | `/sentry/<project>` | the address of a project at Sentry, with the public key `sandbox` |
 //! | `/supabase` | `https://<project>.supabase.co` |
 //! | `/_control` | nothing: tokens, faults, delays, calls, bill; below `/_control/stripe` what people and banks do |
 
@@ -26,6 +27,7 @@ mod models;
 mod openai;
 mod profiles;
 mod seed;
+mod sentry;
 mod server;
 #[cfg(test)]
 mod server_tests;

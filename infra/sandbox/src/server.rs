@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::{App, Credentials};
 use crate::tokens::KeyRing;
-use crate::{anthropic, apify, control, openai, stripe, supabase, wire};
+use crate::{anthropic, apify, control, openai, sentry, stripe, supabase, wire};
 
 /// How to run a sandbox.
 #[derive(Debug, Clone)]
@@ -87,6 +87,7 @@ fn routes() -> Router<Arc<App>> {
         .nest("/anthropic", anthropic::routes())
         .nest("/supabase", supabase::routes())
         .nest("/stripe", stripe::routes())
+        .nest("/sentry", sentry::routes())
         .nest("/_control", control::routes().nest("/stripe", stripe::controls()))
         .layer(DefaultBodyLimit::max(wire::BODY_LIMIT))
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
@@ -83,6 +84,12 @@ impl Known {
     }
 }
 
+/// The secret `sentry`.
+#[derive(Deserialize)]
+struct Sentry {
+    dsn: SecretString,
+}
+
 /// A value, locked while it is being fetched.
 type Slot = Arc<Mutex<Known>>;
 
@@ -95,12 +102,19 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// The loader for the environment in `ENVIRONMENT`.
+    /// The loader for the environment in `ENVIRONMENT`. Errors are reported to the project in its secret `sentry` from then on, if there is
+    /// such a secret.
     ///
     /// # Errors
     /// When the variable is missing.
     pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        Ok(Self { client: Client::new(config), environment: variable("ENVIRONMENT")?, slots: Arc::default() })
+        let secrets = Self { client: Client::new(config), environment: variable("ENVIRONMENT")?, slots: Arc::default() };
+        let reporting = secrets.clone();
+        oslira_telemetry::report_to(Arc::new(move || {
+            let secrets = reporting.clone();
+            Box::pin(async move { secrets.get::<Sentry>("sentry", false).await.ok().map(|sentry| sentry.dsn) })
+        }));
+        Ok(secrets)
     }
 
     /// The secret `name`, a JSON object, as `T`. `refresh` says that the last value was refused.

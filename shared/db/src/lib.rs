@@ -21,6 +21,7 @@ mod migrations;
 pub mod runs;
 pub mod schedules;
 mod session;
+pub mod usage;
 pub mod workflow;
 
 pub use connect::{Credential, CredentialSource};

@@ -69,7 +69,7 @@ impl AdminDb {
         self.one(sql, params).await?.ok_or_else(|| DbError::Unexpected("no row".to_owned()))
     }
 
-    async fn document<T: DeserializeOwned>(&self, sql: &str, params: &[Param<'_>]) -> Result<T, DbError> {
+    pub(crate) async fn document<T: DeserializeOwned>(&self, sql: &str, params: &[Param<'_>]) -> Result<T, DbError> {
         Ok(self.row(sql, params).await?.try_get::<_, Json<T>>(0)?.0)
     }
 

@@ -15,7 +15,9 @@ use oslira_aws::limits::{Limit, Limits, Standing};
 use oslira_aws::secrets::Secrets;
 use oslira_aws::{MissingVariable, SdkConfig, variable};
 use oslira_domain::AccountId;
+use oslira_telemetry::count_error;
 use tracing::Instrument;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use crate::auth::{TokenVerifier, VerifierError};
@@ -123,6 +125,7 @@ impl Gateway {
         let received_at = Timestamp::now();
         let caller = self.authenticate(&request).await?;
         let subject = caller.user_id.to_string();
+        tracing::Span::current().record("user_id", &subject);
         let request = Request { caller, request_id: request_id.to_owned(), received_at, inner: request };
         match access {
             Access::Own => handler(request).await,
@@ -178,26 +181,52 @@ where
 {
     lambda_http::run(service_fn(move |request: lambda_http::Request| {
         let request_id = request_id(&request);
-        let span = tracing::info_span!("request", requestId = request_id, run_id = tracing::field::Empty, account_id = tracing::field::Empty);
+        let endpoint = endpoint(&request);
+        let span = tracing::info_span!(
+            "request",
+            requestId = request_id,
+            endpoint,
+            xray_trace_id = request.lambda_context_ref().and_then(|context| context.xray_trace_id.as_deref()),
+            user_id = Empty,
+            account_id = Empty,
+            run_id = Empty
+        );
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
         let response: Pin<Box<dyn Future<Output = Answer> + Send>> = Box::pin(respond(request, request_id.clone()));
-        async move {
+        let respond = async move {
             let started = Instant::now();
             let outcome = response.await;
             let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             match &outcome {
                 Ok(_) => tracing::info!(%method, path, duration_ms, "answered"),
                 Err(problem) if problem.status.is_server_error() => {
-                    tracing::error!(%method, path, duration_ms, status = problem.status.as_u16(), code = problem.code, cause = problem.cause, "failed");
+                    let status = problem.status.as_u16();
+                    tracing::error!(%method, path, duration_ms, status, code = problem.code, cause = problem.cause, "failed");
+                    count_error(problem.code, &[("endpoint", &endpoint), ("requestId", &request_id), ("status", &status.to_string())]);
                 }
-                Err(problem) => tracing::info!(%method, path, duration_ms, status = problem.status.as_u16(), code = problem.code, "refused"),
+                Err(problem) => {
+                    tracing::info!(%method, path, duration_ms, status = problem.status.as_u16(), code = problem.code, "refused")
+                }
             }
-            Ok::<Response<Body>, Infallible>(render(outcome, &request_id, Timestamp::now()))
+            render(outcome, &request_id, Timestamp::now())
+        };
+        async move {
+            let response = respond.instrument(span).await;
+            oslira_telemetry::report().await;
+            Ok::<Response<Body>, Infallible>(response)
         }
-        .instrument(span)
     }))
     .await
+}
+
+/// Method and path of the route, as in `GET /api/leads/{leadId}`: what requests are summed up by.
+fn endpoint(request: &lambda_http::Request) -> String {
+    match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.route_key.clone(),
+        _ => None,
+    }
+    .unwrap_or_else(|| request.method().to_string())
 }
 
 /// API Gateway's id of the request, or one of our own.

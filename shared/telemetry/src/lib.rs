@@ -3,9 +3,12 @@
 //! Every line within a request or task carries its `requestId` and, where there is one, `run_id` and `account_id`: open a span with
 //! these fields and log inside it. Never logged: secrets, tokens, bodies, texts of profiles.
 
+mod lines;
 mod metrics;
+mod sentry;
 
-pub use metrics::{Metrics, Unit};
+pub use metrics::{Metrics, Unit, count_error};
+pub use sentry::{DsnSource, report, report_to};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -24,5 +27,6 @@ pub fn init() {
         .with_span_events(FmtSpan::NONE)
         .with_env_filter(filter)
         .with_target(true)
+        .with_writer(lines::Remembered)
         .try_init();
 }

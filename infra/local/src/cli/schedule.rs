@@ -20,6 +20,8 @@ pub(crate) enum Schedule {
     RenewSubscriptions,
     /// Daily: what has outlived its retention is removed
     CleanUp,
+    /// Every minute: what happened is told as metrics
+    ReportUsage,
     /// Hourly: runs that do not move are stopped, failed and refunded
     EndStuckRuns,
 }
@@ -29,6 +31,7 @@ impl Schedule {
         match self {
             Self::RenewSubscriptions => "renew_subscriptions",
             Self::CleanUp => "clean_up",
+            Self::ReportUsage => "report_usage",
             Self::EndStuckRuns => "end_stuck_runs",
         }
     }

@@ -1,0 +1,109 @@
+//! `report_usage`, every minute.
+
+use oslira_db::usage::{EndedRun, LedgerEntry};
+use oslira_db::{AdminDb, DbError};
+use oslira_domain::Performance;
+use oslira_domain::pricing::CENTS_A_CREDIT;
+use oslira_telemetry::{Metrics, Unit};
+
+use crate::schedule::Tally;
+
+/// How many facts a transaction takes.
+const BATCH: u32 = 500;
+
+/// Tells as metrics which runs ended and which credits moved since the last time, each with the time when it happened. The database writes
+/// down both in the transaction in which they happen, whoever causes them, so each is told once; what a run of this schedule has taken and
+/// could not tell any more (it was killed in between) is missing from the graphs, and from nothing else.
+///
+/// # Errors
+/// When the database does not answer, even after some time.
+pub async fn report_usage(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {
+    for name in ["runs", "entries"] {
+        tally.count(name, 0);
+    }
+    if tally.dry_run() {
+        let waiting = tally.batch(|| db.count_metrics()).await?;
+        tally.count("waiting", waiting);
+        return Ok(());
+    }
+    while tally.has_time() {
+        let untold = tally.batch(|| db.take_metrics(BATCH)).await?;
+        for run in &untold.runs {
+            costs(run).emit();
+            performance(run).emit();
+        }
+        for entry in &untold.entries {
+            usage(entry).emit();
+        }
+        tally.count("runs", untold.runs.len() as u64);
+        tally.count("entries", untold.entries.len() as u64);
+        if untold.taken < u64::from(BATCH) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What a run cost and what it earned, in micro-USD.
+fn costs(run: &EndedRun) -> Metrics {
+    let revenue = i64::from(run.credits_kept) * CENTS_A_CREDIT;
+    let profit = revenue - run.total_micro_usd;
+    #[expect(clippy::cast_precision_loss, reason = "some dollars in micro-USD fit")]
+    let margin = (revenue > 0).then(|| (profit as f64 / revenue as f64 * 10_000.0).round() / 100.0);
+    Metrics::of("analysis_costs")
+        .dimension("analysis_type", run.analysis_type.as_str())
+        .dimension("status", run.status.as_str())
+        .metric("total_cost", Unit::None, run.total_micro_usd)
+        .metric("apify_cost", Unit::None, run.apify_micro_usd)
+        .metric("openai_cost", Unit::None, run.openai_micro_usd)
+        .metric("anthropic_cost", Unit::None, run.anthropic_micro_usd)
+        .metric("total_ai_cost", Unit::None, run.openai_micro_usd + run.anthropic_micro_usd)
+        .metric("revenue", Unit::None, revenue)
+        .metric("gross_profit", Unit::None, profit)
+        .metric("credits_charged", Unit::Count, run.credits_kept)
+        .metric("cache_hits", Unit::Count, i32::from(run.cache_hit))
+        .property("margin_percentage", margin)
+        .property("run_id", run.run_id.as_str())
+        .property("account_id", run.account_id.to_string())
+        .property("business_profile_id", run.business_profile_id.map(|id| id.to_string()))
+        .at(run.at_ms)
+}
+
+/// Where a run's time went.
+fn performance(run: &EndedRun) -> Metrics {
+    let performance = Performance::of(&run.steps, run.duration_ms);
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds of a run")]
+    let whole = |ms: f64| ms.round() as i64;
+    let metrics = Metrics::of("analysis_performance")
+        .dimension("analysis_type", run.analysis_type.as_str())
+        .dimension("status", run.status.as_str())
+        .metric("runs", Unit::Count, 1)
+        .metric("total_duration", Unit::Milliseconds, performance.total_duration_ms)
+        .metric("scraping_duration", Unit::Milliseconds, whole(performance.scraping_duration_ms))
+        .metric("ai_duration", Unit::Milliseconds, whole(performance.ai_duration_ms))
+        .metric("db_duration", Unit::Milliseconds, whole(performance.db_duration_ms))
+        .property("error_code", run.error_code.map(|code| code.as_str()))
+        .property("run_id", run.run_id.as_str())
+        .property("account_id", run.account_id.to_string())
+        .at(run.at_ms);
+    match performance.bottleneck {
+        Some(longest) => metrics
+            .metric("bottleneck_duration", Unit::Milliseconds, whole(longest.duration_ms))
+            .property("bottleneck_step", longest.step.as_str())
+            .property("bottleneck_percentage", longest.percentage),
+        None => metrics,
+    }
+}
+
+/// Credits that moved.
+fn usage(entry: &LedgerEntry) -> Metrics {
+    Metrics::of("credit_usage")
+        .dimension("transaction_type", &*entry.transaction_type)
+        .metric("transactions", Unit::Count, 1)
+        .metric("credits", Unit::Count, entry.amount)
+        .property("credits_balance_after", entry.balance_after)
+        .property("analysis_type", entry.analysis_type.map(|tier| tier.as_str()))
+        .property("run_id", entry.run_id.as_ref().map(|id| id.as_str()))
+        .property("account_id", entry.account_id.to_string())
+        .at(entry.at_ms)
+}

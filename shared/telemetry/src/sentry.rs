@@ -1,0 +1,251 @@
+//! Errors, told to Sentry before the invocation ends: each log line of level `ERROR`, with the lines before it as breadcrumbs.
+//!
+//! Nothing is sent that is not in the logs, so what must not be logged is not sent either. Sentry's envelopes:
+//! <https://develop.sentry.dev/sdk/data-model/envelopes/>
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use secrecy::{ExposeSecret, SecretString};
+use sentry_types::Dsn;
+use sentry_types::protocol::v7::{Breadcrumb, Envelope, Event, Exception, Level, User, Values};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::lines::{self, Failure};
+
+/// How long an invocation that failed waits for Sentry, the address included.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// After a report that failed nothing is sent for so long: a dead Sentry must not slow down whatever else fails.
+const PAUSE: Duration = Duration::from_mins(1);
+const CLIENT: &str = concat!("oslira/", env!("CARGO_PKG_VERSION"));
+
+/// Where the address of the project (its DSN) comes from; `None` turns reports off. Asked with the first error only.
+pub type DsnSource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Option<SecretString>> + Send>> + Send + Sync>;
+
+struct Reporter {
+    source: DsnSource,
+    http: OnceLock<reqwest::Client>,
+    silent_until: Mutex<Option<Instant>>,
+}
+
+static REPORTER: OnceLock<Reporter> = OnceLock::new();
+
+/// Says where errors go to. Later calls change nothing.
+pub fn report_to(source: DsnSource) {
+    let _ = REPORTER.set(Reporter::new(source));
+}
+
+/// Tells the invocation's errors, if there are any, and forgets its lines. Every adapter calls it when an invocation ends, since the process
+/// may be frozen right afterwards.
+pub async fn report() {
+    let failures = lines::take();
+    if let (false, Some(reporter)) = (failures.is_empty(), REPORTER.get()) {
+        reporter.report(failures).await;
+    }
+}
+
+impl Reporter {
+    fn new(source: DsnSource) -> Self {
+        Self { source, http: OnceLock::new(), silent_until: Mutex::new(None) }
+    }
+
+    async fn report(&self, failures: Vec<Failure>) {
+        if self.silent_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        let sent = tokio::time::timeout(PATIENCE, self.send(failures)).await;
+        let why = match sent {
+            Ok(Ok(())) => return,
+            Ok(Err(why)) => why,
+            Err(_) => "no answer in time",
+        };
+        *self.silent_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + PAUSE);
+        tracing::warn!(why, "errors not reported");
+    }
+
+    async fn send(&self, failures: Vec<Failure>) -> Result<(), &'static str> {
+        let Some(dsn) = (self.source)().await.filter(|dsn| !dsn.expose_secret().is_empty()) else { return Ok(()) };
+        let dsn: Dsn = dsn.expose_secret().parse().map_err(|_| "the DSN is none")?;
+        let http = self.http.get_or_init(reqwest::Client::new);
+        for failure in failures {
+            let mut body = Vec::new();
+            Envelope::from(event(&failure)).to_writer(&mut body).map_err(|_| "no envelope")?;
+            let request = http.post(dsn.envelope_api_url()).header("x-sentry-auth", dsn.to_auth(Some(CLIENT)).to_string());
+            let answer =
+                request.header("content-type", "application/x-sentry-envelope").body(body).send().await.map_err(|_| "unreachable")?;
+            if !answer.status().is_success() {
+                return Err("refused");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A log line's fields: those of the line itself over those of its span.
+fn fields(line: &str) -> Map<String, Value> {
+    let Ok(Value::Object(mut line)) = serde_json::from_str(line) else { return Map::new() };
+    let span = line.remove("span");
+    let mut fields = span.and_then(|span| span.as_object().cloned()).unwrap_or_default();
+    fields.shift_remove("name");
+    fields.extend(line);
+    fields
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+}
+
+fn breadcrumb(line: &str) -> Breadcrumb {
+    let mut fields = fields(line);
+    let mut take = |name: &str| fields.shift_remove(name).as_ref().map(text);
+    let (timestamp, level, message, category) = (take("timestamp"), take("level"), take("message"), take("target"));
+    Breadcrumb {
+        timestamp: timestamp.and_then(|at| time(&at)).unwrap_or_else(SystemTime::now),
+        level: match level.as_deref() {
+            Some("ERROR") => Level::Error,
+            Some("WARN") => Level::Warning,
+            Some("DEBUG" | "TRACE") => Level::Debug,
+            _ => Level::Info,
+        },
+        message,
+        category,
+        data: fields.into_iter().collect(),
+        ..Breadcrumb::default()
+    }
+}
+
+/// What Sentry searches and groups by; everything else of a line is `extra`.
+const TAGS: [&str; 8] = ["endpoint", "schedule", "call", "code", "requestId", "run_id", "account_id", "batch_id"];
+
+fn event(failure: &Failure) -> Event<'static> {
+    let mut fields = fields(&failure.line);
+    let mut take = |name: &str| fields.shift_remove(name).as_ref().map(text);
+    let (message, target, timestamp, _) = (take("message"), take("target"), take("timestamp"), take("level"));
+    let why = take("cause").or_else(|| take("error"));
+    let user = take("user_id");
+    let mut tags: Vec<(String, String)> = TAGS.iter().filter_map(|name| Some(((*name).to_owned(), take(name)?))).collect();
+    let variable = |name: &str| std::env::var(name).ok();
+    tags.extend(variable("AWS_LAMBDA_FUNCTION_NAME").map(|name| ("function".to_owned(), name)));
+    let tag = |name: &str| tags.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let message = message.unwrap_or_default();
+    let kind = tag("code").unwrap_or_else(|| message.clone());
+    let group = [tag("function"), target.clone(), Some(message.clone()), Some(kind.clone())];
+    Event {
+        event_id: Uuid::new_v4(),
+        level: Level::Error,
+        fingerprint: Cow::Owned(group.into_iter().flatten().map(Cow::Owned).collect()),
+        timestamp: timestamp.and_then(|at| time(&at)).unwrap_or_else(SystemTime::now),
+        environment: variable("ENVIRONMENT").map(Cow::Owned),
+        release: Some(Cow::Borrowed(CLIENT)),
+        transaction: tag("endpoint").or_else(|| tag("schedule")).or_else(|| tag("function")),
+        user: user.or_else(|| tag("account_id")).map(|id| User { id: Some(id), ..User::default() }),
+        exception: Values {
+            values: vec![Exception { ty: kind, value: Some(why.unwrap_or_else(|| message.clone())), ..Exception::default() }],
+        },
+        logger: target,
+        message: Some(message),
+        breadcrumbs: Values { values: failure.before.iter().map(|line| breadcrumb(line)).collect() },
+        tags: tags.into_iter().collect(),
+        extra: fields.into_iter().collect(),
+        ..Event::default()
+    }
+}
+
+/// A time as our log lines tell it.
+fn time(text: &str) -> Option<SystemTime> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    Some(SystemTime::from(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LINE: &str = r#"{"timestamp":"2026-11-23T08:00:00Z","level":"ERROR","message":"failed","status":503,"code":"SERVICE_UNAVAILABLE",
+        "cause":"postgresql: gone","target":"oslira_http::adapter","span":{"requestId":"r1","endpoint":"GET /api/leads","user_id":"u1","account_id":"a1","name":"request"}}"#;
+
+    fn failure() -> Failure {
+        let before =
+            r#"{"timestamp":"2026-11-23T07:59:59Z","level":"WARN","message":"rate limit not counted","target":"t","scope":"general"}"#;
+        Failure { line: LINE.to_owned(), before: vec![before.to_owned()] }
+    }
+
+    #[test]
+    fn a_line_becomes_an_event_that_can_be_found_and_grouped() {
+        let event = serde_json::to_value(event(&failure())).unwrap();
+        assert_eq!(event["exception"]["values"][0]["type"], "SERVICE_UNAVAILABLE");
+        assert_eq!(event["exception"]["values"][0]["value"], "postgresql: gone");
+        assert_eq!((&event["user"]["id"], &event["transaction"]), (&Value::from("u1"), &Value::from("GET /api/leads")));
+        assert_eq!(
+            event["tags"],
+            serde_json::json!({ "endpoint": "GET /api/leads", "code": "SERVICE_UNAVAILABLE", "requestId": "r1", "account_id": "a1" })
+        );
+        assert_eq!(event["extra"], serde_json::json!({ "status": 503 }));
+        let crumb = &event["breadcrumbs"]["values"][0];
+        assert_eq!(
+            (&crumb["message"], &crumb["level"], &crumb["data"]["scope"]),
+            (&"rate limit not counted".into(), &"warning".into(), &"general".into())
+        );
+        assert_eq!(event["timestamp"], 1_795_420_800.0);
+    }
+
+    /// A project at `address`, asked by a reporter of its own.
+    fn reporter(address: String) -> Reporter {
+        let dsn = format!("http://public@{address}/7");
+        Reporter::new(Arc::new(move || {
+            let dsn = SecretString::from(dsn.clone());
+            Box::pin(async move { Some(dsn) })
+        }))
+    }
+
+    #[tokio::test]
+    async fn an_envelope_arrives_with_its_key() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let reporter = reporter(listener.local_addr().unwrap().to_string());
+        let project = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !String::from_utf8_lossy(&request).contains("postgresql: gone") {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+            String::from_utf8(request).unwrap()
+        };
+        let (request, ()) = tokio::join!(project, reporter.report(vec![failure()]));
+        assert!(request.starts_with("POST /api/7/envelope/ HTTP/1.1"), "{request}");
+        assert!(request.contains("x-sentry-auth: Sentry sentry_key=public, sentry_version=7, sentry_timestamp="), "{request}");
+        assert!(reporter.silent_until.lock().unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_dead_project_is_waited_for_once() {
+        // Takes connections and says nothing.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let reporter = reporter(listener.local_addr().unwrap().to_string());
+        reporter.report(vec![failure()]).await;
+        let accepted = async { tokio::time::timeout(Duration::from_millis(100), listener.accept()).await };
+        assert!(accepted.await.is_ok());
+        for _ in 0..100 {
+            reporter.report(vec![failure()]).await;
+        }
+        assert!(accepted_again(&listener).await.is_err(), "no second connection");
+    }
+
+    async fn accepted_again(listener: &TcpListener) -> Result<(), tokio::time::error::Elapsed> {
+        tokio::time::timeout(Duration::from_millis(100), listener.accept()).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn without_an_address_nothing_is_sent() {
+        let off = Reporter::new(Arc::new(|| Box::pin(async { None })));
+        off.report(vec![failure()]).await;
+        assert!(off.silent_until.lock().unwrap().is_none() && off.http.get().is_none());
+    }
+}
