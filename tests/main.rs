@@ -29,6 +29,7 @@ mod load;
 mod pooler;
 mod sandbox;
 mod schedules;
+mod sentry;
 mod signup;
 
 use std::sync::Arc;
@@ -60,6 +61,7 @@ fn main() {
         bulk::cases(),
         cache::cases(),
         schedules::cases(),
+        sentry::cases(),
         load::cases(),
     ]
     .concat();

@@ -7,13 +7,14 @@ mod cleanup;
 mod deployed;
 mod renewals;
 mod stuck;
+mod usage;
 
 use std::sync::Arc;
 
 use crate::harness::{Account, Case, Value, World, json};
 
 pub fn cases() -> Vec<Case> {
-    [calendar::cases(), deployed::cases(), renewals::cases(), cleanup::cases(), stuck::cases()].concat()
+    [calendar::cases(), deployed::cases(), renewals::cases(), cleanup::cases(), stuck::cases(), usage::cases()].concat()
 }
 
 const RENEW: &str = "renew-subscriptions";

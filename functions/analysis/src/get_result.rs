@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use oslira_db::runs::RunRow;
-use oslira_domain::{RunId, RunStatus};
+use oslira_domain::{Performance, RunId, RunStatus};
 use oslira_http::{Problem, Reply, Request};
 use serde_json::{Map, Value, json};
 
@@ -60,6 +60,7 @@ fn result(run_id: &RunId, row: RunRow) -> Map<String, Value> {
         "actual_cost_micro_usd": row.total_cost_micro_usd,
         "cost": row.cost,
         "processing_duration_ms": row.processing_duration_ms,
+        "performance": Performance::of(&row.steps, row.processing_duration_ms.unwrap_or_default()),
         "created_at": row.created_at,
         "completed_at": row.completed_at,
     });
