@@ -27,6 +27,7 @@ mod leads;
 mod ledger;
 mod load;
 mod pooler;
+mod roles;
 mod sandbox;
 mod schedules;
 mod signup;
@@ -50,6 +51,7 @@ fn main() {
         ledger::cases(),
         signup::cases(),
         pooler::cases(),
+        roles::cases(),
         sandbox::cases(),
         isolation::cases(),
         leads::cases(),
