@@ -22,6 +22,7 @@ fn secrets_of(binary: &str) -> &'static [&'static str] {
     match binary {
         "get_pricing" => &[],
         "health" => &["database"],
+        "migrate" => &["database", "database-admin", "database-owner"],
         "stripe_webhook" => &["stripe"],
         "purchase_credits" => &["database", "stripe", "supabase-auth"],
         "stripe_events" => &["database-admin", "stripe"],
