@@ -31,6 +31,7 @@ mod roles;
 mod sandbox;
 mod schedules;
 mod signup;
+mod template;
 
 use std::sync::Arc;
 
@@ -48,6 +49,7 @@ fn main() {
     let cases: Vec<Case> = [
         health::cases(),
         deployment::cases(),
+        template::cases(),
         ledger::cases(),
         signup::cases(),
         pooler::cases(),
