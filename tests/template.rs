@@ -94,10 +94,9 @@ async fn every_function_reads_the_variables_that_it_is_given_and_no_others(world
                 let others: Vec<_> = all.iter().filter(|(other, _)| *other != name).cloned().collect();
                 missing(&path, &others).as_deref() != Some(name)
             };
-            let unread = all.iter().map(|(name, _)| *name).filter(|name| needless(name)).map(ToOwned::to_owned).collect();
-            unread
+            all.iter().map(|(name, _)| *name).filter(|name| needless(name)).map(ToOwned::to_owned).collect::<BTreeSet<String>>()
         });
-        let unread: BTreeSet<String> = unread.await.unwrap();
+        let unread = unread.await.unwrap();
         // What every function is given: how much to log has a default, and the environment is the name of the secrets, which some have none of.
         let common = BTreeSet::from(["ENVIRONMENT".to_owned(), "LOG_LEVEL".to_owned()]);
         assert!(unread.is_subset(&common), "{binary} does not read {unread:?}");

@@ -79,7 +79,13 @@ impl TokenVerifier {
     }
 
     fn with(http: reqwest::Client, supabase_url: &str, legacy: Fetcher<LegacySecret, VerifierError>) -> Self {
-        Self { http, issuer: format!("{}/auth/v1", supabase_url.trim_end_matches('/')), legacy, keys: Arc::default(), first_patience: FIRST_PATIENCE }
+        Self {
+            http,
+            issuer: format!("{}/auth/v1", supabase_url.trim_end_matches('/')),
+            legacy,
+            keys: Arc::default(),
+            first_patience: FIRST_PATIENCE,
+        }
     }
 
     /// The user that the token speaks for.
