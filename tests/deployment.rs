@@ -54,6 +54,7 @@ async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<Wo
         "refresh_profile",
         "bulk_groups",
         "fail_bulk_groups",
+        "migrate",
     ];
     assert_eq!(world.stack.routes().len(), binaries.len() - others.len(), "{:?}", world.stack.routes());
 }

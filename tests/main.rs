@@ -27,10 +27,12 @@ mod leads;
 mod ledger;
 mod load;
 mod pooler;
+mod roles;
 mod sandbox;
 mod schedules;
 mod sentry;
 mod signup;
+mod template;
 
 use std::sync::Arc;
 
@@ -48,9 +50,11 @@ fn main() {
     let cases: Vec<Case> = [
         health::cases(),
         deployment::cases(),
+        template::cases(),
         ledger::cases(),
         signup::cases(),
         pooler::cases(),
+        roles::cases(),
         sandbox::cases(),
         isolation::cases(),
         leads::cases(),

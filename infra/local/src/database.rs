@@ -1,9 +1,6 @@
-//! The schema and the accounts in it.
-
-use std::sync::Arc;
+//! The database before and after the deployment, which applies the migrations, and the accounts in it.
 
 use anyhow::{Context, Result, bail};
-use oslira_db::Credential;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
@@ -49,22 +46,21 @@ pub(crate) async fn prepare_in(cluster: &Cluster) -> Result<Logins> {
     prepare(cluster.url(DATABASE)).await
 }
 
-/// Brings the schema up to date and gives the logins new passwords.
+/// Makes the database what Supabase's are before anything is deployed, and thinks up passwords for the logins. The deployment applies the
+/// migrations and sets them.
 pub(crate) async fn prepare(owner: String) -> Result<Logins> {
-    let client = connect(&owner).await?;
-    client.batch_execute(SUPABASE).await.context("infra/local/supabase.sql")?;
-    let credential = Credential { url: owner.clone().into(), ca: None };
-    let source: oslira_db::CredentialSource = Arc::new(move |_| {
-        let credential = credential.clone();
-        Box::pin(async move { Ok(credential) })
-    });
-    oslira_db::migrate(source).await.context("the migrations do not fit this database: `cargo local reset` makes a new one")?;
+    connect(&owner).await?.batch_execute(SUPABASE).await.context("infra/local/supabase.sql")?;
+    let login = |name| with_login(&owner, name, &crate::random_password());
+    Ok(Logins { user: login("oslira_user")?, admin: login("oslira_admin")?, owner })
+}
+
+/// Does what is left to do once the schema is there.
+pub(crate) async fn furnish(owner: &str) -> Result<()> {
+    let client = connect(owner).await?;
     end_orphans(&client).await?;
     // What whoever deploys does once for the prices in their Stripe account.
     client.batch_execute("UPDATE plans SET stripe_price_id = 'price_' || id WHERE id <> 'free'").await?;
-    let (user, admin) = (crate::random_password(), crate::random_password());
-    client.batch_execute(&format!("ALTER ROLE oslira_user PASSWORD '{user}'; ALTER ROLE oslira_admin PASSWORD '{admin}'")).await?;
-    Ok(Logins { user: with_login(&owner, "oslira_user", &user)?, admin: with_login(&owner, "oslira_admin", &admin)?, owner })
+    Ok(())
 }
 
 /// The URL with another login.

@@ -84,6 +84,8 @@ fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
         ("AWS_ACCESS_KEY_ID", "test".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
         ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        // Every function may do what its role allows and no more, as on AWS. The key above is the account's root: it may do everything.
+        ("AUTH", "true".to_owned()),
         // Two listeners that nobody here needs.
         ("IOT_MTLS_ENABLED", "0".to_owned()),
         ("SFTP_ENABLED", "0".to_owned()),

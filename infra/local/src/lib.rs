@@ -20,6 +20,7 @@ mod template;
 mod vendors;
 mod venv;
 
+pub use aws_config::SdkConfig;
 pub use database::{LedgerEntry, answers as database_answers, ledger};
 pub use emulator::sdk_config;
 pub use info::{Demo, Options, StackInfo};

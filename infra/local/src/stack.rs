@@ -99,6 +99,7 @@ impl Stack {
                     vendors::write_secrets(sdk, logins, sandbox).await?;
                     let deployment = deploy::deploy(sdk, template, &phase).await?;
                     let routes = routes::create(sdk, &deployment).await?;
+                    database::furnish(&logins.owner).await?;
                     Ok((deployment, routes))
                 }
             })

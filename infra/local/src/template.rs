@@ -61,6 +61,9 @@ impl Template {
                 objects.insert(key, content);
             } else if let Some(value) = parameters.get(entry).filter(|_| section == "Parameters:" && name.trim() == "Default") {
                 body.extend([name, ": ", &serde_json::to_string(value)?]);
+            } else if property(line) == Some(("Action", "sqs:SendMessage")) {
+                // On AWS this covers batches; the emulator wants to see them allowed by their own name, which AWS does not know.
+                body.extend([name, ": [sqs:SendMessage, sqs:SendMessageBatch]"]);
             } else {
                 body.push_str(line);
             }

@@ -86,6 +86,7 @@ pub(crate) async fn token(http: &reqwest::Client, sandbox: &str, account: &Accou
 pub(crate) async fn write_secrets(config: &SdkConfig, logins: &Logins, sandbox: &Sandbox) -> Result<()> {
     let secrets = aws_sdk_secretsmanager::Client::new(config);
     let values = [
+        ("database-owner", json!({"url": logins.owner})),
         ("database", json!({"url": logins.user})),
         ("database-admin", json!({"url": logins.admin})),
         ("supabase-auth", json!({"jwt_secret": "sandbox-jwt-secret-at-least-32-characters-long"})),

@@ -37,7 +37,8 @@ pub(crate) async fn connect(source: &CredentialSource) -> Result<Client, DbError
     }
 }
 
-async fn open(credential: &Credential) -> Result<Client, DbError> {
+/// Opens a connection with this credential and no other.
+pub(crate) async fn open(credential: &Credential) -> Result<Client, DbError> {
     let url = credential.url.expose_secret();
     let mut config = Config::from_str(url).map_err(|_| DbError::Unexpected("the database secret holds no valid URL".to_owned()))?;
     if !url.contains("sslmode=") {
@@ -60,6 +61,18 @@ async fn open(credential: &Credential) -> Result<Client, DbError> {
         Ok(client)
     };
     tokio::time::timeout(CONNECT_TIMEOUT * 2, connecting).await.map_err(|_| DbError::Unavailable("connecting took too long".to_owned()))?
+}
+
+/// The password of a credential for `login`. Poolers take logins with the project behind a dot.
+pub(crate) fn password_of(credential: &Credential, login: &str) -> Result<SecretString, DbError> {
+    let wrong = |what: String| DbError::Unexpected(format!("the secret of the login {login} {what}"));
+    let config = Config::from_str(credential.url.expose_secret()).map_err(|_| wrong("holds no valid URL".to_owned()))?;
+    let name = config.get_user().and_then(|user| user.split('.').next()).unwrap_or_default();
+    if name != login {
+        return Err(wrong(format!("is one of {name}")));
+    }
+    let password = config.get_password().and_then(|password| std::str::from_utf8(password).ok()).filter(|password| !password.is_empty());
+    password.map(SecretString::from).ok_or_else(|| wrong("holds no password".to_owned()))
 }
 
 /// Runs the connection until it ends. The next statement sees that it is closed and opens another.

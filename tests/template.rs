@@ -1,0 +1,237 @@
+//! The template after SAM's transformation, read as CloudFormation would: what AWS would only refuse, or do wrongly, once it is deployed.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use crate::harness::{Value, World, cases, json};
+
+cases!(
+    shared: every_function_waits_for_the_last_migration, every_function_reads_the_variables_that_it_is_given_and_no_others,
+        every_event_source_may_be_read_and_gives_its_function_time, every_schedule_is_spelt_as_aws_reads_it,
+        whatever_invokes_a_function_may_do_so, a_state_waits_longer_than_its_function_works, the_template_names_the_documented_secrets;
+    alone:
+);
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn source() -> String {
+    std::fs::read_to_string(root().join("template.yaml")).unwrap()
+}
+
+/// The resources of a type: their logical names and properties.
+fn resources<'a>(world: &'a World, kind: &str) -> Vec<(&'a str, &'a Value)> {
+    let all = world.stack.processed_template()["Resources"].as_object().unwrap();
+    let found: Vec<_> = all
+        .iter()
+        .filter(|(_, resource)| resource["Type"] == kind)
+        .map(|(name, resource)| (name.as_str(), &resource["Properties"]))
+        .collect();
+    assert!(!found.is_empty(), "no {kind}");
+    found
+}
+
+fn resource<'a>(world: &'a World, name: &str) -> &'a Value {
+    &world.stack.processed_template()["Resources"][name]
+}
+
+/// The logical name that `{"Ref": name}` or `{"Fn::GetAtt": [name, …]}` refers to.
+fn target(value: &Value) -> &str {
+    value["Ref"].as_str().or_else(|| value["Fn::GetAtt"][0].as_str()).unwrap_or_else(|| panic!("refers to nothing: {value}"))
+}
+
+/// Statements of a function's own role and of the managed policies of this template that it carries.
+fn statements<'a>(world: &'a World, function: &Value) -> Vec<&'a Value> {
+    let role = &resource(world, target(&function["Role"]))["Properties"];
+    let own = role["Policies"].as_array().into_iter().flatten().map(|policy| &policy["PolicyDocument"]);
+    let managed = role["ManagedPolicyArns"].as_array().into_iter().flatten().filter(|arn| arn.get("Ref").is_some());
+    let managed = managed.map(|arn| &resource(world, target(arn))["Properties"]["PolicyDocument"]);
+    own.chain(managed).flat_map(|document| document["Statement"].as_array().unwrap()).collect()
+}
+
+/// A value as a list, which policies may leave out the brackets of.
+fn list(value: &Value) -> Vec<&Value> {
+    value.as_array().map_or_else(|| vec![value], |values| values.iter().collect())
+}
+
+async fn every_function_waits_for_the_last_migration(world: Arc<World>) {
+    let files = std::fs::read_dir(root().join("migrations")).unwrap();
+    let last = files.map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).max().unwrap();
+    assert_eq!(resource(&world, "Schema")["Properties"]["Version"], json!(last), "template.yaml: the resource Schema");
+    for (name, _) in resources(&world, "AWS::Lambda::Function") {
+        let waits = list(&resource(&world, name)["DependsOn"]).contains(&&json!("Schema"));
+        assert_eq!(waits, name != "MigrateFunction", "{name}");
+    }
+}
+
+/// Starts a function's binary with these variables alone. Answers the variable that it misses, if it does.
+fn missing(binary: &Path, variables: &[(&str, String)]) -> Option<String> {
+    let mut command = Command::new(binary);
+    command.env_clear().envs(variables.iter().map(|(name, value)| (name, value))).env("AWS_REGION", "eu-west-1");
+    // Nobody listens there: one that has all its variables ends when it asks for its first event.
+    command.env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1").env("AWS_LAMBDA_FUNCTION_NAME", "f").env("AWS_LAMBDA_FUNCTION_VERSION", "1");
+    command.env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256").env("AWS_LAMBDA_LOG_GROUP_NAME", "g").env("AWS_LAMBDA_LOG_STREAM_NAME", "s");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success(), "{}: {text}", binary.display());
+    let at = text.find(" is not set").or_else(|| text.find("MissingVariable("))?;
+    let name = if text[at..].starts_with("Missing") { text[at..].split('"').nth(1)? } else { text[..at].rsplit(' ').next()? };
+    Some(name.trim_matches('"').to_owned())
+}
+
+async fn every_function_reads_the_variables_that_it_is_given_and_no_others(world: Arc<World>) {
+    for (binary, name) in world.stack.functions().clone() {
+        let configuration = world.lambda.get_function_configuration().function_name(name).send().await.unwrap();
+        let given = configuration.environment.unwrap().variables.unwrap();
+        let path = world.stack.state_dir().join("bin").join(&binary);
+        let unread = tokio::task::spawn_blocking(move || {
+            let all: Vec<(&str, String)> = given.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+            assert_eq!(missing(&path, &all), None, "{}", path.display());
+            let needless = |name: &str| {
+                let others: Vec<_> = all.iter().filter(|(other, _)| *other != name).cloned().collect();
+                missing(&path, &others).as_deref() != Some(name)
+            };
+            all.iter().map(|(name, _)| *name).filter(|name| needless(name)).map(ToOwned::to_owned).collect::<BTreeSet<String>>()
+        });
+        let unread = unread.await.unwrap();
+        // What every function is given: how much to log has a default, and the environment is the name of the secrets, which some have none of.
+        let common = BTreeSet::from(["ENVIRONMENT".to_owned(), "LOG_LEVEL".to_owned()]);
+        assert!(unread.is_subset(&common), "{binary} does not read {unread:?}");
+    }
+}
+
+async fn every_event_source_may_be_read_and_gives_its_function_time(world: Arc<World>) {
+    for (name, source) in resources(&world, "AWS::Lambda::EventSourceMapping") {
+        let function = &resource(&world, target(&source["FunctionName"]))["Properties"];
+        let role = &resource(&world, target(&function["Role"]))["Properties"];
+        let managed = role["ManagedPolicyArns"].to_string();
+        assert!(managed.contains("AWSLambdaSQSQueueExecutionRole"), "{name}: {managed}");
+        let queue = &resource(&world, target(&source["EventSourceArn"]))["Properties"];
+        let (hidden, timeout) = (queue["VisibilityTimeout"].as_u64().unwrap_or(30), function["Timeout"].as_u64().unwrap());
+        assert!(hidden >= 6 * timeout, "{name}: hidden for {hidden} s, worked on for {timeout} s");
+        let window = source["MaximumBatchingWindowInSeconds"].as_u64().unwrap_or(0);
+        assert!(source["BatchSize"].as_u64().unwrap() <= 10 || window > 0, "{name}: more than ten messages need a window");
+        assert_eq!(source["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]), "{name}");
+    }
+}
+
+/// What is wrong with a schedule's expression.
+fn fault(expression: &str) -> Option<String> {
+    let inner = |kind: &str| expression.strip_prefix(kind)?.strip_prefix('(')?.strip_suffix(')');
+    if let Some(rate) = inner("rate") {
+        let (value, unit) = rate.split_once(' ')?;
+        let plural = value.parse::<u32>().ok()? != 1;
+        let known = ["minute", "hour", "day"].iter().any(|name| if plural { unit == format!("{name}s") } else { unit == *name });
+        return (!known || value == "0").then(|| "no rate".to_owned());
+    }
+    let Some(cron) = inner("cron") else { return Some("neither rate nor cron".to_owned()) };
+    let fields: Vec<&str> = cron.split(' ').collect();
+    let [minutes, hours, day, month, weekday, year] = fields[..] else { return Some("not six fields".to_owned()) };
+    if (day == "?") == (weekday == "?") {
+        return Some("one of the two days must be ?".to_owned());
+    }
+    let limits = [(minutes, 0, 59), (hours, 0, 23), (day, 1, 31), (month, 1, 12), (weekday, 1, 7), (year, 1970, 2199)];
+    let within = |part: &str, low: u32, high: u32| {
+        let (range, step) = part.split_once('/').unwrap_or((part, "1"));
+        let number = |text: &str| text.parse::<u32>().is_ok_and(|number| (low..=high).contains(&number));
+        let range = range == "*" || range.split_once('-').map_or_else(|| number(range), |(from, to)| number(from) && number(to));
+        range && step.parse::<u32>().is_ok_and(|step| step > 0)
+    };
+    let wrong = limits.iter().find(|(field, low, high)| *field != "?" && !field.split(',').all(|part| within(part, *low, *high)));
+    wrong.map(|(field, ..)| format!("{field} is out of its limits"))
+}
+
+async fn every_schedule_is_spelt_as_aws_reads_it(world: Arc<World>) {
+    for wrong in
+        ["cron(0 3 1 * * *)", "cron(0 3 1 * ?)", "cron(60 * * * ? *)", "rate(1 hours)", "rate(5 minute)", "0 3 * * *", "cron(0 3 ? * 0 *)"]
+    {
+        assert!(fault(wrong).is_some(), "{wrong}");
+    }
+    for right in ["cron(*/5 8-18 ? * 2-6 *)", "rate(5 minutes)", "rate(1 hour)", "cron(0,30 0/2 1 1,7 ? 2030)"] {
+        assert_eq!(fault(right), None, "{right}");
+    }
+    for (name, schedule) in resources(&world, "AWS::Scheduler::Schedule") {
+        assert_eq!(fault(schedule["ScheduleExpression"].as_str().unwrap()), None, "{name}");
+        let function = target(&schedule["Target"]["Arn"]);
+        let role = &resource(&world, target(&schedule["Target"]["RoleArn"]))["Properties"];
+        assert!(role.to_string().contains(&format!("\"{function}\"")), "{name} may not invoke {function}: {role}");
+    }
+}
+
+async fn whatever_invokes_a_function_may_do_so(world: Arc<World>) {
+    let permitted: BTreeSet<&str> = resources(&world, "AWS::Lambda::Permission")
+        .into_iter()
+        .filter(|(_, permission)| permission["Principal"] == "apigateway.amazonaws.com")
+        .map(|(_, permission)| target(&permission["FunctionName"]))
+        .collect();
+    let (_, api) = resources(&world, "AWS::ApiGatewayV2::Api")[0];
+    let integrations = api["Body"].to_string();
+    let functions = resources(&world, "AWS::Lambda::Function");
+    let routed: BTreeSet<&str> =
+        functions.iter().map(|(name, _)| *name).filter(|name| integrations.contains(&format!("${{{name}.Arn}}"))).collect();
+    assert_eq!(routed.len(), world.stack.routes().len());
+    assert_eq!(routed, permitted);
+    // A rule's queue takes events from that rule.
+    for (name, rule) in resources(&world, "AWS::Events::Rule") {
+        for goal in rule["Targets"].as_array().unwrap() {
+            let queues = [Some(&goal["Arn"]), goal.pointer("/DeadLetterConfig/Arn")].into_iter().flatten().map(target);
+            for queue in queues {
+                assert_eq!(resource(&world, queue)["Type"], "AWS::SQS::Queue", "{name}: {queue}");
+                let may = resources(&world, "AWS::SQS::QueuePolicy").iter().any(|(_, policy)| {
+                    let statement = &policy["PolicyDocument"]["Statement"][0];
+                    policy["Queues"].to_string().contains(&format!("\"{queue}\""))
+                        && list(&statement["Resource"]).into_iter().any(|arn| target(arn) == queue)
+                        && statement["Principal"]["Service"] == "events.amazonaws.com"
+                        && target(&statement["Condition"]["ArnEquals"]["aws:SourceArn"]) == name
+                });
+                assert!(may, "{name} may not send to {queue}");
+            }
+        }
+    }
+    // Whoever is given the name of a function, a queue or the state machine may use it.
+    for (name, function) in functions {
+        let allowed = json!(statements(&world, function)).to_string();
+        for (variable, value) in function["Environment"]["Variables"].as_object().unwrap() {
+            let Some(used) = value["Ref"].as_str().filter(|name| resource(&world, name).is_object()) else { continue };
+            assert!(
+                allowed.contains(&format!("\"{used}\"")) || allowed.contains(&format!("${{{used}.")),
+                "{name} may do nothing with {variable}"
+            );
+        }
+    }
+}
+
+async fn a_state_waits_longer_than_its_function_works(world: Arc<World>) {
+    fn tasks<'a>(states: &'a Value, found: &mut Vec<&'a Value>) {
+        for state in states.as_object().unwrap().values() {
+            match state["Type"].as_str() {
+                Some("Task") => found.push(state),
+                Some("Map") => tasks(&state["ItemProcessor"]["States"], found),
+                _ => {}
+            }
+        }
+    }
+    let definition: Value = std::fs::read_to_string(root().join("infra/analysis.asl.json")).unwrap().parse().unwrap();
+    let mut found = Vec::new();
+    tasks(&definition["States"], &mut found);
+    assert_eq!(found.len(), 6);
+    for task in found {
+        let function = task["Resource"].as_str().unwrap().trim_start_matches("${").trim_end_matches("Arn}");
+        let works = resource(&world, function)["Properties"]["Timeout"].as_u64().unwrap();
+        assert!(task["TimeoutSeconds"].as_u64().unwrap() > works, "{function} may work for {works} s");
+    }
+}
+
+async fn the_template_names_the_documented_secrets(_: Arc<World>) {
+    let source = source();
+    let named: BTreeSet<&str> =
+        source.split(":secret:oslira/${Environment}/").skip(1).map(|rest| rest.split_once("-??????").unwrap().0).collect();
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let table = readme.split("| secret | content | read by |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let documented: BTreeSet<&str> =
+        table.lines().skip(2).flat_map(|row| row.split('|').nth(1).unwrap().split(',')).map(|name| name.trim().trim_matches('`')).collect();
+    assert_eq!(named, documented);
+}
