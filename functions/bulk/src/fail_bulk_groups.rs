@@ -1,12 +1,12 @@
 //! The consumer of the dead letters: groups that failed for good.
 
+use oslira_aws::consumer::{Message, MessageError};
 use oslira_aws::sdk_config;
 use oslira_aws::secrets::Secrets;
 use oslira_db::{AdminDb, DbError};
 use oslira_domain::FailureCode;
 
 use crate::group::Group;
-use crate::messages::{Message, MessageError};
 
 /// Who ends what nobody could start.
 #[derive(Clone)]
