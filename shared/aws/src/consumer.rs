@@ -143,7 +143,7 @@ impl Batch<'_> {
         let span = tracing::info_span!(
             "message",
             requestId = self.request_id,
-            trace_id = self.trace_id,
+            xray_trace_id = self.trace_id,
             message_id = message.message_id,
             receives = receives(message),
             event_id = Empty,
