@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use oslira_db::DbError;
+use oslira_telemetry::count_error;
 use oslira_vendors::VendorError;
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -95,7 +96,9 @@ where
     let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
     let trace_id = context.xray_trace_id.as_deref();
     let batch = Batch { request_id: &context.request_id, trace_id, ends: Instant::now() + left, queue };
-    batch.work(&event.records, handler).await
+    let response = batch.work(&event.records, handler).await;
+    oslira_telemetry::report().await;
+    response
 }
 
 /// An invocation.
@@ -163,7 +166,11 @@ impl Batch<'_> {
                 Ok(()) => tracing::info!(duration_ms, "done"),
                 Err(error @ MessageError::TooEarly(_)) => tracing::warn!(duration_ms, %error, "too early"),
                 Err(error @ MessageError::Unavailable(_)) => tracing::warn!(duration_ms, %error, "failed, will be tried again"),
-                Err(error @ MessageError::Poison(_)) => tracing::error!(duration_ms, %error, "failed"),
+                Err(error @ MessageError::Poison(_)) => {
+                    tracing::error!(duration_ms, %error, "failed");
+                    let message_id = message.message_id.as_deref().unwrap_or_default();
+                    count_error("POISON_MESSAGE", &[("requestId", self.request_id), ("message_id", message_id)]);
+                }
             }
             outcome
         }
