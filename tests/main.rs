@@ -1,7 +1,7 @@
 //! Oslira's integration tests: the real template deployed on a local stack of its own, the real binaries, real PostgreSQL.
 //!
 //! `cargo test -p oslira-tests` starts the stack, runs every test on it and ends it; a part of a test's name runs only those.
-//! After each test the books are asked whether they are true, and at the end every log line whether it told a secret.
+//! After each test the books are asked whether they are true, and at the end every log line whether it told a secret, and whose it is.
 
 #![allow(
     clippy::unused_self,
@@ -26,6 +26,7 @@ mod isolation;
 mod leads;
 mod ledger;
 mod load;
+mod observability;
 mod pooler;
 mod roles;
 mod sandbox;
@@ -66,6 +67,7 @@ fn main() {
         cache::cases(),
         schedules::cases(),
         sentry::cases(),
+        observability::cases(),
         load::cases(),
     ]
     .concat();
@@ -91,10 +93,14 @@ fn main() {
     for leak in &leaks {
         eprintln!("a log line tells too much: {leak}");
     }
+    let orphans = runtime.block_on(world.orphaned_lines());
+    for orphan in &orphans {
+        eprintln!("a log line does not tell whose it is: {orphan}");
+    }
     if let Some(world) = Arc::into_inner(world) {
         runtime.block_on(world.stop());
     }
-    if !leaks.is_empty() {
+    if !leaks.is_empty() || !orphans.is_empty() {
         std::process::exit(101);
     }
     conclusion.exit();

@@ -111,6 +111,24 @@ impl World {
         };
         lines.into_iter().filter(tells).take(20).collect()
     }
+
+    /// Log lines of functions that do not say which request they belong to, or, of a run's tasks and requests, to which run and account.
+    pub async fn orphaned_lines(&self) -> Vec<String> {
+        let lines = self.stack.log_lines(None).await.unwrap_or_else(|error| vec![format!("{{\"level\":\"{error:#}\"}}")]);
+        let is_orphaned = |text: &String| {
+            // The emulator's own lines are no JSON, and metrics have no level.
+            let Some(line) = serde_json::from_str::<Value>(text).ok().filter(|line| line["level"].is_string()) else { return false };
+            let has =
+                |name: &str| [&line[name], &line["span"][name]].iter().any(|value| value.as_str().is_some_and(|text| !text.is_empty()));
+            let message = line["message"].as_str().unwrap_or_default();
+            // Tests invoke tasks with garbage too: whose it is nobody knows.
+            let known = !line["error"].as_str().unwrap_or_default().starts_with("malformed input");
+            let of_task = line["span"]["name"] == "task" && known;
+            let of_run = message == "answered" && line["path"].as_str().is_some_and(|path| path.contains("/run_"));
+            !has("requestId") || (of_task || of_run) && !has("run_id") || of_task && !has("account_id")
+        };
+        lines.into_iter().filter(is_orphaned).take(20).collect()
+    }
 }
 
 /// Asks until there is an answer. Fails the test, with what was waited for, when there is none in time.

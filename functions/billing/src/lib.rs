@@ -1,9 +1,7 @@
 //! What Stripe tells us: taken in by the webhook, which only verifies and queues, and applied to the books by the consumer of that queue.
 
-mod batch;
 mod stripe_events;
 mod stripe_webhook;
 
-pub use batch::{MessageError, run};
 pub use stripe_events::{Bookkeeper, stripe_events};
 pub use stripe_webhook::{Receiver, stripe_webhook};

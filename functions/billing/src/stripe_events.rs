@@ -3,22 +3,18 @@
 use std::convert::identity;
 use std::time::Duration;
 
+use oslira_aws::consumer::{Message, MessageError};
 use oslira_aws::secrets::{Fetcher, Secrets};
 use oslira_aws::{AwsError, sdk_config, variable};
 use oslira_db::billing::Applied;
 use oslira_db::{AdminDb, DbError};
-use oslira_vendors::VendorError;
 use oslira_vendors::stripe::{Effect, Event, InvalidEvent, Reading, Stripe};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::batch::MessageError;
-
 /// How often an event is taken again after it got in another transaction's way.
 const RETRIES: u32 = 2;
-/// The SQLSTATE of what the database does not know yet.
-const NOT_KNOWN: &str = "OS404";
 
 /// The part of the secret `stripe` that requests need.
 #[derive(Deserialize)]
@@ -51,7 +47,7 @@ impl Bookkeeper {
 
     /// What the event changes. What a payment that went back had paid is asked of Stripe.
     async fn effect(&self, event: &Event) -> Result<Effect, MessageError> {
-        match event.read()? {
+        match event.read().map_err(poison)? {
             Reading::Effect(effect) => Ok(effect),
             Reading::Reversal(reversal) => {
                 let invoice = self.invoice(&reversal.payment_intent).await?;
@@ -98,8 +94,8 @@ impl Bookkeeper {
 /// # Errors
 /// [`MessageError`]: too early for an event whose account or plan is not known yet, poison for one that contradicts itself or is laid out
 /// as in another version of Stripe's API.
-pub async fn stripe_events(message: String, bookkeeper: Bookkeeper) -> Result<(), MessageError> {
-    let event = Event::parse(message.as_bytes())?;
+pub async fn stripe_events(message: Message, bookkeeper: Bookkeeper) -> Result<(), MessageError> {
+    let event = Event::parse(message.body.as_bytes()).map_err(poison)?;
     let span = tracing::Span::current();
     span.record("event_id", &event.id).record("event_type", &event.kind);
     if event.livemode != bookkeeper.is_live().await? {
@@ -123,32 +119,9 @@ fn entry(event: &Event, effect: &Effect) -> Value {
     })
 }
 
-impl From<InvalidEvent> for MessageError {
-    fn from(error: InvalidEvent) -> Self {
-        Self::Poison(error.to_string())
-    }
-}
-
-impl From<AwsError> for MessageError {
-    fn from(error: AwsError) -> Self {
-        Self::Unavailable(error.to_string())
-    }
-}
-
-impl From<VendorError> for MessageError {
-    fn from(error: VendorError) -> Self {
-        if error.is_retryable() { Self::Unavailable(error.to_string()) } else { Self::Poison(error.to_string()) }
-    }
-}
-
-impl From<DbError> for MessageError {
-    fn from(error: DbError) -> Self {
-        match &error {
-            DbError::Rule { code, .. } if code == NOT_KNOWN => Self::TooEarly(error.to_string()),
-            error if error.is_retryable() => Self::Unavailable(error.to_string()),
-            error => Self::Poison(error.to_string()),
-        }
-    }
+/// What makes no sense to us will not make more next time.
+fn poison(error: InvalidEvent) -> MessageError {
+    MessageError::Poison(error.to_string())
 }
 
 #[cfg(test)]
@@ -166,6 +139,11 @@ mod tests {
         }
     }
 
+    /// As it comes out of the queue.
+    fn taken(body: impl Into<String>) -> Message {
+        Message { body: body.into(), deadline: std::time::Instant::now() + Duration::from_mins(1) }
+    }
+
     fn message(kind: &str, object: &Value) -> String {
         json!({ "id": "evt_1", "object": "event", "type": kind, "created": 7, "api_version": "v", "data": { "object": object } })
             .to_string()
@@ -174,17 +152,17 @@ mod tests {
     #[tokio::test]
     async fn what_makes_no_sense_is_poison() {
         for text in ["", "{}", &message("invoice.paid", &json!({ "customer": "jane" }))] {
-            let error = stripe_events(text.to_owned(), alone()).await.unwrap_err();
+            let error = stripe_events(taken(text), alone()).await.unwrap_err();
             assert!(matches!(&error, MessageError::Poison(why) if !why.contains("jane")), "{error}");
         }
     }
 
     #[tokio::test]
     async fn what_is_out_of_reach_is_waited_for() {
-        let ignored = stripe_events(message("charge.succeeded", &json!({})), alone()).await.unwrap_err();
+        let ignored = stripe_events(taken(message("charge.succeeded", &json!({}))), alone()).await.unwrap_err();
         assert!(matches!(&ignored, MessageError::Unavailable(why) if why.starts_with("database unavailable")), "{ignored}");
         let refund = json!({ "id": "ch_1", "payment_intent": "pi_1", "amount_refunded": 1, "currency": "usd" });
-        let refund = stripe_events(message("charge.refunded", &refund), alone()).await.unwrap_err();
+        let refund = stripe_events(taken(message("charge.refunded", &refund)), alone()).await.unwrap_err();
         assert_eq!(refund, MessageError::Unavailable("the connection failed (no connection)".to_owned()));
     }
 
@@ -193,17 +171,7 @@ mod tests {
         let mut live: Value = serde_json::from_str(&message("charge.succeeded", &json!({}))).unwrap();
         live["livemode"] = json!(true);
         // The database, which is out of reach here, is not even asked.
-        assert_eq!(stripe_events(live.to_string(), alone()).await, Ok(()));
-    }
-
-    #[test]
-    fn errors_say_whether_waiting_helps() {
-        let rule = |code: &str| MessageError::from(DbError::Rule { code: code.to_owned(), message: "m".to_owned() });
-        assert!(matches!(rule("OS404"), MessageError::TooEarly(_)));
-        assert!(matches!(rule("OS400"), MessageError::Poison(_)) && matches!(rule("23514"), MessageError::Poison(_)));
-        assert!(matches!(DbError::Conflict(String::new()).into(), MessageError::Unavailable(_)));
-        assert!(matches!(VendorError::Overloaded(500).into(), MessageError::Unavailable(_)));
-        assert!(matches!(VendorError::Unauthorized.into(), MessageError::Poison(_)));
+        assert_eq!(stripe_events(taken(live.to_string()), alone()).await, Ok(()));
     }
 
     #[test]

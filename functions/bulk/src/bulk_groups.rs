@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures::StreamExt;
 use futures::stream;
 use jiff::Timestamp;
+use oslira_aws::consumer::{Message, MessageError};
 use oslira_aws::executions::Executions;
 use oslira_aws::profiles::Profiles;
 use oslira_aws::queues::Queue;
@@ -17,7 +18,6 @@ use oslira_domain::{BatchId, FailureCode, Run, RunId, Step, StepTiming, Username
 use oslira_vendors::{Apify, ScrapeOutcome};
 
 use crate::group::Group;
-use crate::messages::{Message, MessageError};
 use crate::scrape::{Scraper, Visit, Visited};
 
 /// How many profiles are looked up, kept or started at once.

@@ -1,12 +1,13 @@
 //! The consumer of the dead letters: groups that failed for good.
 
+use oslira_aws::consumer::{Message, MessageError};
 use oslira_aws::sdk_config;
 use oslira_aws::secrets::Secrets;
 use oslira_db::{AdminDb, DbError};
 use oslira_domain::FailureCode;
+use oslira_telemetry::count_error;
 
 use crate::group::Group;
-use crate::messages::{Message, MessageError};
 
 /// Who ends what nobody could start.
 #[derive(Clone)]
@@ -34,6 +35,9 @@ pub async fn fail_bulk_groups(message: Message, undertaker: Undertaker) -> Resul
     let group: Group = serde_json::from_str(&message.body).map_err(|error| MessageError::Poison(format!("no group: {error}")))?;
     tracing::Span::current().record("batch_id", group.batch_id.as_str());
     let failed = undertaker.db.fail_pending(&group.batch_id, &group.run_ids, FailureCode::ScrapeFailed).await?;
+    if failed > 0 {
+        count_error("GROUP_FAILED", &[("batch_id", group.batch_id.as_str())]);
+    }
     tracing::error!(failed, runs = group.run_ids.len(), "a group failed for good");
     Ok(())
 }

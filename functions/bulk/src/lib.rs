@@ -6,7 +6,6 @@ mod fail_bulk_groups;
 mod get_bulk_progress;
 mod group;
 mod handles;
-mod messages;
 mod scrape;
 mod start_bulk;
 
@@ -14,5 +13,4 @@ pub use bulk_groups::{Starter, bulk_groups};
 pub use cancel_bulk::cancel_bulk;
 pub use fail_bulk_groups::{Undertaker, fail_bulk_groups};
 pub use get_bulk_progress::get_bulk_progress;
-pub use messages::{Message, MessageError, run};
 pub use start_bulk::start_bulk;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use oslira_aws::consumer::MessageError;
 use oslira_aws::secrets::Secrets;
 use oslira_db::AdminDb;
 use oslira_db::workflow::VendorCall;
@@ -10,8 +11,6 @@ use oslira_domain::{BatchId, RunId, Username};
 use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapedItem, VendorError};
 use secrecy::SecretString;
 use serde::Deserialize;
-
-use crate::messages::MessageError;
 
 /// How long one poll waits at Apify. Between polls we ask whether anybody still waits.
 const POLL: Duration = Duration::from_secs(5);
@@ -143,12 +142,5 @@ impl Scraper {
 
     async fn authorized<T>(&self, call: impl AsyncFn(SecretString) -> Result<T, VendorError>) -> Result<T, MessageError> {
         Ok(self.authorized_call(call).await??)
-    }
-}
-
-/// Whatever Apify says, the message comes again: an operator may mend the account meanwhile.
-impl From<VendorError> for MessageError {
-    fn from(error: VendorError) -> Self {
-        if error.is_retryable() { Self::Unavailable(error.to_string()) } else { Self::Poison(error.to_string()) }
     }
 }

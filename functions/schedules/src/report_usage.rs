@@ -2,8 +2,8 @@
 
 use oslira_db::usage::{EndedRun, LedgerEntry};
 use oslira_db::{AdminDb, DbError};
-use oslira_domain::Performance;
 use oslira_domain::pricing::CENTS_A_CREDIT;
+use oslira_domain::{FailureCode, Performance, RunStatus};
 use oslira_telemetry::{Metrics, Unit};
 
 use crate::schedule::Tally;
@@ -31,6 +31,9 @@ pub async fn report_usage(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError
         for run in &untold.runs {
             costs(run).emit();
             performance(run).emit();
+            if let Some(failure) = failure(run) {
+                failure.emit();
+            }
         }
         for entry in &untold.entries {
             usage(entry).emit();
@@ -93,6 +96,16 @@ fn performance(run: &EndedRun) -> Metrics {
             .property("bottleneck_percentage", longest.percentage),
         None => metrics,
     }
+}
+
+/// Whether a run failed that had been admitted, so that its credits went back: on average the refund rate.
+fn failure(run: &EndedRun) -> Option<Metrics> {
+    let refused = [FailureCode::DuplicateAnalysis, FailureCode::InsufficientCredits, FailureCode::BusinessProfileNotFound];
+    if run.error_code.is_some_and(|code| refused.contains(&code)) {
+        return None;
+    }
+    let metrics = Metrics::of("analysis_failures").metric("failed", Unit::Count, i32::from(run.status == RunStatus::Failed));
+    Some(metrics.property("run_id", run.run_id.as_str()).property("account_id", run.account_id.to_string()).at(run.at_ms))
 }
 
 /// Credits that moved.

@@ -2,13 +2,15 @@
 
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use lambda_runtime::{LambdaEvent, service_fn};
+use oslira_aws::consumer::{Message, MessageError, work};
 use oslira_domain::{FailureCode, Run, RunId, RunStatus, StepTiming};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{TaskError, failure_code};
 use crate::state::{Admitted, ProfileState};
-use crate::task::{Deps, input};
+use crate::task::{Deps, Invocation, input, once};
 
 /// What the state machine hands over when a state has failed for good.
 #[derive(Debug, Deserialize)]
@@ -46,7 +48,7 @@ struct ExecutionInput {
 
 /// How the run ended.
 #[derive(Debug, Serialize)]
-pub struct Compensated {
+struct Compensated {
     status: Option<RunStatus>,
     error_code: Option<FailureCode>,
     credits_refunded: i32,
@@ -63,25 +65,63 @@ struct Loss {
 /// What the caller is told: the state machine how the run ended, the queue which messages to keep.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Reply {
+enum Reply {
     /// To the state machine.
     Run(Compensated),
     /// To the queue.
     Batch(SqsBatchResponse),
 }
 
-/// Fails the run and refunds its charge, once, in one transaction; a run that has ended already stays as it is. Called by the state
-/// machine, and, for executions that could not call it themselves, through the queue that EventBridge fills: what cannot be booked
-/// now stays there and comes again.
+/// Runs `Compensate` until the environment ends: for the state machine, and, for executions that could not call it themselves, for the
+/// queue that EventBridge fills. What cannot be booked now stays there and comes again.
 ///
 /// # Errors
-/// Retryable ones, and a defect for a payload that is neither.
-pub async fn compensate(payload: Value, deps: Deps) -> Result<Reply, TaskError> {
-    if payload.get("Records").is_some() {
-        let event: SqsEvent = input(payload)?;
-        return Ok(Reply::Batch(batch(event, &deps).await));
+/// When the runtime cannot be reached.
+pub async fn serve_compensate(deps: Deps) -> Result<(), lambda_runtime::Error> {
+    let (deps, by_state) = (&deps, |task: Invocation| compensate(task.payload, deps.clone()));
+    let by_state = &by_state;
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+        if event.payload.get("Records").is_none() {
+            return once(event, by_state).await.map(Reply::Run);
+        }
+        let messages: SqsEvent = input(event.payload)?;
+        Ok(Reply::Batch(work(&messages, &event.context, None, &|message| ended_execution(message, deps.clone())).await))
+    }))
+    .await
+}
+
+/// Fails the run and refunds its charge, once, in one transaction; a run that has ended already stays as it is.
+///
+/// # Errors
+/// Retryable ones, and a defect for a payload that is no failed state.
+async fn compensate(payload: Value, deps: Deps) -> Result<Compensated, TaskError> {
+    book(Loss::of_state(input(payload)?), &deps).await
+}
+
+/// The same for an execution that ended by itself.
+async fn ended_execution(message: Message, deps: Deps) -> Result<(), MessageError> {
+    let event = serde_json::from_str(&message.body).map_err(|error| MessageError::Poison(format!("not an ended execution: {error}")))?;
+    let Some(loss) = Loss::of_execution(event) else {
+        tracing::warn!("an execution that is no analysis"); // somebody tried the state machine by hand
+        return Ok(());
+    };
+    let span = tracing::Span::current();
+    span.record("run_id", loss.run_id.as_str());
+    if let Some(run) = &loss.run {
+        span.record("account_id", run.account_id.to_string());
     }
-    book(Loss::of_state(input(payload)?), &deps).await.map(Reply::Run)
+    Ok(book(loss, &deps).await.map(drop)?)
+}
+
+/// Whatever cannot be booked stays in the queue; what waiting does not mend is for people.
+impl From<TaskError> for MessageError {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Database(error) => error.into(),
+            TaskError::Aws(error) => error.into(),
+            error => Self::Poison(error.to_string()),
+        }
+    }
 }
 
 async fn book(loss: Loss, deps: &Deps) -> Result<Compensated, TaskError> {
@@ -89,30 +129,8 @@ async fn book(loss: Loss, deps: &Deps) -> Result<Compensated, TaskError> {
     if let Some(status) = booked.status {
         deps.show_end(&loss.run_id, status, booked.error_code, &loss.steps).await;
     }
-    tracing::info!(run_id = %loss.run_id, code = %loss.code, status = booked.status.map(RunStatus::as_str), credits_refunded = booked.credits_refunded, "compensated");
+    tracing::info!(code = %loss.code, status = booked.status.map(RunStatus::as_str), credits_refunded = booked.credits_refunded, "compensated");
     Ok(Compensated { status: booked.status, error_code: booked.error_code, credits_refunded: booked.credits_refunded })
-}
-
-/// Books every message of a batch. The messages that could not be booked are answered, and come again.
-async fn batch(event: SqsEvent, deps: &Deps) -> SqsBatchResponse {
-    let messages = event.records.into_iter().map(async |message| {
-        let loss = serde_json::from_str(message.body.as_deref().unwrap_or_default()).map(Loss::of_execution);
-        let booked = match loss {
-            Ok(Some(loss)) => book(loss, deps).await.map(drop),
-            Ok(None) => {
-                tracing::warn!("an execution that is no analysis"); // somebody tried the state machine by hand
-                Ok(())
-            }
-            Err(error) => Err(TaskError::Defect(format!("not an ended execution: {error}"))),
-        };
-        booked.err().map(|error| {
-            tracing::error!(%error, "not compensated, the message stays in the queue");
-            message.message_id.unwrap_or_default()
-        })
-    });
-    let mut response = SqsBatchResponse::default();
-    response.set_failures(futures::future::join_all(messages).await.into_iter().flatten());
-    response
 }
 
 impl Loss {

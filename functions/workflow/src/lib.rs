@@ -17,7 +17,7 @@ mod timing;
 pub use admit::admit;
 pub use analyze::{Asker, analyze};
 pub use check_cache::check_cache;
-pub use compensate::compensate;
+pub use compensate::serve_compensate;
 pub use save::save;
 pub use scrape::{Scraper, scrape};
 pub use task::{Deps, Invocation, run};

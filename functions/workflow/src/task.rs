@@ -89,42 +89,49 @@ where
     Fut: Future<Output = Result<Out, TaskError>> + 'static,
     Out: Serialize + 'static,
 {
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
-        let run = &event.payload["run"];
-        let span = tracing::info_span!(
-            "task",
-            requestId = event.context.request_id,
-            xray_trace_id = event.context.xray_trace_id,
-            run_id = run["run_id"].as_str(),
-            account_id = run["account_id"].as_str(),
-            call = event.payload["call"].as_str()
-        );
-        let request_id = event.context.request_id.clone();
-        // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
-        let outcome: Pin<Box<dyn Future<Output = Result<Out, TaskError>>>> =
-            Box::pin(task(Invocation { ends: end(&event.context), payload: event.payload }));
-        let work = async move {
-            let started = Instant::now();
-            let outcome = outcome.await;
-            let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            match &outcome {
-                Ok(_) => tracing::info!(duration_ms, "done"),
-                Err(error @ TaskError::Defect(_)) => {
-                    tracing::error!(duration_ms, %error, "failed");
-                    count_error("TASK_DEFECT", &[("requestId", &request_id)]);
-                }
-                Err(error @ (TaskError::Ended(_) | TaskError::Final(_))) => tracing::info!(duration_ms, %error, "ended"),
-                Err(error) => tracing::warn!(duration_ms, %error, "failed, may be tried again"),
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| once(event, &task))).await
+}
+
+/// Runs a task for one invocation.
+pub(crate) fn once<F, Fut, Out>(event: LambdaEvent<Value>, task: &F) -> impl Future<Output = Result<Out, TaskError>> + use<F, Fut, Out>
+where
+    F: Fn(Invocation) -> Fut,
+    Fut: Future<Output = Result<Out, TaskError>> + 'static,
+    Out: 'static,
+{
+    let run = &event.payload["run"];
+    let span = tracing::info_span!(
+        "task",
+        requestId = event.context.request_id,
+        xray_trace_id = event.context.xray_trace_id,
+        run_id = run["run_id"].as_str(),
+        account_id = run["account_id"].as_str(),
+        call = event.payload["call"].as_str()
+    );
+    let request_id = event.context.request_id.clone();
+    // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
+    let outcome: Pin<Box<dyn Future<Output = Result<Out, TaskError>>>> =
+        Box::pin(task(Invocation { ends: end(&event.context), payload: event.payload }));
+    let work = async move {
+        let started = Instant::now();
+        let outcome = outcome.await;
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match &outcome {
+            Ok(_) => tracing::info!(duration_ms, "done"),
+            Err(error @ TaskError::Defect(_)) => {
+                tracing::error!(duration_ms, %error, "failed");
+                count_error("TASK_DEFECT", &[("requestId", &request_id)]);
             }
-            outcome
-        };
-        async move {
-            let outcome = work.instrument(span).await;
-            oslira_telemetry::report().await;
-            outcome
+            Err(error @ (TaskError::Ended(_) | TaskError::Final(_))) => tracing::info!(duration_ms, %error, "ended"),
+            Err(error) => tracing::warn!(duration_ms, %error, "failed, may be tried again"),
         }
-    }))
-    .await
+        outcome
+    };
+    async move {
+        let outcome = work.instrument(span).await;
+        oslira_telemetry::report().await;
+        outcome
+    }
 }
 
 /// When the invocation is over, on this process's own clock.

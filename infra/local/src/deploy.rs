@@ -18,6 +18,9 @@ use crate::template::{BUCKET, Template};
 
 const STACK: &str = "oslira-local";
 
+/// The template's name in the bucket.
+const TEMPLATE: &str = "template.yaml";
+
 /// The API's identifier, so that its address is the same after every start.
 const API_ID: &str = "oslira";
 
@@ -39,13 +42,15 @@ pub(crate) struct Deployment {
 /// Uploads the packages and creates the stack.
 pub(crate) async fn deploy(config: &SdkConfig, template: &Template, phase: &Phase) -> Result<Deployment> {
     upload(config, template).await?;
+    // A request takes 51,200 bytes of text; from a bucket CloudFormation reads a megabyte.
+    let url = format!("{}/{BUCKET}/{TEMPLATE}", config.endpoint_url().context("no address of the emulator")?);
     let client = Client::new(config);
     let given =
         template.parameters.iter().map(|(name, value)| Parameter::builder().parameter_key(name).parameter_value(value).build()).collect();
     client
         .create_stack()
         .stack_name(STACK)
-        .template_body(&template.body)
+        .template_url(url)
         .set_parameters(Some(given))
         .capabilities(Capability::CapabilityIam)
         .capabilities(Capability::CapabilityNamedIam)
@@ -84,11 +89,12 @@ async fn upload(config: &SdkConfig, template: &Template) -> Result<()> {
     let s3 = aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(config).force_path_style(true).build());
     let place = CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::from(REGION)).build();
     s3.create_bucket().bucket(BUCKET).create_bucket_configuration(place).send().await.context("cannot create the deployment bucket")?;
-    for (key, content) in &template.objects {
+    let text = (TEMPLATE, template.body.as_bytes());
+    for (key, content) in template.objects.iter().map(|(key, content)| (key.as_str(), content.as_slice())).chain([text]) {
         s3.put_object()
             .bucket(BUCKET)
             .key(key)
-            .body(ByteStream::from(content.clone()))
+            .body(ByteStream::from(content.to_vec()))
             .send()
             .await
             .with_context(|| format!("cannot upload {key}"))?;

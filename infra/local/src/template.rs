@@ -52,7 +52,9 @@ impl Template {
                     let binary = binary.trim_end_matches('/');
                     Ok((format!("{binary}.zip"), package(binary)?))
                 }),
-                Some(("DefinitionUri", path)) if !path.contains("://") => Some(file(path).map(|content| (path.to_owned(), content))),
+                Some(("DefinitionUri" | "Location", path)) if !path.contains("://") => {
+                    Some(file(path).map(|content| (path.to_owned(), content)))
+                }
                 _ => None,
             };
             let (name, _) = line.split_once(':').unwrap_or((line, ""));

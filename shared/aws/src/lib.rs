@@ -4,6 +4,8 @@
 mod config;
 mod error;
 
+#[cfg(feature = "consumer")]
+pub mod consumer;
 #[cfg(feature = "sfn")]
 pub mod executions;
 #[cfg(feature = "lambda")]

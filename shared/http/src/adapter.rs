@@ -125,7 +125,11 @@ impl Gateway {
         let received_at = Timestamp::now();
         let caller = self.authenticate(&request).await?;
         let subject = caller.user_id.to_string();
-        tracing::Span::current().record("user_id", &subject);
+        let span = tracing::Span::current();
+        span.record("user_id", &subject);
+        if let Some(account_id) = caller.account_id {
+            span.record("account_id", account_id.to_string());
+        }
         let request = Request { caller, request_id: request_id.to_owned(), received_at, inner: request };
         match access {
             Access::Own => handler(request).await,
@@ -206,7 +210,7 @@ where
                     count_error(problem.code, &[("endpoint", &endpoint), ("requestId", &request_id), ("status", &status.to_string())]);
                 }
                 Err(problem) => {
-                    tracing::info!(%method, path, duration_ms, status = problem.status.as_u16(), code = problem.code, "refused")
+                    tracing::info!(%method, path, duration_ms, status = problem.status.as_u16(), code = problem.code, "refused");
                 }
             }
             render(outcome, &request_id, Timestamp::now())

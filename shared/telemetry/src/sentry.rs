@@ -57,6 +57,7 @@ impl Reporter {
         if self.silent_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until) {
             return;
         }
+        let request_id = failures.first().and_then(|failure| fields(&failure.line).get("requestId").map(text)).unwrap_or_default();
         let sent = tokio::time::timeout(PATIENCE, self.send(failures)).await;
         let why = match sent {
             Ok(Ok(())) => return,
@@ -64,7 +65,7 @@ impl Reporter {
             Err(_) => "no answer in time",
         };
         *self.silent_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + PAUSE);
-        tracing::warn!(why, "errors not reported");
+        tracing::warn!(requestId = request_id, why, "errors not reported");
     }
 
     async fn send(&self, failures: Vec<Failure>) -> Result<(), &'static str> {

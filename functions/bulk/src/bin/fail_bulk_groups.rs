@@ -1,6 +1,7 @@
 //! The Lambda that consumes the dead letters of the queue of bulk groups.
 
-use oslira_fn_bulk::{Undertaker, fail_bulk_groups, run};
+use oslira_aws::consumer::run;
+use oslira_fn_bulk::{Undertaker, fail_bulk_groups};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {

@@ -1,9 +1,8 @@
-//! The Lambda of the state machine's `Compensate`.
+//! The Lambda of the state machine's `Compensate`, and of the queue of executions that ended without it.
 
-use oslira_fn_workflow::{Deps, compensate, run};
+use oslira_fn_workflow::{Deps, serve_compensate};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let deps = Deps::from_env().await?;
-    run(|task| compensate(task.payload, deps.clone())).await
+    serve_compensate(Deps::from_env().await?).await
 }

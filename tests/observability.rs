@@ -1,0 +1,200 @@
+//! What operators look at: the metrics behind every alarm and every graph, who hears of an alarm, traces, and whose log lines are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use oslira_domain::Tier;
+
+use crate::harness::{Value, World, cases, json};
+
+cases!(
+    shared: every_alarm_is_heard_and_every_dead_letter_alarms, the_dashboard_is_the_file, whatever_is_traced_may_be_traced,
+        every_alarm_is_explained_in_the_readme;
+    alone: every_metric_that_is_watched_is_one_that_is_told
+);
+
+/// What AWS measures by itself, by namespace: names, and the dimensions they have.
+const OF_AWS: [(&str, &[&str], &[&str]); 4] = [
+    ("AWS/SQS", &["ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"], &["QueueName"]),
+    ("AWS/ApiGateway", &["Count", "4xx", "5xx", "Latency", "IntegrationLatency"], &["ApiId"]),
+    ("AWS/Lambda", &["Errors", "Throttles", "ConcurrentExecutions"], &[]),
+    (
+        "AWS/States",
+        &["ExecutionsStarted", "ExecutionsSucceeded", "ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted", "ExecutionThrottled"],
+        &["StateMachineArn"],
+    ),
+];
+
+/// A metric: namespace, name, and its dimensions with their values where they are words.
+type Metric = (String, String, BTreeMap<String, String>);
+
+fn file(path: &str) -> String {
+    std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+fn dashboard() -> Value {
+    file("infra/dashboard.json").parse().unwrap()
+}
+
+/// The resources of a type, with their logical names.
+fn resources<'a>(world: &'a World, kind: &str) -> Vec<(&'a str, &'a Value)> {
+    let all = world.stack.processed_template()["Resources"].as_object().unwrap();
+    all.iter().filter(|(_, resource)| resource["Type"] == kind).map(|(name, resource)| (name.as_str(), &resource["Properties"])).collect()
+}
+
+/// A dimension's value; what only a deployment knows is left out.
+fn value(value: &Value) -> String {
+    value.as_str().unwrap_or("").replace("local", "")
+}
+
+fn alarmed(properties: &Value) -> Metric {
+    let text = |name: &str| properties[name].as_str().unwrap().to_owned();
+    let dimensions = properties["Dimensions"].as_array().into_iter().flatten();
+    let dimensions = dimensions.map(|one| (one["Name"].as_str().unwrap().to_owned(), value(&one["Value"])));
+    (text("Namespace"), text("MetricName"), dimensions.collect())
+}
+
+/// The metrics of the dashboard's graphs: `[namespace, name, dimension, value, …, options]`.
+fn graphed() -> Vec<Metric> {
+    let dashboard = dashboard();
+    let metrics = dashboard["widgets"].as_array().unwrap().iter().flat_map(|widget| widget["properties"]["metrics"].as_array().unwrap());
+    metrics
+        .map(|metric| {
+            let parts: Vec<&Value> = metric
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|part| part.is_string() || part.get("Ref").or(part.get("Fn::GetAtt")).is_some())
+                .collect();
+            let dimensions = parts[2..].chunks(2).map(|pair| (value(pair[0]), value(pair[1]))).collect();
+            (value(parts[0]), value(parts[1]), dimensions)
+        })
+        .collect()
+}
+
+/// What the functions have told so far: names, with the names of their dimensions and, of schedules, which.
+async fn told(world: &World) -> BTreeSet<(String, Vec<String>, String)> {
+    let lines = world.stack.log_lines(None).await.unwrap();
+    let mut told = BTreeSet::new();
+    for line in lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        for directive in line["_aws"]["CloudWatchMetrics"].as_array().into_iter().flatten() {
+            assert_eq!(directive["Namespace"], "Oslira");
+            for dimensions in directive["Dimensions"].as_array().unwrap() {
+                let mut names: Vec<String> = dimensions.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+                names.sort();
+                for metric in directive["Metrics"].as_array().unwrap() {
+                    let name = metric["Name"].as_str().unwrap();
+                    assert!(line[name].is_number(), "{name} without a number: {line}");
+                    told.insert((name.to_owned(), names.clone(), line["schedule"].as_str().unwrap_or_default().to_owned()));
+                }
+            }
+        }
+    }
+    told
+}
+
+async fn every_metric_that_is_watched_is_one_that_is_told(world: Arc<World>) {
+    // Whatever tells something, once: a run, an error of ours, and the schedules.
+    let account = world.account(5).await;
+    assert_eq!(account.run(&world.handle("watched"), "light").await.status(), "completed");
+    let fault = json!({ "kind": "status", "status": 400 });
+    world.fault_rule(json!({ "vendor": "stripe", "op": "sessions", "match": account.id, "times": 1, "fault": fault })).await;
+    account.post("/api/credits/purchase", &json!({ "amount": 10 })).await.problem(500, "INTERNAL_ERROR");
+    for (schedule, dry_run) in [("renew-subscriptions", true), ("end-stuck-runs", false), ("clean-up", false), ("report-usage", false)] {
+        world.invoke(schedule, &json!({ "dry_run": dry_run })).await.unwrap();
+    }
+    let mut watched: Vec<Metric> = resources(&world, "AWS::CloudWatch::Alarm").into_iter().map(|(_, alarm)| alarmed(alarm)).collect();
+    assert!(watched.len() > 15 && graphed().len() > 60);
+    watched.extend(graphed());
+    let kinds: String = world
+        .db
+        .value("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'credit_ledger_transaction_type_check'", &[])
+        .await
+        .unwrap();
+    // Log lines follow the answers.
+    let (begun, mut missing) = (Instant::now(), watched.clone());
+    while !missing.is_empty() && begun.elapsed() < Duration::from_secs(20) {
+        let told = told(&world).await;
+        missing.retain(|metric| !is_told(metric, &told, &kinds));
+    }
+    assert!(missing.is_empty(), "nobody tells {missing:#?}");
+}
+
+/// Whether a metric is among those of AWS, or of ours with dimensions that have such values.
+fn is_told((namespace, name, dimensions): &Metric, told: &BTreeSet<(String, Vec<String>, String)>, kinds: &str) -> bool {
+    if let Some((_, names, keys)) = OF_AWS.iter().find(|(known, ..)| known == namespace) {
+        return names.contains(&name.as_str()) && dimensions.keys().eq(keys.iter());
+    }
+    let values = dimensions.iter().all(|(name, value)| match name.as_str() {
+        "environment" => value.is_empty(),
+        "analysis_type" => Tier::ALL.iter().any(|tier| tier.as_str() == value),
+        "status" => ["completed", "failed", "cancelled"].contains(&value.as_str()),
+        "transaction_type" => kinds.contains(&format!("'{value}'")),
+        "schedule" => true,
+        _ => false,
+    });
+    let (names, schedule) = (dimensions.keys().cloned().collect::<Vec<_>>(), dimensions.get("schedule"));
+    let tells = |(known, keys, of): &(String, Vec<String>, String)| known == name && *keys == names && schedule.is_none_or(|one| one == of);
+    namespace == "Oslira" && values && told.iter().any(tells)
+}
+
+async fn every_alarm_is_heard_and_every_dead_letter_alarms(world: Arc<World>) {
+    let alarms = resources(&world, "AWS::CloudWatch::Alarm");
+    for (name, alarm) in &alarms {
+        for actions in ["AlarmActions", "OKActions"] {
+            assert_eq!(alarm[actions], json!([{ "Ref": "Alarms" }]), "{name}");
+        }
+        assert!(alarm["AlarmDescription"].as_str().is_some_and(|text| text.len() > 20), "{name}");
+    }
+    let watched: BTreeSet<&str> = alarms
+        .iter()
+        .filter(|(_, alarm)| alarm["MetricName"] == "ApproximateNumberOfMessagesVisible")
+        .map(|(_, alarm)| alarm["Dimensions"][0]["Value"]["Fn::GetAtt"][0].as_str().unwrap())
+        .collect();
+    let source = file("template.yaml");
+    let dead = source.split("deadLetterTargetArn: !GetAtt ").skip(1).chain(source.split("DeadLetterConfig: {Arn: !GetAtt ").skip(1));
+    let dead: BTreeSet<&str> = dead.map(|rest| rest.split('.').next().unwrap()).collect();
+    assert!(dead.len() >= 4, "{dead:?}");
+    assert_eq!(watched, dead);
+}
+
+async fn the_dashboard_is_the_file(world: Arc<World>) {
+    let deployed = resources(&world, "AWS::CloudWatch::Dashboard");
+    let [(_, properties)] = deployed[..] else { panic!("{deployed:?}") };
+    let body = properties["DashboardBody"].to_string();
+    for widget in dashboard()["widgets"].as_array().unwrap() {
+        let title = widget["properties"]["title"].as_str().unwrap();
+        assert!(body.contains(title), "{title}: {body}");
+    }
+    assert!(!body.contains("AWS::Include"), "{body}");
+}
+
+/// The actions and managed policies of a role.
+fn role(world: &World, of: &Value) -> String {
+    let name = of["Fn::GetAtt"][0].as_str().unwrap_or_else(|| panic!("no role: {of}"));
+    world.stack.processed_template()["Resources"][name]["Properties"].to_string()
+}
+
+async fn whatever_is_traced_may_be_traced(world: Arc<World>) {
+    let functions = resources(&world, "AWS::Lambda::Function");
+    assert!(functions.len() > 30);
+    for (name, function) in functions {
+        assert_eq!(function["TracingConfig"], json!({ "Mode": "Active" }), "{name}");
+        assert!(role(&world, &function["Role"]).contains("AWSXrayWriteOnlyAccess"), "{name}");
+    }
+    for (name, machine) in resources(&world, "AWS::StepFunctions::StateMachine") {
+        assert_eq!(machine["TracingConfiguration"], json!({ "Enabled": true }), "{name}");
+        let role = role(&world, &machine["RoleArn"]);
+        assert!(["AWSXrayWriteOnlyAccess", "xray:PutTraceSegments"].iter().any(|right| role.contains(right)), "{name}: {role}");
+    }
+}
+
+async fn every_alarm_is_explained_in_the_readme(world: Arc<World>) {
+    let readme = file("README.md");
+    for (name, alarm) in resources(&world, "AWS::CloudWatch::Alarm") {
+        let alarm = alarm["AlarmName"].as_str().map_or_else(|| alarm["AlarmName"]["Fn::Sub"].as_str().unwrap(), |name| name);
+        let alarm = alarm.trim_start_matches("oslira-local-").trim_start_matches("oslira-${Environment}-");
+        assert!(readme.contains(&format!("`{alarm}`")), "{name}: README.md does not say what to do about `{alarm}`");
+    }
+}
