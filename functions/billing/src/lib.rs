@@ -7,3 +7,11 @@ mod stripe_webhook;
 pub use batch::{MessageError, run};
 pub use stripe_events::{Bookkeeper, stripe_events};
 pub use stripe_webhook::{Receiver, stripe_webhook};
+
+use oslira_http::openapi::Api;
+
+/// Describes the endpoints of this feature.
+pub fn describe(api: &mut Api) {
+    api.feature("Stripe", include_str!("lib.rs"));
+    stripe_webhook::describe(api);
+}
