@@ -177,7 +177,7 @@ async fn every_fault_of_a_profile_is_named_at_once(world: Arc<World>) {
     let path = format!("{PATH}/{}", account.business_profile_id);
     for (body, fault) in [
         (json!({ "business_name": null }), "business_name required"),
-        (json!({ "business_context_pack": { "target_audience": null } }), "business_context_pack.target_audience invalid"),
+        (json!({ "business_context_pack": { "target_audience": null } }), "business_context_pack.target_audience required"),
         (json!({ "business_context_pack": null }), "business_context_pack invalid"),
         (json!({ "id": "x" }), "id unknown"),
     ] {

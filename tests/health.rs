@@ -28,7 +28,7 @@ async fn health_tells_version_flags_and_every_dependency(world: Arc<World>) {
 }
 
 async fn unknown_routes_are_not_found(world: Arc<World>) {
-    assert_eq!(world.send(world.http.get(world.url("/api/nothing"))).await.status, 404);
+    assert_eq!(world.send_nowhere(world.http.get(world.url("/api/nothing"))).await.status, 404);
 }
 
 async fn health_looks_once_in_five_seconds(world: Arc<World>) {

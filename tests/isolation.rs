@@ -16,7 +16,7 @@ cases!(
 );
 
 /// What asks for no token: what anybody may know, and what a signature opens.
-const PUBLIC: [&str; 3] = ["GET /health", "GET /api/credits/pricing", "POST /api/webhooks/stripe"];
+const PUBLIC: [&str; 4] = ["GET /health", "GET /openapi.json", "GET /api/credits/pricing", "POST /api/webhooks/stripe"];
 
 /// An endpoint for users: its route, a body that it would take, and whether it changes anything.
 struct Endpoint {
@@ -119,6 +119,16 @@ async fn every_route_is_in_this_table(world: Arc<World>) {
     let owned = Owned { account: world.account(0).await, run_id: String::new(), lead_id: String::new(), batch_id: String::new() };
     let known: BTreeSet<String> = endpoints(&owned).iter().map(|endpoint| endpoint.route).chain(PUBLIC).map(ToOwned::to_owned).collect();
     assert_eq!(known, world.stack.routes().iter().cloned().collect());
+    // And in the API's document, as it was built and as it is served.
+    assert_eq!(known, world.contract.routes().map(ToOwned::to_owned).collect());
+    let served = world.send(world.http.get(world.url("/openapi.json"))).await;
+    let served: BTreeSet<String> = served.body["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, methods)| methods.as_object().unwrap().keys().map(move |method| format!("{} {path}", method.to_uppercase())))
+        .collect();
+    assert_eq!(known, served);
 }
 
 async fn without_a_token_there_is_nothing(world: Arc<World>) {
@@ -132,7 +142,7 @@ async fn without_a_token_there_is_nothing(world: Arc<World>) {
         answer.problem(401, "UNAUTHORIZED");
     }
     assert_eq!(owned.everything().await, before);
-    for (path, status) in [("/health", 200), ("/api/credits/pricing", 200)] {
+    for (path, status) in [("/health", 200), ("/openapi.json", 200), ("/api/credits/pricing", 200)] {
         assert_eq!(world.send(world.http.get(world.url(path))).await.status, status, "{path}");
     }
 }

@@ -89,6 +89,7 @@ fn main() {
         Trial::test(case.name, move || handle.block_on(judge(case, world, quiet)))
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    world.contract.write_examples();
     let leaks = runtime.block_on(world.leaks());
     for leak in &leaks {
         eprintln!("a log line tells too much: {leak}");

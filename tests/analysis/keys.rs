@@ -22,10 +22,7 @@ impl Account {
     async fn analyze_once(&self, key: &str, handle: &str) -> (Answer, String) {
         let body = json!({ "username": handle, "businessProfileId": self.business_profile_id, "analysisType": "light" });
         let request = self.request_to("POST", "/api/leads/analyze").header("Idempotency-Key", key).json(&body);
-        let response = request.send().await.unwrap();
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.unwrap();
-        (Answer { status, headers, body: serde_json::from_str(&text).unwrap() }, text)
+        self.world.send_for_text(request).await
     }
 }
 

@@ -80,12 +80,35 @@ impl World {
         Account { world: self.clone(), token, id: account_id, business_profile_id }
     }
 
-    /// Sends a request, built by `build`, without any token.
+    /// Sends a request as it is. What the API answers has to be in its document.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
-        let response = request.send().await.expect("the API answers");
+        self.send_for_text(request).await.0
+    }
+
+    /// As [`World::send`], with the body letter by letter.
+    pub async fn send_for_text(&self, request: reqwest::RequestBuilder) -> (Answer, String) {
+        let request = request.build().expect("a request");
+        let (method, path) =
+            (request.method().to_string(), request.url().as_str().strip_prefix(&self.stack.info().api).map(ToOwned::to_owned));
+        let sent = request.body().and_then(|body| serde_json::from_slice(body.as_bytes()?).ok()).unwrap_or_default();
+        let (answer, text) = self.execute(request).await;
+        if let Some(path) = path.as_deref().and_then(|path| path.split('?').next()) {
+            self.contract.check(&method, path, &sent, &answer);
+        }
+        (answer, text)
+    }
+
+    /// Sends a request to where nothing is: the answer is API Gateway's own.
+    pub async fn send_nowhere(&self, request: reqwest::RequestBuilder) -> Answer {
+        self.execute(request.build().expect("a request")).await.0
+    }
+
+    async fn execute(&self, request: reqwest::Request) -> (Answer, String) {
+        let response = self.http.execute(request).await.expect("the API answers");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.text().await.expect("a body");
-        Answer { status, headers, body: serde_json::from_str(&body).unwrap_or(Value::String(body)) }
+        let text = response.text().await.expect("a body");
+        let body = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
+        (Answer { status, headers, body }, text)
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -2,6 +2,7 @@
 
 mod account;
 mod case;
+mod contract;
 mod sandbox;
 mod sql;
 mod stripe;
@@ -15,6 +16,7 @@ use local::{Options, Stack};
 
 pub use account::{Account, Answer, Ended};
 pub use case::{Case, cases};
+pub use contract::Contract;
 pub use serde_json::{Value, json};
 pub use sql::connect;
 pub use stripe::{Dice, Feed};
@@ -22,6 +24,7 @@ pub use stripe::{Dice, Feed};
 /// The stack, and the connections to look at it from outside.
 pub struct World {
     pub stack: Stack,
+    pub contract: Contract,
     pub http: reqwest::Client,
     pub db: sql::Pool,
     pub sfn: aws_sdk_sfn::Client,
@@ -61,6 +64,7 @@ impl World {
             secrets: aws_sdk_secretsmanager::Client::new(&config),
             lambda: aws_sdk_lambda::Client::new(&config),
             sqs: aws_sdk_sqs::Client::new(&config),
+            contract: Contract::new(),
             stack,
         })
     }

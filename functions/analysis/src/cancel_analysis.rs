@@ -2,19 +2,35 @@
 
 use http::StatusCode;
 use oslira_aws::executions::Executions;
+use oslira_aws::limits::GENERAL;
 use oslira_domain::{RunId, RunStatus};
+use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, Request};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::Deps;
 
 /// A cancelled run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CancelledAnalysis")]
 pub struct Cancelled {
     run_id: RunId,
     status: RunStatus,
     credits_refunded: i32,
     message: &'static str,
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("cancel_analysis.rs"))
+        .path::<RunId>("runId")
+        .limited(&[GENERAL])
+        .answers::<Cancelled>(200)
+        .refuses(403, "FORBIDDEN", "Viewers cannot cancel analyses.")
+        .not_found("analysis")
+        .refuses(409, "ALREADY_COMPLETE", "It has completed or failed.")
+        .end();
 }
 
 /// Cancels a run and gives its credits back; a second cancel answers the same. The database decides: one transaction cancels and

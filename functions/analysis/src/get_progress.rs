@@ -1,22 +1,26 @@
 //! `GET /api/analysis/{runId}/progress`
 
 use jiff::Timestamp;
+use oslira_aws::limits::PROGRESS;
 use oslira_aws::progress::Progress;
 use oslira_db::runs::RunRow;
 use oslira_domain::{FailureCode, RunId, RunStatus, Step, StepTiming, Tier};
+use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, Request};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::Deps;
 
 /// How far a run is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ProgressView {
     run_id: RunId,
     username: String,
     analysis_type: Tier,
     status: RunStatus,
+    /// 0 to 100; never less than before.
     progress: u8,
     current_step: Step,
     current_step_number: u8,
@@ -31,32 +35,53 @@ pub struct ProgressView {
 }
 
 /// One of the twelve steps.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct StepView {
     number: u8,
     name: Step,
     label: &'static str,
     percent: u8,
-    status: &'static str,
+    status: StepStatus,
     started_at: Option<Timestamp>,
     duration_ms: Option<f64>,
 }
 
+/// Where a step is.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum StepStatus {
+    /// It has ended.
+    Completed,
+    /// It is under way.
+    Running,
+    /// It was not needed.
+    Skipped,
+    /// It has not begun.
+    Pending,
+}
+
 /// Why a run failed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct ErrorView {
     code: FailureCode,
     message: &'static str,
+    /// More about it, such as the credits that were missing.
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     details: Option<Value>,
 }
 
 /// The scores of a completed run; the whole result has an endpoint of its own.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Scores {
+    #[schemars(with = "i64")]
     overall_score: Option<Value>,
+    #[schemars(with = "i64")]
     niche_fit_score: Option<Value>,
+    #[schemars(with = "i64")]
     engagement_score: Option<Value>,
+    #[schemars(with = "f64")]
     confidence_level: Option<Value>,
+    #[schemars(with = "String")]
     summary_text: Option<Value>,
 }
 
@@ -93,6 +118,16 @@ impl From<&RunRow> for Known {
         let step = Step::ALL.into_iter().rev().find(|step| step.percent() <= percent).unwrap_or(begun);
         Self { status: row.status, percent, step, timings: row.steps.clone(), updated_at: row.updated_at, error_code: row.error_code }
     }
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("get_progress.rs"))
+        .path::<RunId>("runId")
+        .limited(&[PROGRESS])
+        .answers::<ProgressView>(200)
+        .not_found("analysis")
+        .end();
 }
 
 /// Shows how far a run is: percentage, current step, and all twelve steps with their times.
@@ -184,10 +219,10 @@ fn steps(known: &Known) -> Vec<StepView> {
     let view = |step: Step| {
         let timing = known.timings.iter().find(|timing| timing.step == step);
         let status = match timing {
-            Some(_) => "completed",
-            None if step == known.step && !known.status.is_terminal() => "running",
-            None if step.number() < known.step.number() => "skipped",
-            None => "pending",
+            Some(_) => StepStatus::Completed,
+            None if step == known.step && !known.status.is_terminal() => StepStatus::Running,
+            None if step.number() < known.step.number() => StepStatus::Skipped,
+            None => StepStatus::Pending,
         };
         StepView {
             number: step.number(),

@@ -1,12 +1,171 @@
 //! `GET /api/analysis/{runId}/result`
 
 use http::StatusCode;
+use jiff::Timestamp;
+use oslira_aws::limits::GENERAL;
 use oslira_db::runs::RunRow;
-use oslira_domain::{Performance, RunId, RunStatus};
+use oslira_domain::assessment::{Commercial, DeepCore, LightCore, Outreach, Personality, Psychographic};
+use oslira_domain::{FailureCode, Metrics, Performance, RunId, RunStatus, Tier};
+use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, Request};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use crate::Deps;
+
+/// A result, whose fields depend on the tier.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is described; the models' fields are passed on as they were checked and stored")]
+enum AnalysisResult {
+    Light(LightResult),
+    Deep(DeepResult),
+    Xray(XrayResult),
+}
+
+/// LIGHT's 8 fields, and what the run itself knows.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "as above")]
+struct LightResult {
+    #[serde(flatten)]
+    core: LightCore,
+    #[serde(flatten)]
+    facts: Facts,
+}
+
+/// DEEP's 20 fields, and what the run itself knows.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "as above")]
+struct DeepResult {
+    #[serde(flatten)]
+    core: DeepCore,
+    #[serde(flatten)]
+    outreach: Outreach,
+    #[serde(flatten)]
+    personality: Personality,
+    #[serde(flatten)]
+    facts: Facts,
+}
+
+/// XRAY's 29 fields, and what the run itself knows.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "as above")]
+struct XrayResult {
+    #[serde(flatten)]
+    core: Psychographic,
+    #[serde(flatten)]
+    commercial: Commercial,
+    #[serde(flatten)]
+    outreach: Outreach,
+    #[serde(flatten)]
+    personality: Personality,
+    #[serde(flatten)]
+    facts: Facts,
+}
+
+/// What the run itself knows.
+#[derive(Serialize, JsonSchema)]
+struct Facts {
+    run_id: RunId,
+    lead_id: Option<Uuid>,
+    analysis_id: Uuid,
+    status: RunStatus,
+    username: String,
+    analysis_type: Tier,
+    #[schemars(with = "Option<Metrics>")]
+    metrics: Option<Value>,
+    /// The model of the main call.
+    model_used: Option<String>,
+    /// Whether the profile came from the cache.
+    cache_hit: Option<bool>,
+    /// What the ledger debited.
+    credits_charged: i32,
+    /// What vendors were paid.
+    actual_cost_micro_usd: Option<i64>,
+    #[schemars(with = "Option<Cost>")]
+    cost: Option<Value>,
+    /// From request to end.
+    processing_duration_ms: Option<i64>,
+    /// Where the time went.
+    performance: Performance,
+    created_at: Timestamp,
+    completed_at: Option<Timestamp>,
+}
+
+/// What vendors were paid, in all, by each, and by each call.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the database adds it up")]
+struct Cost {
+    total_micro_usd: i64,
+    apify_micro_usd: i64,
+    openai_micro_usd: i64,
+    anthropic_micro_usd: i64,
+    calls: Vec<VendorCall>,
+}
+
+/// A call of a vendor.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "as above")]
+struct VendorCall {
+    /// What for: `scrape`, or one of the tier's questions.
+    call: String,
+    /// `apify`, `openai` or `anthropic`.
+    provider: String,
+    model: Option<String>,
+    /// `success`, `error` or `timeout`.
+    status: String,
+    input_tokens: i64,
+    cached_input_tokens: i64,
+    output_tokens: i64,
+    reasoning_tokens: i64,
+    cost_micro_usd: i64,
+    duration_ms: i64,
+}
+
+/// Why there is no result.
+#[derive(Serialize, JsonSchema)]
+struct Failed {
+    run_id: RunId,
+    /// As in its progress.
+    code: FailureCode,
+    /// More about it, such as the credits that were missing.
+    #[schemars(with = "Option<Map<String, Value>>")]
+    details: Option<Value>,
+    credits_refunded: i32,
+}
+
+/// What a cancellation gave back.
+#[derive(Serialize, JsonSchema)]
+struct Cancelled {
+    run_id: RunId,
+    credits_refunded: i32,
+}
+
+/// Where the run is instead.
+#[derive(Serialize, JsonSchema)]
+struct NotComplete {
+    run_id: RunId,
+    status: RunStatus,
+    progress_url: String,
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("get_result.rs"))
+        .path::<RunId>("runId")
+        .limited(&[GENERAL])
+        .answers::<AnalysisResult>(200)
+        .not_found("analysis")
+        .refuses(409, "ANALYSIS_FAILED", "It ended without a result, uncharged; `details` says why.")
+        .details::<Failed>()
+        .refuses(409, "ANALYSIS_CANCELLED", "It was cancelled.")
+        .details::<Cancelled>()
+        .refuses(425, "NOT_COMPLETE", "It is still running.")
+        .details::<NotComplete>()
+        .end();
+}
 
 /// The result of a completed run: every field of its tier, flat, with what it cost.
 ///
@@ -26,43 +185,42 @@ pub async fn get_result(request: Request, deps: Deps) -> Result<Reply, Problem> 
     match row.status {
         RunStatus::Completed => Reply::ok(&result(&run_id, row)),
         RunStatus::Failed => {
-            let code = row.error_code.map_or("INTERNAL_ERROR", |code| code.as_str());
-            let message = row.error_code.map_or("The analysis failed.", |code| code.message());
-            let details = json!({ "run_id": run_id, "code": code, "details": row.error_details, "credits_refunded": row.credits_refunded });
-            Err(Problem::new(StatusCode::CONFLICT, "ANALYSIS_FAILED", message).with_details(details))
+            let code = row.error_code.unwrap_or(FailureCode::InternalError);
+            let details = Failed { run_id, code, details: row.error_details, credits_refunded: row.credits_refunded };
+            Err(Problem::new(StatusCode::CONFLICT, "ANALYSIS_FAILED", code.message()).with_details(json!(details)))
         }
         RunStatus::Cancelled => {
-            let details = json!({ "run_id": run_id, "credits_refunded": row.credits_refunded });
-            Err(Problem::new(StatusCode::CONFLICT, "ANALYSIS_CANCELLED", "The analysis was cancelled.").with_details(details))
+            let details = Cancelled { run_id, credits_refunded: row.credits_refunded };
+            Err(Problem::new(StatusCode::CONFLICT, "ANALYSIS_CANCELLED", "The analysis was cancelled.").with_details(json!(details)))
         }
         status => Err(not_complete(&run_id, status)),
     }
 }
 
 fn not_complete(run_id: &RunId, status: RunStatus) -> Problem {
-    let details = json!({ "run_id": run_id, "status": status, "progress_url": format!("/api/analysis/{run_id}/progress") });
-    Problem::new(StatusCode::TOO_EARLY, "NOT_COMPLETE", "The analysis is still running.").with_details(details).with_retry_after(1)
+    let details = NotComplete { progress_url: format!("/api/analysis/{run_id}/progress"), run_id: run_id.clone(), status };
+    Problem::new(StatusCode::TOO_EARLY, "NOT_COMPLETE", "The analysis is still running.").with_details(json!(details)).with_retry_after(1)
 }
 
 /// The tier's fields and, over them, what the row itself knows.
 fn result(run_id: &RunId, row: RunRow) -> Map<String, Value> {
-    let own = json!({
-        "run_id": run_id,
-        "lead_id": row.lead_id,
-        "analysis_id": row.analysis_id,
-        "status": row.status,
-        "username": row.username,
-        "analysis_type": row.tier,
-        "metrics": row.metrics,
-        "model_used": row.model_used,
-        "cache_hit": row.cache_hit,
-        "credits_charged": row.credits_charged,
-        "actual_cost_micro_usd": row.total_cost_micro_usd,
-        "cost": row.cost,
-        "processing_duration_ms": row.processing_duration_ms,
-        "performance": Performance::of(&row.steps, row.processing_duration_ms.unwrap_or_default()),
-        "created_at": row.created_at,
-        "completed_at": row.completed_at,
+    let own = json!(Facts {
+        run_id: run_id.clone(),
+        lead_id: row.lead_id,
+        analysis_id: row.analysis_id,
+        status: row.status,
+        username: row.username,
+        analysis_type: row.tier,
+        metrics: row.metrics,
+        model_used: row.model_used,
+        cache_hit: row.cache_hit,
+        credits_charged: row.credits_charged,
+        actual_cost_micro_usd: row.total_cost_micro_usd,
+        cost: row.cost,
+        performance: Performance::of(&row.steps, row.processing_duration_ms.unwrap_or_default()),
+        processing_duration_ms: row.processing_duration_ms,
+        created_at: row.created_at,
+        completed_at: row.completed_at,
     });
     let mut fields = match row.ai_response {
         Value::Object(mut said) => said.remove("report").and_then(|report| report.as_object().cloned()).unwrap_or_default(),

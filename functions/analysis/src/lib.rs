@@ -11,3 +11,14 @@ pub use get_progress::get_progress;
 pub use get_result::get_result;
 pub use start_analysis::start_analysis;
 pub use wiring::Deps;
+
+use oslira_http::openapi::Api;
+
+/// Describes the endpoints of this feature.
+pub fn describe(api: &mut Api) {
+    api.feature("Analyses", include_str!("lib.rs"));
+    start_analysis::describe(api);
+    get_progress::describe(api);
+    get_result::describe(api);
+    cancel_analysis::describe(api);
+}

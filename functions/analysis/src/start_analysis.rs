@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use oslira_aws::executions::Executions;
 use oslira_aws::limits::{ANALYSES, STARTS};
 use oslira_domain::{AccountId, BusinessProfileId, Run, RunId, RunStatus, Step, StepTiming, Tier, Username};
+use oslira_http::openapi::Api;
 use oslira_http::{Fields, FromFields, Problem, Reply, Request, text};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -21,10 +23,10 @@ pub struct StartAnalysis {
 }
 
 impl FromFields for StartAnalysis {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let username = fields.required("username", text);
-        let business_profile_id = fields.required("businessProfileId", text);
-        let tier = fields.required("analysisType", text);
+    fn from_fields(fields: &mut impl Fields) -> Option<Self> {
+        let username = fields.required("username", text());
+        let business_profile_id = fields.required("businessProfileId", text());
+        let tier = fields.required("analysisType", text());
         Some(Self { username: username?, business_profile_id: business_profile_id?, tier: tier? })
     }
 }
@@ -44,7 +46,8 @@ impl StartAnalysis {
 }
 
 /// An accepted analysis and where to follow it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "StartedAnalysis")]
 pub struct Started {
     run_id: RunId,
     status: RunStatus,
@@ -55,6 +58,37 @@ pub struct Started {
     result_url: String,
     cancel_url: String,
     message: &'static str,
+}
+
+/// The run that is in the way.
+#[derive(Serialize, JsonSchema)]
+struct Running {
+    run_id: RunId,
+    progress_url: String,
+}
+
+/// What there is and what it takes.
+#[derive(Serialize, JsonSchema)]
+struct Shortfall {
+    available: i32,
+    required: i32,
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("start_analysis.rs"))
+        .body::<StartAnalysis>()
+        .idempotent()
+        .limited(&[STARTS, ANALYSES])
+        .answers::<Started>(202)
+        .refuses(402, "INSUFFICIENT_CREDITS", "The balance does not cover the tier's price.")
+        .details::<Shortfall>()
+        .needs_account()
+        .not_for_viewers()
+        .not_found("business profile")
+        .refuses(409, "DUPLICATE_ANALYSIS", "The handle is being analysed for this business already.")
+        .details::<Running>()
+        .end();
 }
 
 /// Starts an analysis of a profile for one of the account's businesses; 202, the work goes on in the background.
@@ -101,13 +135,14 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
         return Err(Problem::not_found("Business profile"));
     }
     if let Some(running) = check.running {
-        let links = json!({ "run_id": running, "progress_url": format!("/api/analysis/{running}/progress") });
+        let progress_url = format!("/api/analysis/{running}/progress");
+        let links = json!(Running { run_id: running, progress_url });
         let message = format!("@{} is being analysed already.", input.username);
         return Err(Problem::new(StatusCode::CONFLICT, "DUPLICATE_ANALYSIS", message).with_details(links));
     }
     if check.available < required {
         let message = format!("This analysis costs {required} credits, {} are left.", check.available);
-        let details = json!({ "available": check.available, "required": required });
+        let details = json!(Shortfall { available: check.available, required });
         return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "INSUFFICIENT_CREDITS", message).with_details(details));
     }
     let standing = deps.gateway.count(ANALYSES, &check.account_id.to_string(), 1).await?;

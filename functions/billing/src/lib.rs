@@ -5,3 +5,11 @@ mod stripe_webhook;
 
 pub use stripe_events::{Bookkeeper, stripe_events};
 pub use stripe_webhook::{Receiver, stripe_webhook};
+
+use oslira_http::openapi::Api;
+
+/// Describes the endpoints of this feature.
+pub fn describe(api: &mut Api) {
+    api.feature("Stripe", include_str!("lib.rs"));
+    stripe_webhook::describe(api);
+}

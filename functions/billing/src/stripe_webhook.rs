@@ -5,10 +5,13 @@ use jiff::Timestamp;
 use oslira_aws::queues::Queue;
 use oslira_aws::secrets::{Fetcher, Secrets};
 use oslira_aws::{MissingVariable, sdk_config};
+use oslira_http::openapi::Api;
 use oslira_http::{Delivery, Problem, Reply};
 use oslira_vendors::stripe::{Event, SignatureError, verify};
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// The largest event that is taken. Stripe's have a few KB.
 const MAX_BYTES: usize = 256 * 1024;
@@ -57,10 +60,25 @@ impl Receiver {
 }
 
 /// An event that is in the queue.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ReceivedEvent")]
 struct Received {
     received: bool,
     event_id: String,
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.stripe(include_str!("stripe_webhook.rs"))
+        .raw_body(
+            &json!({ "type": "object", "description": "An event of Stripe's." }),
+            "The event as Stripe sent it, byte by byte, of at most 256 KB.",
+        )
+        .answers::<Received>(200)
+        .refuses(400, "SIGNATURE_INVALID", "The signature is missing, too old, or not of this body.")
+        .refuses(400, "INVALID_EVENT", "The body is no event of Stripe's.")
+        .refuses(413, "PAYLOAD_TOO_LARGE", "The body is larger than 256 KB.")
+        .end();
 }
 
 /// Takes in an event that Stripe has signed: puts it into the queue as it came and says so. What it means is found out later, so that

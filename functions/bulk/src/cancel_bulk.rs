@@ -3,16 +3,20 @@
 use futures::StreamExt;
 use jiff::Timestamp;
 use oslira_aws::executions::Executions;
+use oslira_aws::limits::GENERAL;
 use oslira_aws::progress::ProgressTable;
 use oslira_domain::{BatchId, RunId, RunStatus};
+use oslira_http::openapi::Api;
 use oslira_http::{Environment, Problem, Reply, Request};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// How many executions are stopped at once.
 const AT_ONCE: usize = 10;
 
 /// A batch of which nothing is under way any more.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CancelledBatch")]
 struct Cancellation {
     batch_id: BatchId,
     cancelled: i64,
@@ -22,6 +26,17 @@ struct Cancellation {
     total: i64,
     credits_refunded: i64,
     message: String,
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("cancel_bulk.rs"))
+        .path::<BatchId>("batchId")
+        .limited(&[GENERAL])
+        .answers::<Cancellation>(200)
+        .refuses(403, "FORBIDDEN", "Viewers cannot cancel analyses.")
+        .not_found("batch")
+        .end();
 }
 
 /// Cancels what waits and what runs of a batch and gives the credits back, in one transaction; what has ended stays. A second cancel

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use oslira_domain::{RunId, Username};
+use oslira_http::Reader;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,7 +14,7 @@ pub(crate) const MOST: usize = 100;
 const SHOWN: usize = 64;
 
 /// Why a handle of a request is not analysed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Refusal {
     pub(crate) code: &'static str,
     pub(crate) message: String,
@@ -42,7 +44,7 @@ pub(crate) struct Handles(pub(crate) Vec<Entry>);
 
 impl Handles {
     /// Reads a list of 1 to 100 texts. What is no handle, or names one again, is noted and no fault of the request.
-    pub(crate) fn read(value: &Value) -> Result<Self, String> {
+    fn read(value: &Value) -> Result<Self, String> {
         let entries = value.as_array().filter(|entries| (1..=MOST).contains(&entries.len()));
         let entries = entries.ok_or_else(|| format!("expected a list of 1 to {MOST} handles"))?;
         let mut known = BTreeSet::new();
@@ -68,6 +70,22 @@ impl Handles {
     /// The handles, each once, in the order of the request.
     pub(crate) fn valid(&self) -> impl Iterator<Item = &Username> {
         self.0.iter().filter_map(|entry| entry.handle.as_ref().ok())
+    }
+}
+
+/// Reads [`Handles`].
+pub(crate) struct HandleList;
+
+impl Reader for HandleList {
+    type Value = Handles;
+
+    fn read(&self, value: &Value) -> Result<Handles, String> {
+        Handles::read(value)
+    }
+
+    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        let handle = Username::json_schema(generator);
+        json_schema!({ "type": "array", "minItems": 1, "maxItems": MOST, "items": handle })
     }
 }
 

@@ -14,3 +14,13 @@ pub use cancel_bulk::cancel_bulk;
 pub use fail_bulk_groups::{Undertaker, fail_bulk_groups};
 pub use get_bulk_progress::get_bulk_progress;
 pub use start_bulk::start_bulk;
+
+use oslira_http::openapi::Api;
+
+/// Describes the endpoints of this feature.
+pub fn describe(api: &mut Api) {
+    api.feature("Bulk analyses", include_str!("lib.rs"));
+    start_bulk::describe(api);
+    get_bulk_progress::describe(api);
+    cancel_bulk::describe(api);
+}

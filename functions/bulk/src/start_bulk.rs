@@ -7,13 +7,15 @@ use oslira_aws::limits::{ANALYSES, BULK_REQUESTS, STARTS};
 use oslira_aws::queues::Queue;
 use oslira_db::bulk::{BatchCreation, NewBatch, NewRun};
 use oslira_domain::{AccountId, BatchId, BusinessProfileId, RunId, Tier, Username};
+use oslira_http::openapi::Api;
 use oslira_http::{Environment, Fault, Fields, FromFields, Problem, Reply, Request, text};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::group::Group;
-use crate::handles::{Handles, Refusal};
+use crate::handles::{HandleList, Handles, Refusal};
 
 /// Whom to analyse, for which business, how deep.
 #[derive(Debug)]
@@ -24,16 +26,17 @@ pub struct StartBulk {
 }
 
 impl FromFields for StartBulk {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let handles = fields.required("usernames", Handles::read);
-        let business_profile_id = fields.required("businessProfileId", text);
-        let tier = fields.required("analysisType", text);
+    fn from_fields(fields: &mut impl Fields) -> Option<Self> {
+        let handles = fields.required("usernames", HandleList);
+        let business_profile_id = fields.required("businessProfileId", text());
+        let tier = fields.required("analysisType", text());
         Some(Self { handles: handles?, business_profile_id: business_profile_id?, tier: tier? })
     }
 }
 
 /// An accepted batch and where to follow it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "StartedBatch")]
 struct Started {
     batch_id: BatchId,
     analysis_type: Tier,
@@ -50,15 +53,58 @@ struct Started {
     message: String,
 }
 
+/// Whether a handle's analysis is on its way.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum EntryStatus {
+    /// It is.
+    Queued,
+    /// It is not, and `error` says why.
+    Failed,
+}
+
 /// What became of one handle of the request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "BatchEntry")]
 struct Entry {
     username: String,
     run_id: Option<RunId>,
-    status: &'static str,
+    status: EntryStatus,
     progress_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Refusal>,
+}
+
+/// What there is and what one analysis takes.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BulkShortfall")]
+struct Shortfall {
+    available: i32,
+    required: i32,
+    affordable: i32,
+}
+
+/// What became of each handle.
+#[derive(Serialize, JsonSchema)]
+struct AllRunning {
+    analyses: Vec<Entry>,
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("start_bulk.rs"))
+        .body::<StartBulk>()
+        .idempotent()
+        .limited(&[STARTS, BULK_REQUESTS, ANALYSES])
+        .answers::<Started>(202)
+        .refuses(402, "INSUFFICIENT_CREDITS", "Not one of the analyses is affordable.")
+        .details::<Shortfall>()
+        .needs_account()
+        .not_for_viewers()
+        .not_found("business profile")
+        .refuses(409, "DUPLICATE_ANALYSIS", "All of the handles are being analysed for this business already.")
+        .details::<AllRunning>()
+        .end();
 }
 
 /// Starts analyses of up to a hundred profiles for one of the account's businesses; 202, the work goes on in the background.
@@ -202,12 +248,12 @@ impl StartBulk {
     fn insufficient(&self, available: i32) -> Problem {
         let required = self.tier.credits().0;
         let message = format!("Not one analysis is affordable: each costs {required} credits, {available} are left.");
-        let details = json!({ "available": available, "required": required, "affordable": 0 });
+        let details = json!(Shortfall { available, required, affordable: 0 });
         Problem::new(StatusCode::PAYMENT_REQUIRED, "INSUFFICIENT_CREDITS", message).with_details(details)
     }
 
     fn all_running(&self, running: &BTreeMap<String, RunId>) -> Problem {
-        let details = json!({ "analyses": self.entries(&BTreeMap::new(), running) });
+        let details = json!(AllRunning { analyses: self.entries(&BTreeMap::new(), running) });
         let message = "All of these profiles are being analysed already.";
         Problem::new(StatusCode::CONFLICT, "DUPLICATE_ANALYSIS", message).with_details(details)
     }
@@ -225,7 +271,7 @@ impl StartBulk {
             };
             Entry {
                 username: entry.shown.clone(),
-                status: if run_id.is_some() { "queued" } else { "failed" },
+                status: if run_id.is_some() { EntryStatus::Queued } else { EntryStatus::Failed },
                 progress_url: run_id.as_ref().map(|run_id| format!("/api/analysis/{run_id}/progress")),
                 run_id,
                 error,

@@ -1,6 +1,7 @@
 //! What a business profile is made of, as a creation gives all of it and a change some.
 
-use oslira_http::{Fields, FromFields, list, number, whole, words};
+use oslira_http::{Fields, FromFields, Reader, list, number, whole, words};
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -9,53 +10,78 @@ const SHORT: usize = 200;
 const LONG: usize = 600;
 /// The longest list.
 const ENTRIES: usize = 10;
+const LONGEST_URL: usize = 2048;
 /// More than anybody has.
 const MAX_FOLLOWERS: i64 = 2_000_000_000;
 
-/// The context pack: what to look for in leads, and how to speak to them. Only the fields that were given, checked; null clears one.
-#[derive(Debug, Default)]
-pub(crate) struct ContextPack(pub(crate) Map<String, Value>);
+/// The context pack of a new profile: what to look for in leads, and how to speak to them. Only the fields that were given, checked.
+#[derive(Debug)]
+pub(crate) struct NewPack(pub(crate) Map<String, Value>);
 
-impl FromFields for ContextPack {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let mut pack = Map::new();
-        let mut keep = |name: &str, value: Option<Option<Value>>| {
-            if let Some(value) = value {
-                pack.insert(name.to_owned(), value.unwrap_or(Value::Null));
-            }
-        };
-        for (name, most) in [
-            ("target_audience", LONG),
-            ("industry", SHORT),
-            ("offering", LONG),
-            ("icp_geographic_focus", SHORT),
-            ("icp_industry_niche", SHORT),
-            ("brand_voice", SHORT),
-            ("outreach_goals", LONG),
-        ] {
-            keep(name, fields.nullable(name, |value| words(1, most)(value).map(Value::from)));
-        }
-        for name in ["icp_content_themes", "selling_points"] {
-            keep(name, fields.nullable(name, |value| list(ENTRIES, words(1, SHORT))(value).map(Value::from)));
-        }
-        keep("icp_min_engagement_rate", fields.nullable("icp_min_engagement_rate", |value| number(0.0, 100.0)(value).map(Value::from)));
-        let followers = |value: &Value| whole(0, MAX_FOLLOWERS)(value);
-        let (least, most) = (fields.nullable("icp_min_followers", followers), fields.nullable("icp_max_followers", followers));
-        if let (Some(Some(least)), Some(Some(most))) = (least, most)
-            && least > most
-        {
-            fields.fault("icp_max_followers", "expected no less than icp_min_followers");
-        }
-        keep("icp_min_followers", least.map(|least| least.map(Value::from)));
-        keep("icp_max_followers", most.map(|most| most.map(Value::from)));
+impl FromFields for NewPack {
+    fn from_fields(fields: &mut impl Fields) -> Option<Self> {
+        let audience = fields.required(AUDIENCE, words(1, LONG));
+        let mut pack = pack(fields);
+        pack.insert(AUDIENCE.to_owned(), audience?.into());
         Some(Self(pack))
     }
 }
 
+/// What changes of a context pack: null clears a field, but for the audience, which every profile has.
+#[derive(Debug)]
+pub(crate) struct PackChange(pub(crate) Map<String, Value>);
+
+impl FromFields for PackChange {
+    fn from_fields(fields: &mut impl Fields) -> Option<Self> {
+        let audience = fields.present(AUDIENCE, words(1, LONG));
+        let mut pack = pack(fields);
+        pack.extend(audience.map(|audience| (AUDIENCE.to_owned(), audience.into())));
+        Some(Self(pack))
+    }
+}
+
+/// The one field of a pack that there must be.
+const AUDIENCE: &str = "target_audience";
+
+/// The other fields of a pack, as far as they were given.
+fn pack(fields: &mut impl Fields) -> Map<String, Value> {
+    let mut pack = Map::new();
+    let mut keep = |name: &str, value: Option<Option<Value>>| {
+        if let Some(value) = value {
+            pack.insert(name.to_owned(), value.unwrap_or(Value::Null));
+        }
+    };
+    for (name, most) in [
+        ("industry", SHORT),
+        ("offering", LONG),
+        ("icp_geographic_focus", SHORT),
+        ("icp_industry_niche", SHORT),
+        ("brand_voice", SHORT),
+        ("outreach_goals", LONG),
+    ] {
+        keep(name, fields.nullable(name, words(1, most)).map(|text| text.map(Value::from)));
+    }
+    for name in ["icp_content_themes", "selling_points"] {
+        keep(name, fields.nullable(name, list(ENTRIES, words(1, SHORT))).map(|texts| texts.map(Value::from)));
+    }
+    let rate = fields.nullable("icp_min_engagement_rate", number(0.0, 100.0));
+    keep("icp_min_engagement_rate", rate.map(|rate| rate.map(Value::from)));
+    let followers = whole(0, MAX_FOLLOWERS);
+    let (least, most) = (fields.nullable("icp_min_followers", followers), fields.nullable("icp_max_followers", followers));
+    if let (Some(Some(least)), Some(Some(most))) = (least, most)
+        && least > most
+    {
+        fields.fault("icp_max_followers", "expected no less than icp_min_followers");
+    }
+    keep("icp_min_followers", least.map(|least| least.map(Value::from)));
+    keep("icp_max_followers", most.map(|most| most.map(Value::from)));
+    pack
+}
+
 /// The fields of a profile beside its pack, as far as they were given.
-pub(crate) fn own_fields(fields: &mut Fields) -> Map<String, Value> {
+pub(crate) fn own_fields(fields: &mut impl Fields) -> Map<String, Value> {
     let mut own = Map::new();
-    let website = fields.nullable("website", web_address);
+    let website = fields.nullable("website", WebAddress);
     let one_liner = fields.nullable("business_one_liner", words(1, 500));
     for (name, value) in [("website", website), ("business_one_liner", one_liner)] {
         if let Some(value) = value {
@@ -66,14 +92,25 @@ pub(crate) fn own_fields(fields: &mut Fields) -> Map<String, Value> {
 }
 
 /// Reads a web address. It is shown and given to models, never called.
-fn web_address(value: &Value) -> Result<String, String> {
-    let text = words(1, 2048)(value)?;
-    let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    url.map(|_| text).ok_or_else(|| "expected a URL that begins with https:// or http://".to_owned())
+struct WebAddress;
+
+impl Reader for WebAddress {
+    type Value = String;
+
+    fn read(&self, value: &Value) -> Result<String, String> {
+        let text = words(1, LONGEST_URL).read(value)?;
+        let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        url.map(|_| text).ok_or_else(|| "expected a URL that begins with https:// or http://".to_owned())
+    }
+
+    fn schema(&self, _: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "uri", "pattern": "^https?://", "maxLength": LONGEST_URL })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use oslira_http::Given;
     use serde_json::json;
 
     use super::*;
@@ -81,7 +118,7 @@ mod tests {
     #[test]
     fn a_pack_keeps_what_was_given_and_nothing_else() {
         let given = json!({ "target_audience": " studios ", "icp_min_followers": 5, "selling_points": ["fast"], "brand_voice": null });
-        let pack = Fields::read::<ContextPack>(given).unwrap();
+        let pack = Given::read::<PackChange>(given).unwrap();
         let kept = json!({ "target_audience": "studios", "icp_min_followers": 5, "selling_points": ["fast"], "brand_voice": null });
         assert_eq!(Value::Object(pack.0), kept);
     }
@@ -102,16 +139,20 @@ mod tests {
             json!({ "industry": "a\u{0}b" }),
             json!({ "other": 1 }),
         ] {
-            assert!(Fields::read::<ContextPack>(bad.clone()).is_err(), "{bad}");
+            assert!(Given::read::<PackChange>(bad.clone()).is_err(), "{bad}");
         }
-        assert!(Fields::read::<ContextPack>(json!({ "icp_min_followers": 5, "icp_max_followers": 5 })).is_ok());
+        assert!(Given::read::<PackChange>(json!({ "icp_min_followers": 5, "icp_max_followers": 5 })).is_ok());
+        assert!(Given::read::<NewPack>(json!({ "target_audience": "x".repeat(600) })).is_ok());
+        for bad in [json!({}), json!({ "target_audience": null }), json!({ "target_audience": "x".repeat(601) })] {
+            assert!(Given::read::<NewPack>(bad.clone()).is_err(), "{bad}");
+        }
     }
 
     #[test]
     fn a_web_address_is_one() {
-        assert!(web_address(&json!("https://studio.example/a?b")).is_ok());
+        assert!(WebAddress.read(&json!("https://studio.example/a?b")).is_ok());
         for bad in ["studio.example", "javascript:alert(1)", "ftp://x.example", "https://", "", "https://a b"] {
-            assert!(web_address(&json!(bad)).is_err(), "{bad}");
+            assert!(WebAddress.read(&json!(bad)).is_err(), "{bad}");
         }
     }
 }

@@ -1,8 +1,20 @@
 //! `GET /api/business-profiles/{profileId}`
 
 use oslira_db::UserDb;
+use oslira_db::business_profiles::BusinessProfileDetail;
 use oslira_domain::BusinessProfileId;
-use oslira_http::{Problem, Reply, Request};
+use oslira_http::openapi::Api;
+use oslira_http::{GENERAL, Problem, Reply, Request};
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("get_business_profile.rs"))
+        .path::<BusinessProfileId>("profileId")
+        .limited(&[GENERAL])
+        .answers::<BusinessProfileDetail>(200)
+        .not_found("business profile")
+        .end();
+}
 
 /// A business profile with its context, and how many leads and analyses hang on it.
 ///

@@ -1,16 +1,28 @@
 //! `GET /api/business-profiles`
 
+use oslira_db::business_profiles::BusinessProfileSummary;
 use oslira_db::{Slice, UserDb};
-use oslira_http::{Fields, FromFields, Paging, Problem, Reply, Request};
+use oslira_http::openapi::Api;
+use oslira_http::{Fields, FromFields, GENERAL, Paging, Problem, Reply, Request};
 
 /// Which page.
 #[derive(Debug)]
 struct ListProfiles(Paging);
 
 impl FromFields for ListProfiles {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
+    fn from_fields(fields: &mut impl Fields) -> Option<Self> {
         Paging::from_fields(fields, 20, 50).map(Self)
     }
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("list_business_profiles.rs"))
+        .query::<ListProfiles>()
+        .limited(&[GENERAL])
+        .answers_page::<BusinessProfileSummary>()
+        .needs_account()
+        .end();
 }
 
 /// Lists the account's business profiles, newest first, each with how many leads and analyses hang on it.

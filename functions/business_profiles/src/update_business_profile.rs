@@ -1,28 +1,39 @@
 //! `PUT /api/business-profiles/{profileId}`
 
 use oslira_db::UserDb;
+use oslira_db::business_profiles::BusinessProfileDetail;
 use oslira_domain::BusinessProfileId;
-use oslira_http::{Fault, Fields, FromFields, Problem, Reply, Request, words};
+use oslira_http::openapi::Api;
+use oslira_http::{Fault, Fields, FromFields, GENERAL, Problem, Reply, Request, words};
 use serde_json::{Map, Value};
 
-use crate::fields::{ContextPack, own_fields};
+use crate::fields::{PackChange, own_fields};
 
 /// What changes.
 #[derive(Debug)]
 struct Change(Map<String, Value>);
 
 impl FromFields for Change {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
+    fn from_fields(fields: &mut impl Fields) -> Option<Self> {
         let name = fields.present("business_name", words(1, 200));
         let mut own = own_fields(fields);
-        let pack = fields.object::<ContextPack>("business_context_pack");
-        if let Some(Value::Null) = pack.as_ref().and_then(|pack| pack.0.get("target_audience")) {
-            fields.fault("business_context_pack.target_audience", "cannot be cleared");
-        }
+        let pack = fields.object::<PackChange>("business_context_pack");
         own.extend(name.map(|name| ("business_name".to_owned(), Value::from(name))));
         own.extend(pack.map(|pack| ("business_context_pack".to_owned(), Value::Object(pack.0))));
         Some(Self(own))
     }
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("update_business_profile.rs"))
+        .path::<BusinessProfileId>("profileId")
+        .body::<Change>()
+        .limited(&[GENERAL])
+        .answers::<BusinessProfileDetail>(200)
+        .not_for_viewers()
+        .not_found("business profile")
+        .end();
 }
 
 /// Changes what is given and leaves the rest. The context pack is merged field by field in the database, so two people who change different

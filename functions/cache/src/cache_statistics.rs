@@ -1,19 +1,22 @@
 //! `GET /api/cache/statistics`
 
 use jiff::Timestamp;
+use oslira_aws::limits::GENERAL;
 use oslira_aws::lookups::Lookups;
 use oslira_aws::profiles::Profiles;
 use oslira_db::UserDb;
 use oslira_domain::Tier;
 use oslira_domain::cache::{Census, Freshness};
+use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, Request};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// How many pages of a thousand entries are counted. A larger cache is answered by its first ten thousand, and says so.
 const PAGES: usize = 10;
 
 /// Something for each tier.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct ByTier<T> {
     light: T,
     deep: T,
@@ -27,14 +30,16 @@ impl<T> ByTier<T> {
 }
 
 /// The cache in numbers. Counts and sums only: which profiles are in it is nobody's business but that of whoever analysed them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CacheStatistics")]
 struct View {
     cache_statistics: Contents,
     ttl_config: ByTier<String>,
     invalidation_triggers: [&'static str; 5],
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CacheContents")]
 struct Contents {
     /// All entries, too old ones included: they live for a week.
     total_cached: u64,
@@ -49,6 +54,11 @@ struct Contents {
     misses: u64,
     /// There are more entries than were counted.
     truncated: bool,
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("cache_statistics.rs")).limited(&[GENERAL]).answers::<View>(200).needs_account().end();
 }
 
 /// How many profiles are cached, how old they are, and how often they save a scrape. Of all tenants together.

@@ -4,19 +4,33 @@ use oslira_aws::limits::FORCED_REFRESHES;
 use oslira_aws::profiles::Profiles;
 use oslira_db::UserDb;
 use oslira_domain::{LeadId, Username};
-use oslira_http::{Gateway, Problem, Reply, Request};
+use oslira_http::openapi::Api;
+use oslira_http::{GENERAL, Gateway, Problem, Reply, Request};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::lead::lead;
 
 /// What was dropped, and what to do with it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DroppedProfile")]
 struct Dropped {
     lead_id: LeadId,
     username: Username,
     cache_invalidated: bool,
     message: String,
     next_steps: &'static str,
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("force_refresh.rs"))
+        .path::<LeadId>("leadId")
+        .limited(&[GENERAL, FORCED_REFRESHES])
+        .answers::<Dropped>(200)
+        .not_for_viewers()
+        .not_found("lead")
+        .end();
 }
 
 /// Drops the cached profile of a lead, so that its next analysis fetches it anew. Runs at work keep the copy that they started with.

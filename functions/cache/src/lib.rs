@@ -10,3 +10,13 @@ pub use cache_statistics::cache_statistics;
 pub use force_refresh::force_refresh;
 pub use refresh_check::{ANSWER_TIMEOUT, refresh_check};
 pub use refresh_profile::{Refresher, serve as serve_refresh_profile};
+
+use oslira_http::openapi::Api;
+
+/// Describes the endpoints of this feature.
+pub fn describe(api: &mut Api) {
+    api.feature("Profile cache", include_str!("lib.rs"));
+    refresh_check::describe(api);
+    force_refresh::describe(api);
+    cache_statistics::describe(api);
+}

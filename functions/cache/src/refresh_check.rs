@@ -9,7 +9,9 @@ use oslira_aws::limits::REFRESH_CHECKS;
 use oslira_db::UserDb;
 use oslira_domain::cache::{Changes, Reason, Snapshot, similarity};
 use oslira_domain::{LeadId, Username};
-use oslira_http::{Gateway, Problem, Reply, Request};
+use oslira_http::openapi::Api;
+use oslira_http::{GENERAL, Gateway, Problem, Reply, Request};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::lead::lead;
@@ -19,7 +21,7 @@ use crate::refresh_profile::{CacheState, RefreshProfile, Refreshed};
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(26);
 
 /// Whether the profile is still what it was.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct RefreshCheck {
     lead_id: LeadId,
     username: Username,
@@ -37,17 +39,33 @@ struct RefreshCheck {
 }
 
 /// Which rule says that the profile is another one now, and by what.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Invalidation {
     reason: Reason,
     details: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Baseline {
     Cache,
     Lead,
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("refresh_check.rs"))
+        .path::<LeadId>("leadId")
+        .limited(&[GENERAL, REFRESH_CHECKS])
+        .answers::<RefreshCheck>(200)
+        .not_for_viewers()
+        .not_found("lead")
+        .refuses(422, "PROFILE_NOT_FOUND", "Instagram knows no such profile.")
+        .refuses(422, "PROFILE_PRIVATE", "The profile is private, as it was.")
+        .refuses(503, "PROFILE_BLOCKED", "Instagram did not show the profile this time.")
+        .refuses(503, "SCRAPE_FAILED", "The profile could not be fetched this time.")
+        .refuses(503, "SCRAPE_TIMED_OUT", "Fetching the profile took too long.")
+        .end();
 }
 
 /// Fetches the lead's profile as it is now, compares it with the cached one, and keeps it in its place.

@@ -18,6 +18,7 @@ use oslira_db::{AdminDb, DbError};
 use oslira_domain::cache::{CachedProfile, Snapshot, VERSION};
 use oslira_domain::{AccountId, MicroUsd, Tier, Username};
 use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, VendorError};
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -62,7 +63,7 @@ pub(crate) enum Refreshed {
 }
 
 /// What the cache knew of a profile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CacheState {
     /// Young enough for some tier.

@@ -1,7 +1,14 @@
 //! `GET /api/credits/balance`
 
 use oslira_db::UserDb;
-use oslira_http::{Problem, Reply, Request};
+use oslira_db::credits::Balance;
+use oslira_http::openapi::Api;
+use oslira_http::{GENERAL, Problem, Reply, Request};
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("get_balance.rs")).limited(&[GENERAL]).answers::<Balance>(200).needs_account().end();
+}
 
 /// The account's balance and plan.
 ///

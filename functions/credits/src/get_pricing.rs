@@ -1,7 +1,9 @@
 //! `GET /api/credits/pricing`
 
 use oslira_domain::pricing::{BULK_DISCOUNTS, BulkDiscount, CENTS_A_CREDIT, MAX_PURCHASE, MIN_PURCHASE, Quote};
+use oslira_http::openapi::Api;
 use oslira_http::{Fields, FromFields, Problem, Query, Reply, digits};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// How many credits.
@@ -9,14 +11,15 @@ use serde::Serialize;
 struct Pricing(Quote);
 
 impl FromFields for Pricing {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let amount = fields.optional("amount", digits(MIN_PURCHASE.into(), MAX_PURCHASE.into())).unwrap_or(100);
+    fn from_fields(fields: &mut impl Fields) -> Option<Self> {
+        let amount = fields.or("amount", digits(MIN_PURCHASE.into(), MAX_PURCHASE.into()), 100);
         i32::try_from(amount).ok().and_then(Quote::of).map(Self)
     }
 }
 
 /// A price and how it comes about.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Price")]
 struct PriceView {
     currency: &'static str,
     #[serde(flatten)]
@@ -24,10 +27,16 @@ struct PriceView {
     breakdown: Breakdown,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PriceBreakdown")]
 struct Breakdown {
     base_price_cents: i64,
     bulk_discounts: [BulkDiscount; 3],
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.public(include_str!("get_pricing.rs")).query::<Pricing>().field("amount", "How many credits.").answers::<PriceView>(200).end();
 }
 
 /// What a number of credits costs (100 if not said). Public.

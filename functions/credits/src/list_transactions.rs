@@ -1,27 +1,34 @@
 //! `GET /api/credits/transactions`
 
+use oslira_db::credits::LedgerEntry;
 use oslira_db::{Slice, UserDb};
-use oslira_http::{Fields, FromFields, Paging, Problem, Reply, Request};
-use serde_json::Value;
-
-const TYPES: [&str; 7] = ["signup_bonus", "subscription_renewal", "purchase", "analysis", "refund", "admin_grant", "chargeback"];
+use oslira_domain::TransactionType;
+use oslira_http::openapi::Api;
+use oslira_http::{Fields, FromFields, GENERAL, Paging, Problem, Reply, Request, text};
 
 /// Of which type, which page.
 #[derive(Debug)]
 struct ListTransactions {
-    transaction_type: Option<&'static str>,
+    transaction_type: Option<TransactionType>,
     paging: Paging,
 }
 
 impl FromFields for ListTransactions {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let known = |value: &Value| {
-            let found = TYPES.into_iter().find(|known| value.as_str() == Some(known));
-            found.ok_or_else(|| format!("expected one of {}", TYPES.join(", ")))
-        };
-        let transaction_type = fields.optional("transactionType", known);
+    fn from_fields(fields: &mut impl Fields) -> Option<Self> {
+        let transaction_type = fields.optional("transactionType", text());
         Some(Self { transaction_type, paging: Paging::from_fields(fields, 50, 100)? })
     }
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("list_transactions.rs"))
+        .query::<ListTransactions>()
+        .field("transactionType", "Only entries of this type.")
+        .limited(&[GENERAL])
+        .answers_page::<LedgerEntry>()
+        .needs_account()
+        .end();
 }
 
 /// Lists the account's ledger, newest first: every grant (positive) and debit (negative) with the balance after it.

@@ -7,9 +7,11 @@ use oslira_db::UserDb;
 use oslira_db::credits::PurchaseStart;
 use oslira_domain::pricing::{MAX_PURCHASE, MIN_PURCHASE, Quote};
 use oslira_domain::{AccountId, Credits};
-use oslira_http::{Fields, FromFields, Problem, Reply, Request, whole};
+use oslira_http::openapi::Api;
+use oslira_http::{Fields, FromFields, PURCHASES, Problem, Reply, Request, whole};
 use oslira_vendors::VendorError;
 use oslira_vendors::stripe::{CheckoutSession, CreditPurchase, Stripe};
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -19,14 +21,14 @@ use uuid::Uuid;
 struct PurchaseCredits(Quote);
 
 impl FromFields for PurchaseCredits {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
+    fn from_fields(fields: &mut impl Fields) -> Option<Self> {
         let amount = fields.required("amount", whole(MIN_PURCHASE.into(), MAX_PURCHASE.into()))?;
         i32::try_from(amount).ok().and_then(Quote::of).map(Self)
     }
 }
 
 /// A checkout that waits to be paid.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Purchase {
     session_id: String,
     checkout_url: String,
@@ -99,6 +101,19 @@ impl Checkout {
         };
         self.stripe.create_checkout_session(key, &purchase).await
     }
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("purchase_credits.rs"))
+        .body::<PurchaseCredits>()
+        .field("amount", "How many credits.")
+        .idempotent()
+        .limited(&[PURCHASES])
+        .answers::<Purchase>(201)
+        .needs_account()
+        .not_for_viewers()
+        .end();
 }
 
 /// Opens a page of Stripe's on which the credits are paid; 201 with its URL. Nothing is granted here: credits come when Stripe says that they

@@ -11,7 +11,9 @@ use oslira_aws::progress::ProgressTable;
 use oslira_aws::secrets::Secrets;
 use oslira_aws::{MissingVariable, sdk_config, variable};
 use oslira_db::{DbError, UserDb};
+use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -67,10 +69,10 @@ impl Health {
     }
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Health")]
 struct View {
-    /// `healthy`, or `degraded` while a dependency does not answer.
-    status: &'static str,
+    status: Status,
     service: &'static str,
     version: &'static str,
     environment: String,
@@ -78,8 +80,19 @@ struct View {
     dependencies: Dependencies,
 }
 
+/// How things are.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum Status {
+    /// Every dependency answers.
+    Healthy,
+    /// One does not.
+    Degraded,
+}
+
 /// What this version can do. Clients show and hide things by it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are booleans")]
 struct Features {
     workflows: bool,
@@ -111,7 +124,7 @@ const FEATURES: Features = Features {
     schedules: true,
 };
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 struct Dependencies {
     postgresql: Dependency,
     dynamodb: Dependency,
@@ -123,10 +136,15 @@ struct Dependencies {
     anthropic: Dependency,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 struct Dependency {
     reachable: bool,
     latency_ms: u64,
+}
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.public(include_str!("health.rs")).answers::<View>(200).end();
 }
 
 /// Reports every dependency with its latency, as it was within the last five seconds. Always 200: this endpoint tells how things are, and
@@ -172,7 +190,7 @@ async fn look(health: &Health) -> View {
         &dependencies.anthropic,
     ];
     View {
-        status: if all.iter().all(|dependency| dependency.reachable) { "healthy" } else { "degraded" },
+        status: if all.iter().all(|dependency| dependency.reachable) { Status::Healthy } else { Status::Degraded },
         service: "oslira",
         version: env!("CARGO_PKG_VERSION"),
         environment: health.environment.clone(),

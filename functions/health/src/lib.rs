@@ -3,3 +3,11 @@
 mod health;
 
 pub use health::{Health, health};
+
+use oslira_http::openapi::Api;
+
+/// Describes the endpoints of this feature.
+pub fn describe(api: &mut Api) {
+    api.feature("Health", include_str!("lib.rs"));
+    health::describe(api);
+}

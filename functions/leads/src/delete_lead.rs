@@ -3,7 +3,19 @@
 use oslira_db::UserDb;
 use oslira_db::leads::Deletion;
 use oslira_domain::LeadId;
-use oslira_http::{Problem, Reply, Request};
+use oslira_http::openapi::Api;
+use oslira_http::{GENERAL, Problem, Reply, Request};
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("delete_lead.rs"))
+        .path::<LeadId>("leadId")
+        .limited(&[GENERAL])
+        .answers_nothing()
+        .not_for_viewers()
+        .not_found("lead")
+        .end();
+}
 
 /// Deletes a lead and its analyses; 204. They can be restored for 30 days, and the handle can be analysed again at once.
 ///

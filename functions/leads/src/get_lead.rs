@@ -1,8 +1,15 @@
 //! `GET /api/leads/{leadId}`
 
 use oslira_db::UserDb;
+use oslira_db::leads::LeadDetail;
 use oslira_domain::LeadId;
-use oslira_http::{Problem, Reply, Request};
+use oslira_http::openapi::Api;
+use oslira_http::{GENERAL, Problem, Reply, Request};
+
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("get_lead.rs")).path::<LeadId>("leadId").limited(&[GENERAL]).answers::<LeadDetail>(200).not_found("lead").end();
+}
 
 /// A lead with its profile, how often it was analysed and its latest analysis.
 ///

@@ -11,3 +11,15 @@ pub use get_lead::get_lead;
 pub use list_lead_analyses::list_lead_analyses;
 pub use list_leads::list_leads;
 pub use restore_lead::restore_lead;
+
+use oslira_http::openapi::Api;
+
+/// Describes the endpoints of this feature.
+pub fn describe(api: &mut Api) {
+    api.feature("Leads", include_str!("lib.rs"));
+    list_leads::describe(api);
+    get_lead::describe(api);
+    list_lead_analyses::describe(api);
+    delete_lead::describe(api);
+    restore_lead::describe(api);
+}

@@ -1,9 +1,13 @@
 //! `GET /api/leads`
 
-use oslira_db::leads::{LeadFilter, LeadOrder};
+use std::str::FromStr;
+
+use oslira_db::leads::{LeadFilter, LeadOrder, LeadSummary};
 use oslira_db::{Slice, UserDb};
-use oslira_http::{Fields, FromFields, Paging, Problem, Reply, Request, text, words};
-use serde_json::Value;
+use oslira_http::openapi::Api;
+use oslira_http::{Fields, FromFields, GENERAL, Paging, Problem, Reply, Request, text, words};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 /// Which leads, in which order, which page.
 #[derive(Debug)]
@@ -13,33 +17,50 @@ struct ListLeads {
 }
 
 impl FromFields for ListLeads {
-    fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let business_profile_id = fields.optional("businessProfileId", text);
+    fn from_fields(fields: &mut impl Fields) -> Option<Self> {
+        let business_profile_id = fields.optional("businessProfileId", text());
         // An empty search box searches for nothing.
         let search = fields.optional("search", words(0, 100)).filter(|search| !search.is_empty());
-        let order = fields.optional("sortBy", order);
-        let descending = fields.optional("sortOrder", direction);
+        let order = fields.or("sortBy", text(), LeadOrder::LastAnalyzedAt);
+        let descending = fields.or("sortOrder", text(), Direction::Desc) == Direction::Desc;
         let paging = Paging::from_fields(fields, 50, 100);
-        let (order, descending) = (order.unwrap_or(LeadOrder::LastAnalyzedAt), descending.unwrap_or(true));
         Some(Self { filter: LeadFilter { business_profile_id, search, order, descending }, paging: paging? })
     }
 }
 
-fn order(value: &Value) -> Result<LeadOrder, String> {
-    match value.as_str() {
-        Some("last_analyzed_at") => Ok(LeadOrder::LastAnalyzedAt),
-        Some("follower_count") => Ok(LeadOrder::FollowerCount),
-        Some("created_at") => Ok(LeadOrder::CreatedAt),
-        _ => Err("expected last_analyzed_at, follower_count or created_at".to_owned()),
+/// In which direction a list goes.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum Direction {
+    /// Least first.
+    Asc,
+    /// Greatest first.
+    Desc,
+}
+
+impl FromStr for Direction {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "desc" => Ok(Self::Desc),
+            "asc" => Ok(Self::Asc),
+            _ => Err("asc or desc"),
+        }
     }
 }
 
-fn direction(value: &Value) -> Result<bool, String> {
-    match value.as_str() {
-        Some("desc") => Ok(true),
-        Some("asc") => Ok(false),
-        _ => Err("expected asc or desc".to_owned()),
-    }
+/// What the API's document says of this endpoint.
+pub(crate) fn describe(api: &mut Api) {
+    api.user(include_str!("list_leads.rs"))
+        .query::<ListLeads>()
+        .field("businessProfileId", "Only the leads of this business.")
+        .field("search", "Only leads with this text in handle or name, in any case.")
+        .field("sortBy", "Leads without the value come last, whatever the direction.")
+        .limited(&[GENERAL])
+        .answers_page::<LeadSummary>()
+        .needs_account()
+        .end();
 }
 
 /// Lists the account's leads, newest analysis first unless asked otherwise, each with its latest analysis.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use oslira_domain::{AccountId, BatchId, BusinessProfileId, FailureCode, Run, RunId, RunStatus, Tier, Username};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_postgres::types::{Json, Type};
 
 use crate::error::DbError;
@@ -93,6 +95,75 @@ pub struct CreatedRun {
     pub username: Username,
     /// Where it is by now.
     pub status: RunStatus,
+}
+
+/// How far a batch is.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the API's names")]
+pub struct Batch {
+    batch_id: BatchId,
+    analysis_type: Tier,
+    /// How many runs it has.
+    pub total_count: i64,
+    /// How many of them have ended, in percent.
+    overall_progress: i64,
+    /// Whether all of them have.
+    pub is_complete: bool,
+    /// How many are where.
+    pub status_counts: StatusCounts,
+    /// What its runs are charged with, less what was given back.
+    credits_charged: i64,
+    /// What vendors were paid for it.
+    cost_micro_usd: i64,
+    /// Its runs.
+    pub analyses: Vec<BatchRun>,
+    created_at: Timestamp,
+    completed_at: Option<Timestamp>,
+    /// The same in a sentence, by whoever shows it.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// How many runs are where.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "the words say it")]
+pub struct StatusCounts {
+    pub pending: i64,
+    pub processing: i64,
+    pub completed: i64,
+    pub failed: i64,
+    pub cancelled: i64,
+}
+
+/// A run of a batch, in short.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct BatchRun {
+    username: Username,
+    run_id: RunId,
+    status: RunStatus,
+    /// 0 to 100.
+    progress: i64,
+    is_complete: bool,
+    /// Why it failed, if it did.
+    pub error_code: Option<FailureCode>,
+    overall_score: Option<i64>,
+    progress_url: String,
+    /// Why it failed in words, by whoever shows it.
+    #[serde(default)]
+    pub error: Option<RunError>,
+}
+
+/// Why a run failed.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RunError {
+    code: FailureCode,
+    message: String,
+}
+
+impl From<FailureCode> for RunError {
+    fn from(code: FailureCode) -> Self {
+        Self { code, message: code.message().to_owned() }
+    }
 }
 
 /// What became of the cancellation of a batch.
@@ -191,11 +262,11 @@ impl UserDb {
         self.call(claims, "SELECT create_bulk_analyses($1, $2, $3, $4, $5, $6, $7)", &params).await
     }
 
-    /// A batch as its account sees it, counted from its runs: fields as the API shows them. `None` for one that is not the caller's.
+    /// A batch as its account sees it, counted from its runs. `None` for one that is not the caller's.
     ///
     /// # Errors
     /// As any statement.
-    pub async fn batch(&self, claims: &Claims, account: Option<AccountId>, batch_id: &BatchId) -> Result<Option<Value>, DbError> {
+    pub async fn batch(&self, claims: &Claims, account: Option<AccountId>, batch_id: &BatchId) -> Result<Option<Batch>, DbError> {
         let params: [Param<'_>; 2] = [(&batch_id.as_str(), Type::TEXT), (&account.map(|id| id.0), Type::UUID)];
         let sql = "SELECT jsonb_build_object('batch_id', $1, 'analysis_type', min(a.analysis_type), 'total_count', count(*),
                 'overall_progress', 100 * count(*) FILTER (WHERE a.status IN ('completed', 'failed', 'cancelled')) / count(*),
@@ -217,7 +288,7 @@ impl UserDb {
             WHERE a.batch_id = $1 AND a.deleted_at IS NULL AND ($2::uuid IS NULL OR a.account_id = $2)
             HAVING count(*) > 0";
         let rows = self.query(claims, sql, &params).await?;
-        Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
+        rows.first().map(|row| Ok(row.try_get::<_, Json<Batch>>(0)?.0)).transpose()
     }
 
     /// Cancels and refunds what has not ended of a batch.

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use oslira_domain::{AccountId, BusinessProfileId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::types::{Json, Type};
@@ -11,7 +12,7 @@ use crate::listing::{Listed, Slice, listed};
 use crate::session::{Claims, UserDb};
 
 /// A business profile in a list.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BusinessProfileSummary {
     id: BusinessProfileId,
     business_name: String,
@@ -24,13 +25,14 @@ pub struct BusinessProfileSummary {
 }
 
 /// A business profile with its context.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BusinessProfileDetail {
     id: BusinessProfileId,
     account_id: AccountId,
     business_name: String,
     website: Option<String>,
     business_one_liner: Option<String>,
+    #[schemars(with = "ContextPack")]
     business_context_pack: Value,
     context_version: String,
     context_generated_at: Option<Timestamp>,
@@ -40,6 +42,47 @@ pub struct BusinessProfileDetail {
     analyses_count: i64,
     created_at: Timestamp,
     updated_at: Timestamp,
+}
+
+/// What a context pack holds. It is stored and answered as it was given.
+#[derive(Serialize, JsonSchema)]
+struct ContextPack {
+    /// Whom the business sells to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_audience: Option<String>,
+    /// Its industry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    industry: Option<String>,
+    /// What it sells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offering: Option<String>,
+    /// The fewest followers of a good lead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icp_min_followers: Option<i64>,
+    /// The most followers of a good lead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icp_max_followers: Option<i64>,
+    /// The lowest engagement rate of a good lead, in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icp_min_engagement_rate: Option<f64>,
+    /// What a good lead posts about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icp_content_themes: Option<Vec<String>>,
+    /// Where good leads are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icp_geographic_focus: Option<String>,
+    /// The niche of good leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icp_industry_niche: Option<String>,
+    /// Why one buys from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    selling_points: Option<Vec<String>>,
+    /// How it speaks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    brand_voice: Option<String>,
+    /// What a first message is to achieve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outreach_goals: Option<String>,
 }
 
 /// How a creation or a change ended.

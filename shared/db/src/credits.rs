@@ -1,7 +1,8 @@
 //! Balances, the ledger, and what a purchase needs.
 
 use jiff::Timestamp;
-use oslira_domain::AccountId;
+use oslira_domain::{AccountId, RunId, TransactionType};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::types::{Json, Type};
@@ -12,7 +13,7 @@ use crate::listing::{Listed, Slice, listed};
 use crate::session::{Claims, Param, UserDb};
 
 /// What an account has.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[expect(clippy::struct_field_names, reason = "the API's names")]
 pub struct Balance {
     account_id: AccountId,
@@ -24,16 +25,18 @@ pub struct Balance {
 }
 
 /// An entry of the ledger.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerEntry {
     id: Uuid,
     account_id: AccountId,
     entry_no: i64,
     amount: i32,
     balance_after: i32,
-    transaction_type: String,
+    transaction_type: TransactionType,
+    #[schemars(with = "Option<RunId>")]
     run_id: Option<String>,
     description: Option<String>,
+    #[schemars(with = "serde_json::Map<String, Value>")]
     metadata: Value,
     created_by: Option<Uuid>,
     created_at: Timestamp,
@@ -85,9 +88,10 @@ impl UserDb {
         &self,
         claims: &Claims,
         account: Option<AccountId>,
-        transaction_type: Option<&str>,
+        transaction_type: Option<TransactionType>,
         slice: Slice,
     ) -> Result<Option<Listed<LedgerEntry>>, DbError> {
+        let transaction_type = transaction_type.map(TransactionType::as_str);
         let mut conditions = "l.account_id = (SELECT account_id FROM caller)".to_owned();
         if transaction_type.is_some() {
             conditions.push_str(" AND l.transaction_type = $4");

@@ -1,7 +1,10 @@
 //! Leads and their analyses as their account sees them.
 
+use std::str::FromStr;
+
 use jiff::Timestamp;
-use oslira_domain::{AccountId, BusinessProfileId, LeadId, Tier};
+use oslira_domain::{AccountId, BusinessProfileId, LeadId, RunId, RunStatus, Tier};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::types::{Json, Type};
 use uuid::Uuid;
@@ -11,7 +14,9 @@ use crate::listing::{Listed, Slice, listed};
 use crate::session::{Claims, UserDb};
 
 /// By what a list of leads is ordered. Leads without the value come last, whatever the direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum LeadOrder {
     /// When the last analysis ended.
     LastAnalyzedAt,
@@ -31,6 +36,14 @@ impl LeadOrder {
     }
 }
 
+impl FromStr for LeadOrder {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = [Self::LastAnalyzedAt, Self::FollowerCount, Self::CreatedAt].into_iter().find(|order| order.column() == text);
+        known.ok_or("last_analyzed_at, follower_count or created_at")
+    }
+}
+
 /// Which leads, in which order.
 #[derive(Debug, Clone)]
 pub struct LeadFilter {
@@ -45,7 +58,7 @@ pub struct LeadFilter {
 }
 
 /// A lead in a list.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LeadSummary {
     id: LeadId,
     business_profile_id: BusinessProfileId,
@@ -65,7 +78,7 @@ pub struct LeadSummary {
 }
 
 /// A lead with everything that is known of it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LeadDetail {
     id: LeadId,
     account_id: AccountId,
@@ -90,9 +103,10 @@ pub struct LeadDetail {
 }
 
 /// The analysis that ended last.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LatestAnalysis {
     id: Uuid,
+    #[schemars(with = "RunId")]
     run_id: String,
     analysis_type: Tier,
     overall_score: Option<i32>,
@@ -103,11 +117,13 @@ pub struct LatestAnalysis {
 }
 
 /// An analysis of a lead.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LeadAnalysis {
     id: Uuid,
+    #[schemars(with = "RunId")]
     run_id: String,
     analysis_type: Tier,
+    #[schemars(with = "RunStatus")]
     status: String,
     overall_score: Option<i32>,
     niche_fit_score: Option<i32>,

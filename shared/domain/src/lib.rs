@@ -7,6 +7,7 @@ pub mod assessment;
 pub mod business;
 pub mod cache;
 pub mod ids;
+pub mod ledger;
 pub mod metrics;
 pub mod money;
 pub mod performance;
@@ -19,6 +20,7 @@ pub mod username;
 
 pub use business::BusinessContext;
 pub use ids::{AccountId, BatchId, BusinessProfileId, InvalidId, LeadId, RunId, UserId};
+pub use ledger::TransactionType;
 pub use metrics::Metrics;
 pub use money::{Credits, MicroUsd};
 pub use performance::{Bottleneck, Performance};

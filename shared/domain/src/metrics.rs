@@ -1,12 +1,13 @@
 //! Deterministic numbers of a profile: computed here, given to the model and stored, so that no model has to do sums.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Post, PostKind, Profile};
 
 /// How large an audience is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AudienceScale {
     /// Below 10,000 followers.
@@ -38,7 +39,7 @@ impl AudienceScale {
 }
 
 /// How often a profile posts, in words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PostingFrequency {
     /// Seven posts a week and more.
@@ -54,7 +55,7 @@ pub enum PostingFrequency {
 }
 
 /// The numbers. Whatever cannot be known is `None`: hidden likes, no followers, no posts. No number is ever infinite or NaN.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Metrics {
     /// How many posts the other numbers rest on.
     pub posts_analyzed: usize,

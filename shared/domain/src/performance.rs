@@ -1,11 +1,12 @@
 //! Where a run's time went.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::step::{Step, StepTiming};
 
 /// Where the time of a run went, in milliseconds. Steps may overlap with waiting in between, so the parts do not add up to the total.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Performance {
     /// From the request to the end.
     pub total_duration_ms: i64,
@@ -20,7 +21,7 @@ pub struct Performance {
 }
 
 /// The step that took longest.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Bottleneck {
     /// Which.
     pub step: Step,

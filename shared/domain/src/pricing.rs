@@ -1,5 +1,6 @@
 //! What credits cost when bought as a pack, in whole cents.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// The fewest credits that can be bought at once.
@@ -10,7 +11,7 @@ pub const MAX_PURCHASE: i32 = 10_000;
 pub const CENTS_A_CREDIT: i64 = 97;
 
 /// From how many credits on which discount is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BulkDiscount {
     /// From this many credits on.
     pub min: i32,
@@ -23,7 +24,7 @@ pub const BULK_DISCOUNTS: [BulkDiscount; 3] =
     [BulkDiscount { min: 100, percent: 5 }, BulkDiscount { min: 500, percent: 10 }, BulkDiscount { min: 1000, percent: 15 }];
 
 /// The price of a purchase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Quote {
     /// How many credits.
     pub amount: i32,

@@ -1,9 +1,10 @@
 //! The twelve steps of an analysis, as progress shows them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A step. Its number, name and percentage are part of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// 1: the run has a name.

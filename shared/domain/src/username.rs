@@ -1,16 +1,17 @@
 //! Instagram handles in their one canonical form.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A canonical Instagram handle: lower-case, 1 to 30 of `a-z 0-9 . _`, no leading, trailing or double dot.
 ///
 /// Parsing accepts what people paste: surrounding blanks, a leading `@`, upper case, the URL of the profile. The
 /// same person is the same lead however the handle was written.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Username(String);
 
@@ -51,6 +52,34 @@ impl FromStr for Username {
             && !handle.ends_with('.')
             && !handle.contains("..");
         if valid { Ok(Self(handle.to_owned())) } else { Err(InvalidUsername) }
+    }
+}
+
+impl JsonSchema for Username {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Username".into()
+    }
+
+    /// What is taken, or the one form that is given.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        if generator.contract().is_deserialize() {
+            json_schema!({
+                "type": "string",
+                "minLength": 1,
+                "description": "An Instagram handle as people paste it: with `@`, in upper case, or the URL of the profile.",
+                "examples": ["@Nike", "https://www.instagram.com/nike/"],
+            })
+        } else {
+            json_schema!({
+                "type": "string",
+                "pattern": "^(?!.*[.][.])[a-z0-9_]([a-z0-9._]{0,28}[a-z0-9_])?$",
+                "description": "An Instagram handle in its one form: lower-case, without `@`.",
+            })
+        }
     }
 }
 

@@ -3,10 +3,13 @@
 
 mod adapter;
 mod auth;
+mod document;
 mod environment;
 mod fields;
 mod listing;
+pub mod openapi;
 mod problem;
+mod readers;
 mod reply;
 mod request;
 mod webhook;
@@ -16,10 +19,12 @@ pub use oslira_telemetry::init as start_logging;
 
 pub use adapter::{Access, Gateway, public, run};
 pub use auth::{TokenVerifier, VerifierError};
+pub use document::document;
 pub use environment::Environment;
-pub use fields::{Fault, Fields, FromFields, digits, list, number, text, whole, words};
+pub use fields::{Fault, Fields, FromFields, Given};
 pub use listing::Paging;
 pub use problem::Problem;
+pub use readers::{Reader, digits, list, number, text, whole, words};
 pub use reply::{Page, Reply};
 pub use request::{Caller, IdempotencyKey, Query, Request};
 pub use webhook::{Delivery, signed};

@@ -4,6 +4,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 use lambda_http::Body;
 use oslira_aws::limits::{Limit, Standing};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -42,6 +43,35 @@ pub struct Page<T> {
     pub total: i64,
     /// The moment that the list is of: asking for the next pages with it keeps them in step while rows are added.
     pub as_of: Timestamp,
+}
+
+/// Where a page stands, as a list tells it beside `data`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Place {
+    /// Which page, from 1.
+    page: i64,
+    /// How many rows a page has.
+    page_size: i64,
+    /// How many rows there are on all pages.
+    total: i64,
+    /// How many pages.
+    total_pages: i64,
+    /// Whether there is another page.
+    has_more: bool,
+    /// The moment that the list is of.
+    as_of: Timestamp,
+}
+
+/// What every answer says about itself.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Meta {
+    /// When it was given.
+    #[schemars(extend("format" = "date-time"))]
+    timestamp: String,
+    /// The id of the request, also in every log line about it.
+    request_id: String,
 }
 
 impl Reply {
@@ -84,11 +114,9 @@ impl Reply {
     /// 500 if the rows are no JSON.
     pub fn page<T: Serialize>(page: &Page<T>) -> Result<Self, Problem> {
         let pages = (page.total + page.page_size - 1) / page.page_size;
-        let about = json!({
-            "page": page.page, "pageSize": page.page_size, "total": page.total, "totalPages": pages,
-            "hasMore": page.page < pages, "asOf": page.as_of
-        });
-        Ok(Self { page: Some(about), ..Self::new(StatusCode::OK, &page.rows)? })
+        let Page { page: number, page_size, total, as_of, .. } = *page;
+        let place = Place { page: number, page_size, total, total_pages: pages, has_more: number < pages, as_of };
+        Ok(Self { page: Some(json!(place)), ..Self::new(StatusCode::OK, &page.rows)? })
     }
 
     /// What to keep of this answer, given at `now` to the request of that id, so that it can be repeated word for word.
@@ -113,9 +141,8 @@ impl Reply {
     }
 }
 
-/// What every answer says about itself.
 fn meta(request_id: &str, now: Timestamp) -> Value {
-    json!({ "timestamp": format!("{now:.3}"), "requestId": request_id })
+    json!(Meta { timestamp: format!("{now:.3}"), request_id: request_id.to_owned() })
 }
 
 fn response(status: StatusCode, request_id: &str, body: &Value) -> Response<Body> {

@@ -8,7 +8,7 @@ use oslira_domain::{AccountId, UserId};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::fields::{Fault, Fields, FromFields};
+use crate::fields::{Fault, FromFields, Given};
 use crate::problem::Problem;
 
 /// The largest body that any endpoint takes.
@@ -110,7 +110,7 @@ impl Request {
             let (line, column) = (error.line(), error.column());
             Problem::new(StatusCode::BAD_REQUEST, "INVALID_JSON", format!("The body is not valid JSON (line {line}, column {column})."))
         })?;
-        Fields::read(value)
+        Given::read(value)
     }
 }
 
@@ -137,5 +137,5 @@ fn read_query<T: FromFields>(request: &lambda_http::Request) -> Result<T, Proble
             faults.push(Fault::invalid(name, "expected once"));
         }
     }
-    if faults.is_empty() { Fields::read_object(values) } else { Err(Problem::validation(&faults)) }
+    if faults.is_empty() { Given::read_object(values) } else { Err(Problem::validation(&faults)) }
 }

@@ -1,5 +1,6 @@
 //! What makes a cached profile obsolete before its time: the profile is no longer what was cached.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Profile;
@@ -29,7 +30,7 @@ impl From<&Profile> for Snapshot {
 }
 
 /// Which rule makes a profile obsolete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// More than a tenth more or fewer followers.
@@ -45,7 +46,7 @@ pub enum Reason {
 }
 
 /// How the number of followers changed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct FollowerChange {
     /// Before.
     pub old: i64,
@@ -58,7 +59,7 @@ pub struct FollowerChange {
 }
 
 /// How a profile differs from what it was.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 pub struct Changes {
     /// Its followers. Whether they changed enough to matter is [`Changes::followers_changed`].

@@ -1,0 +1,9 @@
+//! `cargo openapi`: writes the API's document, which `GET /openapi.json` serves.
+
+use anyhow::Result;
+
+fn main() -> Result<()> {
+    let path = oslira_openapi::document_path();
+    std::fs::write(&path, oslira_openapi::document()?)?;
+    Ok(())
+}
