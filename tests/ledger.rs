@@ -271,21 +271,6 @@ async fn every_table_has_forced_row_level_security(world: Arc<World>) {
 }
 
 async fn migrations_can_be_applied_twice(world: Arc<World>) {
-    let client = world.db.connect().await;
-    client.batch_execute("CREATE DATABASE twice").await.unwrap();
-    let url = world.stack.info().admin_database_url.clone();
-    let (before, _) = url.rsplit_once('/').unwrap();
-    let fresh = crate::harness::connect(&format!("{before}/twice")).await.unwrap();
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut files: Vec<_> = std::fs::read_dir(root.join("migrations")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    files.insert(0, root.join("infra/local/supabase.sql"));
-    for _ in 0..2 {
-        for file in &files {
-            let sql = std::fs::read_to_string(file).unwrap();
-            fresh.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{}: {error:?}", file.display()));
-        }
-    }
-    drop(fresh);
-    client.batch_execute("DROP DATABASE twice WITH (FORCE)").await.unwrap();
+    let url = world.fresh_database("twice").await;
+    world.migrate(&url).await;
 }

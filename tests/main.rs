@@ -25,6 +25,7 @@ mod health;
 mod isolation;
 mod leads;
 mod ledger;
+mod ledger_machine;
 mod load;
 mod observability;
 mod pooler;
@@ -34,6 +35,7 @@ mod schedules;
 mod sentry;
 mod signup;
 mod template;
+mod workflow;
 
 use std::sync::Arc;
 
@@ -53,6 +55,7 @@ fn main() {
         deployment::cases(),
         template::cases(),
         ledger::cases(),
+        ledger_machine::cases(),
         signup::cases(),
         pooler::cases(),
         roles::cases(),
@@ -68,6 +71,7 @@ fn main() {
         schedules::cases(),
         sentry::cases(),
         observability::cases(),
+        workflow::cases(),
         load::cases(),
     ]
     .concat();

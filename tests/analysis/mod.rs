@@ -12,6 +12,8 @@ mod repeats;
 mod results;
 mod start;
 
+pub use repeats::picture;
+
 use crate::harness::Case;
 
 pub fn cases() -> Vec<Case> {

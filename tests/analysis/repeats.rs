@@ -13,7 +13,7 @@ cases!(
 );
 
 /// Everything that a repeat could change, as one value.
-async fn picture(account: &Account, handle: &str) -> Value {
+pub async fn picture(account: &Account, handle: &str) -> Value {
     let sql = "SELECT jsonb_build_object(
         'runs', (SELECT jsonb_agg(to_jsonb(a) ORDER BY a.run_id) FROM analyses a WHERE a.account_id = p.id),
         'leads', (SELECT jsonb_agg(to_jsonb(l) ORDER BY l.id) FROM leads l WHERE l.account_id = p.id),

@@ -86,3 +86,30 @@ impl World {
         super::until(text, std::time::Duration::from_mins(1), || async { self.db.value::<i32>(sql, &[&text, &count]).await }).await;
     }
 }
+
+impl World {
+    /// A database of its own beside the stack's, with every migration, for what would be in other tests' way. Answers its URL.
+    pub async fn fresh_database(&self, name: &str) -> String {
+        let client = self.db.connect().await;
+        client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        let (server, _) = self.stack.info().admin_database_url.rsplit_once('/').unwrap();
+        let url = format!("{server}/{name}");
+        self.migrate(&url).await;
+        url
+    }
+
+    /// Applies every migration, whether it was applied before or not. One at a time: roles belong to all databases of a server.
+    pub async fn migrate(&self, url: &str) {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let _turn = TURN.lock().await;
+        let client = connect(url).await.unwrap();
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut files: Vec<_> = std::fs::read_dir(root.join("migrations")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files.insert(0, root.join("infra/local/supabase.sql"));
+        for file in &files {
+            let sql = std::fs::read_to_string(file).unwrap();
+            client.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{}: {error:?}", file.display()));
+        }
+    }
+}

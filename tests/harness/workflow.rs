@@ -50,14 +50,24 @@ impl World {
 
     /// Invokes a task's Lambda directly, as a repeated delivery would.
     pub async fn invoke(&self, function: &str, input: &Value) -> TaskOutcome {
+        self.invoke_function(&format!("oslira-local-{function}"), input).await
+    }
+
+    /// The same by the deployed function's full name.
+    pub async fn invoke_function(&self, name: &str, input: &Value) -> TaskOutcome {
         let payload = aws_sdk_lambda::primitives::Blob::new(input.to_string());
-        let name = format!("oslira-local-{function}");
         let answer = self.lambda.invoke().function_name(name).payload(payload).send().await.expect("the function runs");
         let body: Value = answer.payload.and_then(|blob| serde_json::from_slice(blob.as_ref()).ok()).unwrap_or(Value::Null);
         match answer.function_error {
             None => Ok(body),
             Some(_) => Err(body["errorType"].as_str().unwrap_or_default().to_owned()),
         }
+    }
+
+    /// The binary that a deployed function runs.
+    pub fn binary_of(&self, function: &str) -> String {
+        let found = self.stack.functions().iter().find(|(_, name)| *name == function);
+        found.unwrap_or_else(|| panic!("no binary runs as {function}")).0.clone()
     }
 
     /// Kills every process of a function with SIGKILL. Answers how many.

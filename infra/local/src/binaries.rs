@@ -96,7 +96,7 @@ impl Binaries {
 
 /// Cargo as a developer's shell would run it. `cargo run` and `cargo test` tell their child about its own package through variables;
 /// passed on, build scripts would see them change and run again.
-fn cargo(root: &Path) -> Command {
+pub fn cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).stdin(Stdio::null()).kill_on_drop(true);
     for (name, _) in std::env::vars_os() {

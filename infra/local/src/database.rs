@@ -158,6 +158,43 @@ pub async fn ledger(owner_url: &str, account_id: &str) -> Result<Vec<LedgerEntry
     Ok(entries.into_iter().map(entry).collect())
 }
 
+/// The state of a whole database's runs and money.
+#[derive(Debug)]
+pub struct Books {
+    /// What is wrong with the ledger.
+    pub faults: Vec<String>,
+    /// Runs that have not ended.
+    pub live: i64,
+    /// Runs by status.
+    pub runs: Vec<(String, i64)>,
+    /// Entries of the ledger.
+    pub entries: i64,
+}
+
+impl std::fmt::Display for Books {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let runs: Vec<String> = self.runs.iter().map(|(status, count)| format!("{count} {status}")).collect();
+        write!(f, "runs: {}; {} entries in the ledger, {} faults", runs.join(", "), self.entries, self.faults.len())
+    }
+}
+
+/// Asks the whole database for its books.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn books(owner_url: &str) -> Result<Books> {
+    let client = connect(owner_url).await?;
+    let faults = client.query("SELECT fault || ': ' || subject FROM ledger_faults", &[]).await?;
+    let runs = client.query("SELECT status, count(*) FROM analyses GROUP BY status ORDER BY status", &[]).await?;
+    let runs: Vec<(String, i64)> = runs.iter().map(|row| (row.get(0), row.get(1))).collect();
+    Ok(Books {
+        faults: faults.iter().map(|row| row.get(0)).collect(),
+        live: runs.iter().filter(|(status, _)| ["pending", "processing"].contains(&status.as_str())).map(|(_, count)| count).sum(),
+        runs,
+        entries: client.query_one("SELECT count(*) FROM credit_ledger", &[]).await?.get(0),
+    })
+}
+
 /// Whether the database takes connections.
 pub async fn answers(url: &str) -> bool {
     match connect(url).await {

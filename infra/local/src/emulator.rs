@@ -95,7 +95,9 @@ fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
         ("LAMBDA_WARM_TTL_SECONDS", "60".to_owned()),
         ("LOG_LEVEL", "WARNING".to_owned()),
     ];
-    command.envs(settings).envs(launch.extra.iter().map(|(name, value)| (name, value)));
+    // Where instrumented binaries count what they run (`cargo local coverage`).
+    let profile = std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file));
+    command.envs(settings).envs(profile).envs(launch.extra.iter().map(|(name, value)| (name, value)));
     command
 }
 

@@ -21,11 +21,14 @@ mod vendors;
 mod venv;
 
 pub use aws_config::SdkConfig;
-pub use database::{LedgerEntry, answers as database_answers, ledger};
+pub use binaries::cargo;
+pub use database::{Books, LedgerEntry, answers as database_answers, books, ledger};
 pub use emulator::sdk_config;
 pub use info::{Demo, Options, StackInfo};
+pub use processes::{FunctionProcess, function_processes, kill_function_process};
 pub use stack::{Stack, create_account, functions_of, info_of};
 pub use state::owner;
+pub use venv::{PythonTool, python};
 
 /// A password of 128 random bits.
 fn random_password() -> String {

@@ -78,6 +78,42 @@ pub(crate) fn executable(id: u32) -> Option<PathBuf> {
     Some(PathBuf::from(text.strip_suffix(" (deleted)").unwrap_or(text)))
 }
 
+/// A process of a function.
+#[derive(Debug, Clone)]
+pub struct FunctionProcess {
+    /// Its id.
+    pub id: u32,
+    /// The binary that it runs.
+    pub binary: String,
+    /// The memory that it holds.
+    pub resident_kb: u64,
+}
+
+/// The functions' processes of a stack that may run in another process.
+pub fn function_processes(state_dir: &Path) -> Vec<FunctionProcess> {
+    let prefix = format!("{MARK}={}#", state_dir.display());
+    let servers = ["sandbox", "local"];
+    let function = |id: u32| {
+        let path = executable(id)?;
+        // The stack's binaries lie in its own directory, and the emulator copies them from there.
+        let binary = path.file_name()?.to_str()?.to_owned();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let resident_kb = resident.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        (path.starts_with(state_dir) && !servers.contains(&binary.as_str())).then_some(FunctionProcess { id, binary, resident_kb })
+    };
+    having(|variable| variable.starts_with(prefix.as_bytes())).into_iter().filter_map(function).collect()
+}
+
+/// Kills a function's process as the machine under it might. False if it is no such process (any more).
+pub fn kill_function_process(state_dir: &Path, id: u32) -> bool {
+    let is_one = function_processes(state_dir).iter().any(|process| process.id == id);
+    if is_one {
+        signal(id, Signal::SIGKILL);
+    }
+    is_one
+}
+
 /// Ends processes at once.
 pub(crate) fn end(ids: &[u32]) {
     for id in ids {

@@ -1,4 +1,4 @@
-//! The emulator's private virtual environment, made once for a checkout and made again when the requirements change.
+//! Private virtual environments for tools in Python, made once for a checkout and made again when the requirements change.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,43 +9,62 @@ use tokio::process::Command;
 
 use crate::progress::Progress;
 
-const REQUIREMENTS: &str = include_str!("../emulator-requirements.txt");
+/// A tool that is installed with pip.
+pub struct PythonTool {
+    /// Its name, which its environment carries too.
+    pub name: &'static str,
+    /// What pip installs.
+    pub requirements: &'static str,
+}
 
-/// The environment's Python. Two stacks that start at once take turns.
-pub(crate) async fn python(root: &Path, progress: Progress) -> Result<PathBuf> {
+/// The local AWS.
+pub(crate) const EMULATOR: PythonTool = PythonTool { name: "emulator", requirements: include_str!("../emulator-requirements.txt") };
+
+/// The Python of a tool's environment, which is made if need be.
+///
+/// # Errors
+/// When there is no Python, or pip cannot install.
+pub async fn python(root: &Path, tool: &PythonTool) -> Result<PathBuf> {
+    shown(root, tool, Progress::new(true)).await
+}
+
+/// The same, with what it does told in the list of everything that the stack does. Two that come at once take turns.
+pub(crate) async fn shown(root: &Path, tool: &PythonTool, progress: Progress) -> Result<PathBuf> {
     let home = root.join(".local");
-    let venv = home.join("emulator-venv");
+    let name = format!("{}-venv", tool.name);
+    let venv = home.join(&name);
     let (python, installed) = (venv.join("bin/python"), venv.join("installed-requirements.txt"));
-    let is_current = || python.exists() && fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS);
+    let is_current = || python.exists() && fs::read_to_string(&installed).is_ok_and(|text| text == tool.requirements);
     if is_current() {
         return Ok(python);
     }
     fs::create_dir_all(&home)?;
-    let lock = File::create(home.join("emulator-venv.lock"))?;
+    let lock = File::create(home.join(format!("{name}.lock")))?;
     let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
     if !is_current() {
-        progress.phase("install the AWS emulator into .local/emulator-venv", |_| install(&venv, &python)).await?;
-        fs::write(&installed, REQUIREMENTS)?;
+        progress.phase(&format!("install the {} into .local/{name}", tool.name), |_| install(&venv, &python, tool)).await?;
+        fs::write(&installed, tool.requirements)?;
     }
     drop(lock);
     Ok(python)
 }
 
-async fn install(venv: &Path, python: &Path) -> Result<()> {
+async fn install(venv: &Path, python: &Path, tool: &PythonTool) -> Result<()> {
     if venv.exists() {
         fs::remove_dir_all(venv)?;
     }
     if run(Command::new("python3").args(["-c", "import venv, ensurepip"])).await.is_err() {
         bail!(
-            "Python 3.10 or later with its venv module is needed for the AWS emulator: on Debian and Ubuntu, `apt-get install python3 python3-venv`"
+            "Python 3.10 or later with its venv module is needed for the {}: on Debian and Ubuntu, `apt-get install python3 python3-venv`",
+            tool.name
         );
     }
-    run(Command::new("python3").args(["-m", "venv"]).arg(venv)).await.context("cannot create the emulator's virtual environment")?;
+    run(Command::new("python3").args(["-m", "venv"]).arg(venv)).await.context("cannot create a virtual environment")?;
     let requirements = venv.join("requirements.txt");
-    fs::write(&requirements, REQUIREMENTS)?;
+    fs::write(&requirements, tool.requirements)?;
     let mut pip = Command::new(python);
     pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--requirement"]).arg(requirements);
-    run(&mut pip).await.context("cannot install the AWS emulator with pip (is the package index reachable?)")
+    run(&mut pip).await.with_context(|| format!("cannot install the {} with pip (is the package index reachable?)", tool.name))
 }
 
 async fn run(command: &mut Command) -> Result<()> {

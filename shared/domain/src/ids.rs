@@ -139,6 +139,15 @@ mod tests {
     }
 
     #[test]
+    fn an_id_travels_as_its_text() {
+        let id = RunId::new(Uuid::from_u128(0xff));
+        let text = "\"run_000000000000000000000000000000ff\"";
+        assert_eq!(serde_json::to_string(&id).unwrap(), text);
+        assert_eq!(serde_json::from_str::<RunId>(text).unwrap(), id);
+        assert!(serde_json::from_str::<BatchId>(text).is_err());
+    }
+
+    #[test]
     fn a_batch_is_no_run() {
         let id = BatchId::new(Uuid::from_u128(0xff));
         assert_eq!(id.to_string().parse(), Ok(id.clone()));

@@ -38,6 +38,11 @@ impl Api<'_> {
         self.call(Method::POST, path, Some(body), idempotency_key).await
     }
 
+    /// The `data` that a replacement is answered with.
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        self.call(Method::PUT, path, Some(body), None).await
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<&Value>, idempotency_key: Option<&str>) -> Result<Value> {
         let mut request = self.http.request(method, format!("{}{path}", self.info.api)).bearer_auth(&self.demo.token);
         if let Some(body) = body {

@@ -3,9 +3,12 @@
 mod api;
 mod billing;
 mod bulk;
+mod coverage;
 mod demo;
 mod logs;
 mod schedule;
+mod schemathesis;
+mod soak;
 mod status;
 mod stop;
 mod up;
@@ -66,6 +69,36 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Run the tests on instrumented binaries and print which share of the lines they ran, by group
+    Coverage {
+        /// Name every line that no test runs
+        #[arg(long)]
+        missing: bool,
+        /// Add to what earlier runs counted
+        #[arg(long)]
+        add: bool,
+        /// Arguments for `cargo test`, such as `-p oslira-domain`
+        #[arg(last = true)]
+        tests: Vec<String>,
+    },
+    /// Ask the running stack whatever its API document allows and forbids, as two tenants who try each other's ids
+    Schemathesis {
+        /// How many requests at least
+        #[arg(long, default_value_t = 5000)]
+        cases: usize,
+        /// Make the requests of an earlier run again
+        #[arg(long)]
+        seed: Option<u64>,
+        /// A document from a file instead of the one that the stack serves
+        #[arg(long)]
+        document: Option<PathBuf>,
+    },
+    /// Keep the running stack under a mixed load, with vendors that fail and functions that are killed, and judge what time does to it
+    Soak {
+        /// For how long
+        #[arg(long, default_value_t = 30)]
+        minutes: u64,
+    },
     /// Show what runs and where
     Status,
     /// Print what a function wrote, such as `start_analysis`
@@ -104,6 +137,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             Ok(())
         }
         Command::Schedule { name, dry_run } => schedule::schedule(&running(&state_dir)?, &state_dir, name, dry_run).await,
+        Command::Coverage { missing, add, tests } => coverage::coverage(&root, &coverage::Wanted { tests, missing, add }).await,
+        Command::Schemathesis { cases, seed, document } => {
+            schemathesis::schemathesis(&root, &running(&state_dir)?, &schemathesis::Wanted { cases, seed, document }).await
+        }
+        Command::Soak { minutes } => soak::soak(&running(&state_dir)?, &state_dir, minutes).await,
         Command::Status => status::status(&state_dir).await,
         Command::Logs { function, follow } => logs::logs(&state_dir, function.as_deref(), follow).await,
         Command::Stop => stop::stop(&state_dir),

@@ -128,6 +128,27 @@ mod tests {
         Snapshot { follower_count: followers, bio: bio.to_owned(), is_private: false, is_verified: false }
     }
 
+    #[test]
+    fn a_snapshot_keeps_what_is_compared() {
+        let profile = Profile {
+            username: "nike".parse().unwrap(),
+            display_name: "Nike".to_owned(),
+            bio: "Just do it".to_owned(),
+            follower_count: 7,
+            following_count: 3,
+            post_count: 12,
+            external_url: None,
+            profile_pic_url: None,
+            is_verified: true,
+            is_private: false,
+            is_business_account: true,
+            business_category: None,
+            posts: Vec::new(),
+        };
+        let kept = Snapshot { follower_count: 7, bio: "Just do it".to_owned(), is_private: false, is_verified: true };
+        assert_eq!(Snapshot::from(&profile), kept);
+    }
+
     fn followers(old: i64, new: i64) -> Changes {
         Changes::between(&profile(old, ""), &profile(new, ""))
     }
