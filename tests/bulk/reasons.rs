@@ -6,7 +6,7 @@ use super::Batch;
 use crate::harness::{World, cases, json};
 
 cases!(
-    shared: every_handle_ends_with_its_own_reason, credits_for_half_complete_half,
+    shared: every_handle_ends_with_its_own_reason, credits_for_half_complete_half, one_credit_does_not_buy_a_hundred_scrapes,
         a_mixed_batch_on_half_of_its_credits_adds_up, cached_profiles_are_not_fetched_again,
         a_cancelled_batch_refunds_what_ran_once_and_leaves_what_ended, a_cancelled_queue_fetches_nothing;
     alone: a_group_that_failed_once_succeeds_the_second_time
@@ -62,6 +62,21 @@ async fn credits_for_half_complete_half(world: Arc<World>) {
     assert_eq!((count("completed"), count("INSUFFICIENT_CREDITS")), (11, 9), "{endings:?}");
     assert_eq!((account.count_entries("analysis").await, account.balance().await), (11, 0));
     account.bulk(&world.handles("half", 2), "light").await.problem(402, "INSUFFICIENT_CREDITS");
+}
+
+async fn one_credit_does_not_buy_a_hundred_scrapes(world: Arc<World>) {
+    let account = world.account(1).await;
+    let handles = world.handles("greedy", 60);
+    let batch = account.start_batch(&handles, "light").await;
+    let endings = Batch::endings(&batch.ended().await);
+    let count = |end: &str| endings.values().filter(|ended| *ended == end).count();
+    assert_eq!((count("completed"), count("INSUFFICIENT_CREDITS")), (1, 59), "{endings:?}");
+    let mut scraped = 0;
+    for handle in &handles {
+        scraped += world.calls("apify", handle).await.iter().filter(|call| call["op"] == "start").count();
+    }
+    // Twice what the credit pays for, and a group more.
+    assert!((1..=12).contains(&scraped), "{scraped}");
 }
 
 async fn a_mixed_batch_on_half_of_its_credits_adds_up(world: Arc<World>) {

@@ -61,6 +61,12 @@ async fn a_key_repeats_the_first_answer(world: Arc<World>) {
     assert_eq!((account.count_entries("analysis").await, account.balance().await), (2, 7));
     let later = account.bulk_with_key(&handles, "light", Some("k1")).await;
     assert_eq!(later.body, first.body);
+    // The longest answer is kept as well: a hundred entries, of which most are no handles.
+    let longest: Vec<String> =
+        (0..100).map(|n| if n == 0 { world.handle("keyed") } else { "\u{1f4a9}".repeat(60) + &n.to_string() }).collect();
+    let first = account.bulk_with_key(&longest, "light", Some("k4")).await;
+    let again = account.bulk_with_key(&longest, "light", Some("k4")).await;
+    assert_eq!((first.status, &first.body), (202, &again.body));
 }
 
 /// The request's process dies between its commit and the queue: simulated by what it has written by then.
@@ -127,6 +133,22 @@ async fn what_users_call_directly_asks_everything_itself(world: Arc<World>) {
     ] {
         assert_eq!(attempt(own, profile, tier, &batch, runs.clone()).await, Err("OS400".to_owned()), "{tier} {batch} {runs}");
     }
+    // Nor can they pile up more than the API's limits let through, however many ask at once.
+    let sql = "SELECT create_bulk_analyses($1::text::uuid, $2::text::uuid, 'light', $3, $4) ->> 'outcome'";
+    let asks = (0..8).map(|ask| {
+        let (id, world, claims) = (&id, &world, &claims);
+        async move {
+            let client = world.db.connect().await;
+            client.query("SELECT set_config('request.jwt.claims', $1, false)", &[claims]).await.unwrap();
+            let runs: Vec<Value> = (0..60).map(|n| json!({ "run_id": id("run"), "username": format!("pile_{ask}_{n}") })).collect();
+            client.batch_execute("SET ROLE authenticated").await.unwrap();
+            client.query_one(sql, &[&own, &profile, &id("batch"), &json!(runs)]).await.unwrap().get::<_, String>(0)
+        }
+    });
+    let mut outcomes = futures::future::join_all(asks).await;
+    outcomes.sort();
+    assert_eq!(outcomes, [vec!["created"; 3], vec!["too_many"; 5]].concat());
+    world.db.rows("SELECT fail_run(run_id, 'ABORTED') FROM analyses WHERE account_id = $1::text::uuid", &[&own]).await;
 }
 
 async fn a_queue_out_of_reach_withdraws_the_batch(world: Arc<World>) {

@@ -7,7 +7,7 @@ use crate::harness::{Account, World, cases, json};
 
 cases!(
     shared: ;
-    alone: a_free_subscription_is_renewed_once_a_period, missed_periods_are_not_made_up_for, who_may_not_be_renewed_is_left_alone_and_piles_nothing_up,
+    alone: a_free_subscription_is_renewed_once_a_period, missed_periods_are_not_made_up_for, a_late_renewal_skips_no_period, who_may_not_be_renewed_is_left_alone_and_piles_nothing_up,
         a_paid_period_is_granted_once_whenever_its_invoice_comes, what_stripe_forgot_is_reported, two_renewals_at_once_are_one,
         a_killed_renewal_is_finished_by_the_next
 );
@@ -56,6 +56,21 @@ async fn a_free_subscription_is_renewed_once_a_period(world: Arc<World>) {
     period(&account, "now() - interval '40 days'", "now() - interval '10 days'").await;
     assert_eq!(number(&run(&world, RENEW).await, "renewed"), 0);
     assert_eq!(account.balance().await, 25);
+}
+
+/// The schedule comes an hour after a period's end, at which the next one has ended as well.
+async fn a_late_renewal_skips_no_period(world: Arc<World>) {
+    let account = world.account(0).await;
+    period(&account, "now() - interval '1 hour' - interval '2 months'", "now() - interval '1 hour' - interval '1 month'").await;
+    let (id, _, _) = subscription(&account).await;
+    let skipped: i64 = world
+        .db
+        .value("SELECT floor(extract(epoch FROM current_period_end))::bigint FROM subscriptions WHERE id = $1::text::uuid", &[&id])
+        .await
+        .unwrap();
+    run(&world, RENEW).await;
+    // The period that ended an hour ago, and not the one after it, which is for the next time.
+    assert_eq!(grants(&account, RENEWAL).await, [(format!("renewal:{id}:{skipped}"), 25)]);
 }
 
 async fn missed_periods_are_not_made_up_for(world: Arc<World>) {

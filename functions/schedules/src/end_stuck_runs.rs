@@ -37,20 +37,21 @@ impl Ender {
         })
     }
 
-    /// Stops a run's execution, fails the run and refunds it. Answers what was refunded, or `None` for a run that has ended or moved since it
-    /// was looked up: one transaction decides, under the lock that a completion takes too.
+    /// Fails a run, refunds it and stops its execution. Answers what was refunded, or `None` for a run that has ended or moved since it was
+    /// looked up, which is left alone: one transaction decides, under the lock that a completion takes too.
     ///
-    /// An execution that cannot be stopped right now does not keep the refund back: each of its tasks asks the database first, and ends.
+    /// An execution that cannot be stopped right now spends nothing more: each of its tasks asks the database first, and ends.
     async fn end(&self, run_id: &RunId) -> Result<Option<u64>, DbError> {
-        if let Err(error) = self.executions.stop(run_id).await {
-            tracing::warn!(%run_id, %error, "execution not stopped");
-        }
         let Some(failure) = self.db.end_stuck_run(run_id).await? else {
             tracing::info!(%run_id, "the run has moved or ended meanwhile");
             return Ok(None);
         };
-        if let Err(error) = self.progress.end(run_id, RunStatus::Failed, failure.error_code, &[], Timestamp::now()).await {
-            tracing::warn!(%run_id, %error, "progress not written");
+        let shown = self.progress.end(run_id, RunStatus::Failed, failure.error_code, &[], Timestamp::now());
+        let (stopped, shown) = tokio::join!(self.executions.stop(run_id), shown);
+        for (what, outcome) in [("execution not stopped", stopped), ("progress not written", shown)] {
+            if let Err(error) = outcome {
+                tracing::warn!(%run_id, %error, what);
+            }
         }
         tracing::info!(%run_id, credits_refunded = failure.credits_refunded, "stuck run ended");
         Ok(Some(u64::try_from(failure.credits_refunded).unwrap_or_default()))
