@@ -59,7 +59,7 @@ impl Stack {
             Some(_) => None,
             None => Some(prerequisites::postgres_binaries(progress).await?),
         };
-        let python = venv::python(&options.root, progress).await?;
+        let python = venv::python(&options.root, &venv::EMULATOR, progress).await?;
         let binaries = Binaries::of(&options.root).await?;
         if options.build {
             build(&binaries, &options.root, progress).await?;

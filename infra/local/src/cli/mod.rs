@@ -76,6 +76,8 @@ enum Command {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Look over the template and the state machine with AWS SAM, cfn-lint and statelint (downloads them, 350 MB, once)
+    Check,
     /// End the running stack
     Stop,
     /// Throw away the stopped stack's database
@@ -106,6 +108,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Schedule { name, dry_run } => schedule::schedule(&running(&state_dir)?, &state_dir, name, dry_run).await,
         Command::Status => status::status(&state_dir).await,
         Command::Logs { function, follow } => logs::logs(&state_dir, function.as_deref(), follow).await,
+        Command::Check => {
+            if local::check::check(&root).await? {
+                return Ok(());
+            }
+            bail!("see above")
+        }
         Command::Stop => stop::stop(&state_dir),
         Command::Reset => stop::reset(&state_dir),
     }
