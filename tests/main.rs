@@ -20,6 +20,7 @@ mod business_profiles;
 mod cache;
 mod credits;
 mod deployment;
+mod events;
 mod harness;
 mod health;
 mod isolation;
@@ -52,6 +53,7 @@ fn main() {
         health::cases(),
         deployment::cases(),
         template::cases(),
+        events::cases(),
         ledger::cases(),
         signup::cases(),
         pooler::cases(),

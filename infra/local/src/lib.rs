@@ -14,6 +14,7 @@ mod postgres;
 mod prerequisites;
 mod processes;
 mod progress;
+pub mod rie;
 mod routes;
 mod stack;
 mod state;
