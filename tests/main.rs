@@ -20,6 +20,7 @@ mod business_profiles;
 mod cache;
 mod credits;
 mod deployment;
+mod events;
 mod harness;
 mod health;
 mod isolation;
@@ -54,6 +55,7 @@ fn main() {
         health::cases(),
         deployment::cases(),
         template::cases(),
+        events::cases(),
         ledger::cases(),
         ledger_machine::cases(),
         signup::cases(),

@@ -9,7 +9,7 @@ use crate::harness::{Value, World, cases, json};
 
 cases!(
     shared: every_function_waits_for_the_last_migration, every_function_reads_the_variables_that_it_is_given_and_no_others,
-        every_event_source_may_be_read_and_gives_its_function_time, every_schedule_is_spelt_as_aws_reads_it,
+        every_event_source_may_be_read_and_gives_its_function_time, every_schedule_is_spelt_as_aws_reads_it,every_function_forgets_its_logs,
         whatever_invokes_a_function_may_do_so, a_state_waits_longer_than_its_function_works, the_template_names_the_documented_secrets;
     alone:
 );
@@ -64,6 +64,18 @@ async fn every_function_waits_for_the_last_migration(world: Arc<World>) {
     for (name, _) in resources(&world, "AWS::Lambda::Function") {
         let waits = list(&resource(&world, name)["DependsOn"]).contains(&&json!("Schema"));
         assert_eq!(waits, name != "MigrateFunction", "{name}");
+    }
+}
+
+async fn every_function_forgets_its_logs(world: Arc<World>) {
+    let groups: BTreeSet<String> = resources(&world, "AWS::Logs::LogGroup")
+        .into_iter()
+        .filter(|(_, group)| group["RetentionInDays"].to_string().contains("LogRetentionDays") || group["RetentionInDays"].is_number())
+        .map(|(_, group)| group["LogGroupName"]["Fn::Sub"].as_str().unwrap().to_owned())
+        .collect();
+    for (name, function) in resources(&world, "AWS::Lambda::Function") {
+        let group = format!("/aws/lambda/{}", function["FunctionName"]["Fn::Sub"].as_str().unwrap());
+        assert!(groups.contains(&group), "{name} writes to {group}, which is kept forever");
     }
 }
 

@@ -2,6 +2,7 @@
 //! processes on the loopback interface. `cargo local` runs one for a developer, the tests run one of their own.
 
 mod binaries;
+pub mod check;
 mod database;
 mod deploy;
 mod emulator;
@@ -13,6 +14,7 @@ mod postgres;
 mod prerequisites;
 mod processes;
 mod progress;
+pub mod rie;
 mod routes;
 mod stack;
 mod state;

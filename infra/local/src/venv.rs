@@ -19,6 +19,8 @@ pub struct PythonTool {
 
 /// The local AWS.
 pub(crate) const EMULATOR: PythonTool = PythonTool { name: "emulator", requirements: include_str!("../emulator-requirements.txt") };
+/// What looks over the template: AWS SAM and validators.
+pub(crate) const CHECKS: PythonTool = PythonTool { name: "check", requirements: include_str!("../check-requirements.txt") };
 
 /// The Python of a tool's environment, which is made if need be.
 ///

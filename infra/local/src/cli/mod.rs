@@ -109,6 +109,8 @@ enum Command {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Look over the template and the state machine with AWS SAM, cfn-lint and statelint (downloads them, 350 MB, once)
+    Check,
     /// End the running stack
     Stop,
     /// Throw away the stopped stack's database
@@ -144,6 +146,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         Command::Soak { minutes } => soak::soak(&running(&state_dir)?, &state_dir, minutes).await,
         Command::Status => status::status(&state_dir).await,
         Command::Logs { function, follow } => logs::logs(&state_dir, function.as_deref(), follow).await,
+        Command::Check => {
+            if local::check::check(&root).await? {
+                return Ok(());
+            }
+            bail!("see above")
+        }
         Command::Stop => stop::stop(&state_dir),
         Command::Reset => stop::reset(&state_dir),
     }

@@ -1,0 +1,86 @@
+//! The sample events of `infra/events`, each given to its function's own binary by AWS's Runtime Interface Emulator: the runtime protocol as
+//! Lambda speaks it, and events as the triggers send them.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::harness::{Value, World, cases, json, until};
+
+cases!(shared: every_sample_event_is_understood_by_its_function; alone:);
+
+/// A function under the emulator, which ends with it.
+struct Invocable {
+    process: Child,
+    port: u16,
+}
+
+impl Drop for Invocable {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(self.process.id().cast_signed()), nix::sys::signal::Signal::SIGKILL);
+        let _ = self.process.wait();
+    }
+}
+
+impl Invocable {
+    async fn start(world: &World, emulator: &Path, binary: &str) -> Self {
+        use std::os::unix::process::CommandExt;
+        let name = &world.stack.functions()[binary];
+        let configuration = world.lambda.get_function_configuration().function_name(name).send().await.unwrap();
+        let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (port, runtime_port) = (port(), port());
+        let mut command = Command::new(emulator);
+        command.env_clear().process_group(0).envs(configuration.environment.unwrap().variables.unwrap());
+        command.env("AWS_ENDPOINT_URL", &world.stack.info().aws_endpoint).env("AWS_REGION", "eu-west-1");
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test").env("PATH", "/usr/bin:/bin");
+        command.env("AWS_LAMBDA_FUNCTION_NAME", name).env("AWS_LAMBDA_FUNCTION_TIMEOUT", configuration.timeout.unwrap().to_string());
+        command.env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256").args(["--log-level", "error"]);
+        command.args(["--runtime-interface-emulator-address", &format!("127.0.0.1:{port}")]);
+        command.args(["--runtime-api-address", &format!("127.0.0.1:{runtime_port}")]);
+        command.arg(world.stack.state_dir().join("bin").join(binary));
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        until("the emulator", Duration::from_secs(20), || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok() }).await;
+        Self { process, port }
+    }
+
+    async fn invoke(&self, world: &World, event: String) -> Value {
+        let address = format!("http://127.0.0.1:{}/2015-03-31/functions/function/invocations", self.port);
+        let answer = world.stack.http().post(address).body(event).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.text().await.unwrap().parse().unwrap()
+    }
+}
+
+/// What is expected of an answer.
+fn is_right(binary: &str, answer: &Value) -> bool {
+    let body = || answer["body"].as_str().and_then(|body| body.parse::<Value>().ok()).unwrap_or_default();
+    match binary {
+        "health" => answer["statusCode"] == 200 && body()["data"]["status"].is_string(),
+        "get_pricing" => answer["statusCode"] == 200 && body()["data"].is_object(),
+        "stripe_webhook" => answer["statusCode"] == 400 && body()["code"] == "SIGNATURE_INVALID",
+        "stripe_events" => *answer == json!({ "batchItemFailures": [] }),
+        "migrate" => answer["applied"] == json!([]) && answer["passwords_set"] == json!([]),
+        // The sample's account is nobody's.
+        "admit" => answer["errorType"] == "BusinessProfileNotFound",
+        "clean_up" | "renew_subscriptions" | "end_stuck_runs" => answer["schedule"] == binary && answer["dry_run"] == true,
+        // The endpoints for users do not know the sample's token.
+        _ => answer["statusCode"] == 401 && body()["code"] == "INVALID_TOKEN",
+    }
+}
+
+async fn every_sample_event_is_understood_by_its_function(world: Arc<World>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let emulator = local::rie::runtime_interface_emulator(root).await.unwrap();
+    let mut seen = 0;
+    for file in std::fs::read_dir(root.join("infra/events")).unwrap() {
+        let path = file.unwrap().path();
+        let binary = path.file_stem().unwrap().to_str().unwrap();
+        let function = Invocable::start(&world, &emulator, binary).await;
+        let answer = function.invoke(&world, std::fs::read_to_string(&path).unwrap()).await;
+        assert!(is_right(binary, &answer), "{binary}: {answer}");
+        seen += 1;
+    }
+    // Every route has one, and every other kind of trigger.
+    assert!(seen > world.stack.routes().len(), "{seen}");
+}
