@@ -122,6 +122,10 @@ impl World {
         let is_orphaned = |text: &String| {
             // The emulator's own lines are no JSON, and metrics have no level.
             let Some(line) = serde_json::from_str::<Value>(text).ok().filter(|line| line["level"].is_string()) else { return false };
+            // Ends between requests.
+            if line["message"] == "database connection ended" {
+                return false;
+            }
             let has =
                 |name: &str| [&line[name], &line["span"][name]].iter().any(|value| value.as_str().is_some_and(|text| !text.is_empty()));
             let message = line["message"].as_str().unwrap_or_default();

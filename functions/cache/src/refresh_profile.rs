@@ -17,6 +17,7 @@ use oslira_db::workflow::VendorCall;
 use oslira_db::{AdminDb, DbError};
 use oslira_domain::cache::{CachedProfile, Snapshot, VERSION};
 use oslira_domain::{AccountId, MicroUsd, Tier, Username};
+use oslira_telemetry::count_error;
 use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, VendorError};
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -163,18 +164,26 @@ pub async fn serve(refresher: Refresher) -> Result<(), lambda_runtime::Error> {
     type Outcome = Result<Refreshed, lambda_runtime::Error>;
     lambda_runtime::run(service_fn(|event: LambdaEvent<RefreshProfile>| {
         let account_id = event.payload.account_id;
-        let span = tracing::info_span!("task", requestId = event.context.request_id, %account_id);
+        let request_id = event.context.request_id;
+        let span = tracing::info_span!("refresh", requestId = request_id, xray_trace_id = event.context.xray_trace_id, %account_id);
         // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
         let outcome: Pin<Box<dyn Future<Output = Outcome>>> = Box::pin(refresh_profile(event.payload, refresher.clone()));
-        async move {
+        let work = async move {
             let outcome = outcome.await;
             match &outcome {
                 Ok(_) => tracing::info!("done"),
-                Err(error) => tracing::error!(%error, "failed"),
+                Err(error) => {
+                    tracing::error!(%error, "failed");
+                    count_error("REFRESH_FAILED", &[("requestId", &request_id)]);
+                }
             }
             outcome
+        };
+        async move {
+            let outcome = work.instrument(span).await;
+            oslira_telemetry::report().await;
+            outcome
         }
-        .instrument(span)
     }))
     .await
 }

@@ -12,6 +12,7 @@ use oslira_aws::{MissingVariable, sdk_config};
 use oslira_db::{Credential, CredentialSource, DbError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tracing::Instrument;
 
 /// The logins that this function gives their passwords, and the secrets that hold them.
 const LOGINS: [(&str, &str); 2] = [("oslira_user", "database"), ("oslira_admin", "database-admin")];
@@ -156,13 +157,17 @@ fn answer(deployment: &Deployment, outcome: &Result<Value, DbError>) -> Value {
 /// When the runtime cannot be reached.
 pub async fn serve(migrator: Migrator) -> Result<(), lambda_runtime::Error> {
     let migrator = &migrator;
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
-        let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-        if event.payload.get("ResponseURL").is_some() {
-            return migrator.deploy(serde_json::from_value(event.payload)?, left).await;
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
+        let span = tracing::info_span!("migrate", requestId = event.context.request_id, xray_trace_id = event.context.xray_trace_id);
+        async move {
+            let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+            if event.payload.get("ResponseURL").is_some() {
+                return migrator.deploy(serde_json::from_value(event.payload)?, left).await;
+            }
+            let report = migrator.run(left).await.map_err(lambda_runtime::Error::from)?;
+            Ok::<Value, lambda_runtime::Error>(serde_json::to_value(report)?)
         }
-        let report = migrator.run(left).await.map_err(lambda_runtime::Error::from)?;
-        Ok(serde_json::to_value(report)?)
+        .instrument(span)
     }))
     .await
 }
