@@ -155,12 +155,12 @@ async fn every_fault_of_a_profile_is_named_at_once(world: Arc<World>) {
         "business_name required",
         "website invalid",
         "business_one_liner invalid",
+        "business_context_pack.target_audience required",
         "business_context_pack.industry invalid",
         "business_context_pack.icp_content_themes invalid",
         "business_context_pack.selling_points invalid",
         "business_context_pack.icp_min_followers invalid",
         "business_context_pack.mood unknown",
-        "business_context_pack.target_audience required",
         "color unknown",
     ];
     assert_eq!(faults(account.post(PATH, &body).await.faults()), expected);

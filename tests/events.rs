@@ -62,8 +62,9 @@ fn is_right(binary: &str, answer: &Value) -> bool {
         "stripe_events" => *answer == json!({ "batchItemFailures": [] }),
         "migrate" => answer["applied"] == json!([]) && answer["passwords_set"] == json!([]),
         // The sample's account is nobody's.
-        "admit" => answer["errorType"] == "BusinessProfileNotFound",
-        "clean_up" | "renew_subscriptions" | "end_stuck_runs" => answer["schedule"] == binary && answer["dry_run"] == true,
+        "admit" => answer["errorType"] == "Defect",
+        "openapi" => answer["statusCode"] == 200 && body()["openapi"] == "3.1.1",
+        "report_usage" | "clean_up" | "renew_subscriptions" | "end_stuck_runs" => answer["schedule"] == binary && answer["dry_run"] == true,
         // The endpoints for users do not know the sample's token.
         _ => answer["statusCode"] == 401 && body()["code"] == "INVALID_TOKEN",
     }

@@ -193,7 +193,7 @@ async fn whatever_is_traced_may_be_traced(world: Arc<World>) {
 async fn every_alarm_is_explained_in_the_readme(world: Arc<World>) {
     let readme = file("README.md");
     for (name, alarm) in resources(&world, "AWS::CloudWatch::Alarm") {
-        let alarm = alarm["AlarmName"].as_str().map_or_else(|| alarm["AlarmName"]["Fn::Sub"].as_str().unwrap(), |name| name);
+        let alarm = alarm["AlarmName"].as_str().unwrap_or_else(|| alarm["AlarmName"]["Fn::Sub"].as_str().unwrap());
         let alarm = alarm.trim_start_matches("oslira-local-").trim_start_matches("oslira-${Environment}-");
         assert!(readme.contains(&format!("`{alarm}`")), "{name}: README.md does not say what to do about `{alarm}`");
     }

@@ -19,7 +19,8 @@ cases!(
 );
 
 /// What every result holds beside its tier's fields.
-const OWN: [&str; 15] = [
+const OWN: [&str; 16] = [
+    "performance",
     "run_id",
     "lead_id",
     "analysis_id",

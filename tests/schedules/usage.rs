@@ -18,6 +18,8 @@ async fn told(account: &Account, dataset: &str) -> Vec<Value> {
 }
 
 async fn runs_and_credits_are_told_once(world: Arc<World>) {
+    // What other tests have left to be told.
+    run(&world, REPORT).await;
     let account = world.account(10).await;
     let done = account.run(&world.handle("told"), "deep").await;
     let missing = account.run(&world.handle("missing"), "light").await;

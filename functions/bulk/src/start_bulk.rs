@@ -120,8 +120,8 @@ pub(crate) fn describe(api: &mut Api) {
 /// `VALIDATION_ERROR` 400, also when not one entry is a handle; `INSUFFICIENT_CREDITS` 402 when not one is affordable; `FORBIDDEN` 403 for a
 /// viewer; `NOT_FOUND` 404 for a business profile that is not the account's; `DUPLICATE_ANALYSIS` 409 when all are being analysed already;
 /// `IDEMPOTENCY_KEY_REUSED` 422; `RATE_LIMIT_EXCEEDED` 429 above 5 requests or 100 analyses an hour and account; `SERVICE_UNAVAILABLE` 503
-/// when the queue cannot be reached: without a key nothing is started then, with one the repetition of the request goes on with the batch,
-/// whose `batch_id` is told.
+/// when the queue cannot be reached: without a key nothing is started then; with one some groups may be, and the repetition of the request
+/// goes on with that batch.
 pub async fn start_bulk(request: Request, environment: Environment, queue: Queue) -> Result<Reply, Problem> {
     let input: StartBulk = request.body()?;
     let key = request.idempotency_key()?;
@@ -184,8 +184,7 @@ pub async fn start_bulk(request: Request, environment: Environment, queue: Queue
         if let Err(error) = settled {
             tracing::warn!(%error, "batch neither queued nor withdrawn"); // the hourly schedule ends it
         }
-        // Some groups may be in the queue: with a key they are at work, and whoever does not come back should be able to look for them.
-        return Err(if key.is_some() { error.with_details(json!({ "batch_id": batch_id })) } else { error });
+        return Err(error);
     }
     let reply = input.accepted(batch_id, created)?;
     let Some(key) = &key else { return Ok(reply.with_limit(standing)) };

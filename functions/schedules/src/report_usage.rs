@@ -3,7 +3,7 @@
 use oslira_db::usage::{EndedRun, LedgerEntry};
 use oslira_db::{AdminDb, DbError};
 use oslira_domain::pricing::CENTS_A_CREDIT;
-use oslira_domain::{FailureCode, Performance, RunStatus};
+use oslira_domain::{FailureCode, Performance, RunId, RunStatus, Tier};
 use oslira_telemetry::{Metrics, Unit};
 
 use crate::schedule::Tally;
@@ -85,7 +85,7 @@ fn performance(run: &EndedRun) -> Metrics {
         .metric("scraping_duration", Unit::Milliseconds, whole(performance.scraping_duration_ms))
         .metric("ai_duration", Unit::Milliseconds, whole(performance.ai_duration_ms))
         .metric("db_duration", Unit::Milliseconds, whole(performance.db_duration_ms))
-        .property("error_code", run.error_code.map(|code| code.as_str()))
+        .property("error_code", run.error_code.map(FailureCode::as_str))
         .property("run_id", run.run_id.as_str())
         .property("account_id", run.account_id.to_string())
         .at(run.at_ms);
@@ -115,8 +115,8 @@ fn usage(entry: &LedgerEntry) -> Metrics {
         .metric("transactions", Unit::Count, 1)
         .metric("credits", Unit::Count, entry.amount)
         .property("credits_balance_after", entry.balance_after)
-        .property("analysis_type", entry.analysis_type.map(|tier| tier.as_str()))
-        .property("run_id", entry.run_id.as_ref().map(|id| id.as_str()))
+        .property("analysis_type", entry.analysis_type.map(Tier::as_str))
+        .property("run_id", entry.run_id.as_ref().map(RunId::as_str))
         .property("account_id", entry.account_id.to_string())
         .at(entry.at_ms)
 }

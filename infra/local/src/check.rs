@@ -1,4 +1,5 @@
 //! The template and the state machine before AWS's own tools, offline.
+#![allow(clippy::print_stderr, reason = "a command-line tool")]
 
 use std::path::Path;
 use std::process::{Output, Stdio};

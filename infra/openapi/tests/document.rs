@@ -1,5 +1,7 @@
 //! The API's document: current, valid, and true to its own examples.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::BTreeSet;
 use std::fs;
 

@@ -198,7 +198,7 @@ mod tests {
     }
 
     /// A project at `address`, asked by a reporter of its own.
-    fn reporter(address: String) -> Reporter {
+    fn reporter(address: &str) -> Reporter {
         let dsn = format!("http://public@{address}/7");
         Reporter::new(Arc::new(move || {
             let dsn = SecretString::from(dsn.clone());
@@ -209,7 +209,7 @@ mod tests {
     #[tokio::test]
     async fn an_envelope_arrives_with_its_key() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let reporter = reporter(listener.local_addr().unwrap().to_string());
+        let reporter = reporter(&listener.local_addr().unwrap().to_string());
         let project = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = Vec::new();
@@ -229,7 +229,7 @@ mod tests {
     async fn a_dead_project_is_waited_for_once() {
         // Takes connections and says nothing.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let reporter = reporter(listener.local_addr().unwrap().to_string());
+        let reporter = reporter(&listener.local_addr().unwrap().to_string());
         reporter.report(vec![failure()]).await;
         let accepted = async { tokio::time::timeout(Duration::from_millis(100), listener.accept()).await };
         assert!(accepted.await.is_ok());
