@@ -9,7 +9,7 @@ cases!(shared: ; alone: a_hundred_analyses_on_sixty_credits, fifty_analyses_of_o
 
 /// How a request or its run ended: `completed`, or a code.
 async fn outcome(account: &Account, handle: &str) -> String {
-    let answer = account.analyze(handle, "light").await;
+    let answer = account.patiently(|| account.analyze(handle, "light")).await;
     if answer.status != 202 {
         return answer.body["code"].as_str().unwrap_or_default().to_owned();
     }

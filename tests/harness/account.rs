@@ -149,8 +149,24 @@ impl Account {
         data["run_id"].as_str().expect("a run id").to_owned()
     }
 
+    /// A run's progress.
     pub async fn progress(&self, run_id: &str) -> Value {
-        self.get(&format!("/api/analysis/{run_id}/progress")).await.data(200)
+        let path = format!("/api/analysis/{run_id}/progress");
+        self.patiently(|| self.get(&path)).await.data(200)
+    }
+
+    /// Asks again when told to come later, as clients do: among a hundred cold starts the emulator, which is one process, takes longer to
+    /// give a secret than a function waits for it.
+    pub async fn patiently<F: Future<Output = Answer>>(&self, ask: impl Fn() -> F) -> Answer {
+        for _ in 0..20 {
+            let answer = ask().await;
+            if answer.status != 503 {
+                return answer;
+            }
+            assert!(answer.header("retry-after").is_some(), "{}", answer.body);
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        panic!("the service does not come back")
     }
 
     pub async fn result(&self, run_id: &str) -> Answer {

@@ -27,8 +27,12 @@ async fn runs_and_credits_are_told_once(world: Arc<World>) {
     assert!(number(&dry_run(&world, REPORT).await, "waiting") >= 2);
     let summary = run(&world, REPORT).await;
     assert!(number(&summary, "runs") >= 2 && number(&summary, "entries") >= 4, "{summary}");
-    // Log lines follow the answer.
-    until("the run's metrics", Duration::from_secs(20), || async { (told(&account, "credit_usage").await.len() >= 4).then_some(()) }).await;
+    // Log lines follow the answer, the last of many only with the next invocation.
+    until("the run's metrics", Duration::from_secs(60), || async {
+        dry_run(&world, REPORT).await;
+        (told(&account, "credit_usage").await.len() >= 4).then_some(())
+    })
+    .await;
 
     let costs = told(&account, "analysis_costs").await;
     let of = |lines: &[Value], run_id: &str| lines.iter().find(|line| line["run_id"] == run_id).expect("the run's line").clone();

@@ -49,7 +49,8 @@ pub async fn report_usage(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError
 
 /// What a run cost and what it earned, in micro-USD.
 fn costs(run: &EndedRun) -> Metrics {
-    let revenue = i64::from(run.credits_kept) * CENTS_A_CREDIT;
+    // At the price of a single credit, in micro-USD: what was paid for it depends on the pack or plan.
+    let revenue = i64::from(run.credits_kept) * CENTS_A_CREDIT * 10_000;
     let profit = revenue - run.total_micro_usd;
     #[expect(clippy::cast_precision_loss, reason = "some dollars in micro-USD fit")]
     let margin = (revenue > 0).then(|| (profit as f64 / revenue as f64 * 10_000.0).round() / 100.0);
