@@ -28,7 +28,7 @@ async fn runs_and_credits_are_told_once(world: Arc<World>) {
     let summary = run(&world, REPORT).await;
     assert!(number(&summary, "runs") >= 2 && number(&summary, "entries") >= 4, "{summary}");
     // Log lines follow the answer, the last of many only with the next invocation.
-    until("the run's metrics", Duration::from_secs(60), || async {
+    until("the run's metrics", Duration::from_mins(1), || async {
         dry_run(&world, REPORT).await;
         (told(&account, "credit_usage").await.len() >= 4).then_some(())
     })
