@@ -37,7 +37,7 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Reads `OPENAI_BASE_URL`, `ANTHROPIC_BASE_URL`, `AI_TIMEOUT_SECONDS`, `PROFILE_BUCKET` and, if given, a catalogue of models
+    /// Reads `OPENAI_BASE_URL`, `OPENAI_API`, `ANTHROPIC_BASE_URL`, `AI_TIMEOUT_SECONDS`, `PROFILE_BUCKET` and, if given, a catalogue of models
     /// in `MODEL_CATALOGUE`.
     ///
     /// # Errors
@@ -45,6 +45,7 @@ impl Asker {
     pub fn from_env(deps: &Deps) -> Result<Self, lambda_runtime::Error> {
         let endpoints = Endpoints {
             openai: Endpoint::new(oslira_aws::variable("OPENAI_BASE_URL")?),
+            openai_api: oslira_aws::variable("OPENAI_API")?.parse()?,
             anthropic: Endpoint::new(oslira_aws::variable("ANTHROPIC_BASE_URL")?),
         };
         let seconds = oslira_aws::variable("AI_TIMEOUT_SECONDS")?.parse()?;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::live::Live;
+
 /// How to start a stack.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -23,6 +25,8 @@ pub struct Options {
     pub progress: bool,
     /// More parameters of the template; those that it does not declare are left out.
     pub parameters: Vec<(String, String)>,
+    /// Real vendors instead of stand-ins.
+    pub live: Option<Live>,
     /// More environment variables of the emulator, which every function inherits.
     pub emulator_env: Vec<(String, String)>,
 }
@@ -41,6 +45,7 @@ impl Options {
             database_url: None,
             progress: false,
             parameters: Vec::new(),
+            live: None,
             emulator_env: Vec::new(),
         }
     }

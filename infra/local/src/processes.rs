@@ -12,6 +12,8 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::live::CREDENTIALS;
+
 const MARK: &str = "OSLIRA_STACK";
 
 /// What marks the processes of one start: the state directory and a number that no other start has.
@@ -141,6 +143,9 @@ impl Service {
         let output =
             fs::OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("cannot write {}", log.display()))?;
         mark.put(&mut command);
+        for name in CREDENTIALS {
+            command.env_remove(name);
+        }
         command.process_group(0).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().with_context(|| format!("cannot start {program}"))?;

@@ -12,6 +12,7 @@ use crate::database::{self, Account, Logins};
 use crate::deploy::{self, Deployment};
 use crate::emulator::{self, Emulator, Launch};
 use crate::info::{Demo, Options, StackInfo};
+use crate::live::Live;
 use crate::postgres::Cluster;
 use crate::processes::{self, Mark, Watchdog};
 use crate::progress::Progress;
@@ -81,8 +82,9 @@ impl Stack {
                 };
                 let home = state.empty_dir("emulator")?;
                 let log = state.join("emulator.log");
-                let launch =
-                    Launch { python: &python, home, log: &log, mark: &mark, port: options.fixed_port, extra: &options.emulator_env };
+                let more = options.live.as_ref().map(Live::environment).unwrap_or_default();
+                let extra = [options.emulator_env.clone(), more].concat();
+                let launch = Launch { python: &python, home, log: &log, mark: &mark, port: options.fixed_port, extra: &extra };
                 let sandbox = binaries.path("sandbox")?;
                 let ((cluster, logins), sandbox, emulator) =
                     tokio::try_join!(database, Sandbox::start(&sandbox, &state, &mark), Emulator::start(&http, &launch))?;
@@ -94,9 +96,9 @@ impl Stack {
         let template = Template::read(&options.root, &binaries, parameters(&options, &sandbox))?;
         let (deployment, routes) = progress
             .phase("deploy template.yaml", |phase| {
-                let (sdk, template, logins, sandbox) = (&sdk, &template, &logins, &sandbox);
+                let (sdk, template, logins, sandbox, live) = (&sdk, &template, &logins, &sandbox, options.live.as_ref());
                 async move {
-                    vendors::write_secrets(sdk, logins, sandbox).await?;
+                    vendors::write_secrets(sdk, logins, sandbox, live).await?;
                     let deployment = deploy::deploy(sdk, template, &phase).await?;
                     let routes = routes::create(sdk, &deployment).await?;
                     database::furnish(&logins.owner).await?;
@@ -107,7 +109,9 @@ impl Stack {
 
         let demo = demo_account(&state, &http, &logins, &sandbox.base_url).await?;
         let api = format!("{0}/_aws/execute-api/{1}/$default", emulator.endpoint, deployment.api_id);
-        sandbox.deliver_events_to(&http, &api).await?;
+        if !options.live.as_ref().is_some_and(Live::has_stripe) {
+            sandbox.deliver_events_to(&http, &api).await?;
+        }
         let info = StackInfo {
             api,
             aws_endpoint: emulator.endpoint.clone(),
@@ -275,7 +279,8 @@ async fn build(binaries: &Binaries, root: &Path, progress: Progress) -> Result<(
 fn parameters(options: &Options, sandbox: &Sandbox) -> BTreeMap<String, String> {
     let fixed = [("Environment", "local"), ("AllowedOrigin", "http://localhost:5173"), ("AlternateOrigin", "http://127.0.0.1:5173")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    fixed.into_iter().chain(sandbox.parameters()).chain(options.parameters.iter().cloned()).collect()
+    let live = options.live.as_ref().map(Live::parameters).unwrap_or_default();
+    fixed.into_iter().chain(sandbox.parameters()).chain(live).chain(options.parameters.iter().cloned()).collect()
 }
 
 /// What a running stack wrote about itself.

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::database::{Account, Logins};
+use crate::live::Live;
 use crate::processes::{Mark, Service};
 use crate::state::StateDir;
 
@@ -82,8 +83,8 @@ pub(crate) async fn token(http: &reqwest::Client, sandbox: &str, account: &Accou
     Ok(answer["access_token"].as_str().context("the sandbox's answer holds no token")?.to_owned())
 }
 
-/// Writes the secrets that the functions read.
-pub(crate) async fn write_secrets(config: &SdkConfig, logins: &Logins, sandbox: &Sandbox) -> Result<()> {
+/// Writes the secrets that the functions read; those of real vendors with real credentials.
+pub(crate) async fn write_secrets(config: &SdkConfig, logins: &Logins, sandbox: &Sandbox, live: Option<&Live>) -> Result<()> {
     let secrets = aws_sdk_secretsmanager::Client::new(config);
     let values = [
         ("database-owner", json!({"url": logins.owner})),
@@ -97,6 +98,7 @@ pub(crate) async fn write_secrets(config: &SdkConfig, logins: &Logins, sandbox: 
         ("stripe", json!({"api_key": "sk_test_sandbox", "webhook_secrets": [WEBHOOK_SECRET]})),
     ];
     for (name, value) in values {
+        let Some(value) = live.map_or_else(|| Some(value.clone()), |live| live.secret(name, value.clone())) else { continue };
         let name = format!("oslira/local/{name}");
         secrets
             .create_secret()

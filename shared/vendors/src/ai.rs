@@ -1,6 +1,7 @@
 //! Asks a model for one answer: the catalogue says whom, a second provider steps in when the first cannot, and an answer that is
 //! not what was asked for is asked for once more.
 
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use crate::models::{Model, Usage};
 use crate::wire::{self, Reply};
-use crate::{Catalogue, Effort, Prompt, Provider, VendorError, anthropic, openai};
+use crate::{Catalogue, Effort, Prompt, Provider, VendorError, anthropic, chat, openai};
 
 mod addresses;
 
@@ -37,11 +38,40 @@ impl Endpoint {
     }
 }
 
+/// Which of its APIs `OpenAI`, or whoever stands at its address, is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OpenAiApi {
+    /// The Responses API.
+    #[default]
+    Responses,
+    /// The Chat Completions API, which most other servers have instead.
+    Chat,
+}
+
+/// A word that is the name of no API.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("OpenAI has no API `{0}` here: `responses` or `chat`")]
+pub struct UnknownApi(String);
+
+impl FromStr for OpenAiApi {
+    type Err = UnknownApi;
+
+    fn from_str(text: &str) -> Result<Self, UnknownApi> {
+        match text {
+            "responses" => Ok(Self::Responses),
+            "chat" => Ok(Self::Chat),
+            other => Err(UnknownApi(other.to_owned())),
+        }
+    }
+}
+
 /// Where the providers are reached.
 #[derive(Debug, Clone)]
 pub struct Endpoints {
-    /// The Responses API.
+    /// `OpenAI`, or a server that is compatible with it.
     pub openai: Endpoint,
+    /// How it is spoken to.
+    pub openai_api: OpenAiApi,
     /// The Messages API.
     pub anthropic: Endpoint,
 }
@@ -49,7 +79,7 @@ pub struct Endpoints {
 /// The providers' keys. A provider without one is not asked.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
-    /// The Responses API's.
+    /// `OpenAI`'s, or that of the server in its place.
     pub openai: Option<SecretString>,
     /// The Messages API's.
     pub anthropic: Option<SecretString>,
@@ -291,17 +321,22 @@ impl Models {
             let post = self.http.post(format!("{}/{path}", endpoint.base_url)).headers(endpoint.headers.clone());
             post.bearer_auth(asked.key.expose_secret()).json(&body)
         };
-        let provider = asked.model.provider;
-        let post = match provider {
-            Provider::OpenAi => post(&self.endpoints.openai, "responses", openai::body(request)),
-            Provider::Anthropic => {
+        let (provider, api) = (asked.model.provider, self.endpoints.openai_api);
+        let post = match (provider, api) {
+            (Provider::OpenAi, OpenAiApi::Responses) => post(&self.endpoints.openai, "responses", openai::body(request)),
+            (Provider::OpenAi, OpenAiApi::Chat) => post(&self.endpoints.openai, "chat/completions", chat::body(request)),
+            (Provider::Anthropic, _) => {
                 post(&self.endpoints.anthropic, "v1/messages", anthropic::body(request)).header("anthropic-version", anthropic::VERSION)
             }
         };
-        match (Reply::to(post, asked.timeout, MAX_ANSWER_BYTES).await, provider) {
-            (Ok(reply), Provider::OpenAi) => openai::read(&reply),
-            (Ok(reply), Provider::Anthropic) => anthropic::read(&reply),
-            (Err(error), _) => Reading::failed(error),
+        let reply = match Reply::to(post, asked.timeout, MAX_ANSWER_BYTES).await {
+            Ok(reply) => reply,
+            Err(error) => return Reading::failed(error),
+        };
+        match (provider, api) {
+            (Provider::OpenAi, OpenAiApi::Responses) => openai::read(&reply),
+            (Provider::OpenAi, OpenAiApi::Chat) => chat::read(&reply),
+            (Provider::Anthropic, _) => anthropic::read(&reply),
         }
     }
 }

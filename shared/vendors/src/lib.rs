@@ -7,6 +7,7 @@
 pub mod ai;
 mod anthropic;
 pub mod apify;
+mod chat;
 pub mod error;
 mod instructions;
 pub mod models;
@@ -18,7 +19,7 @@ pub mod stripe;
 mod stub;
 mod wire;
 
-pub use ai::{Answer, AskError, Attempt, AttemptStatus, Endpoint, Endpoints, Keys, Models, Next, Question};
+pub use ai::{Answer, AskError, Attempt, AttemptStatus, Endpoint, Endpoints, Keys, Models, Next, OpenAiApi, Question};
 pub use apify::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, ScrapedItem};
 pub use error::VendorError;
 pub use models::{Catalogue, CatalogueError, Effort, Provider};

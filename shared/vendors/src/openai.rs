@@ -139,7 +139,7 @@ fn usage(body: &UsageBody) -> Usage {
     }
 }
 
-fn failure(reply: &Reply) -> VendorError {
+pub(crate) fn failure(reply: &Reply) -> VendorError {
     let error = reply.json::<ErrorEnvelope>().map_or(ErrorBody { kind: None, code: None }, |body| body.error);
     let name = code(error.code.as_deref().or(error.kind.as_deref()));
     let billing = error.kind.as_deref() == Some("insufficient_quota")

@@ -25,6 +25,9 @@ use local::StackInfo;
 #[derive(Parser)]
 #[command(name = "cargo local", bin_name = "cargo local")]
 pub(crate) struct Arguments {
+    /// Use the real vendors whose keys the environment holds: `APIFY_TOKEN`, `OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `STRIPE_API_KEY`
+    #[arg(long)]
+    live: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -129,7 +132,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let root = checkout()?;
     let state_dir = root.join(".local");
     match arguments.command.unwrap_or(Command::Up) {
-        Command::Up => up::up(root, state_dir).await,
+        Command::Up => up::up(root, state_dir, arguments.live).await,
+        _ if arguments.live => bail!("--live belongs to `cargo local` alone: the other commands use the stack that it started"),
         Command::Demo { show: Show::Analysis, handle } => demo::demo(&running(&state_dir)?, &handle).await,
         Command::Demo { show: Show::Billing, .. } => billing::billing(&running(&state_dir)?).await,
         Command::Bulk { handles, tier, credits } => bulk::bulk(&running(&state_dir)?, &handles, &tier, credits).await,

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use anyhow::Result;
 use console::style;
-use local::{Options, Stack, StackInfo};
+use local::{Live, Options, Stack, StackInfo};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The emulator's usual port, so that the address is the same every day; taken by somebody else, a free one does.
 const PORT: u16 = 4566;
 
-pub(crate) async fn up(root: PathBuf, state_dir: PathBuf) -> Result<()> {
+pub(crate) async fn up(root: PathBuf, state_dir: PathBuf, live: bool) -> Result<()> {
+    let live = live.then(|| Live::read(|name| std::env::var(name).ok())).transpose()?;
     if let Some(owner) = local::owner(&state_dir) {
         match local::info_of(&state_dir) {
             Some(info) => println!("A stack is already running (process {owner}): {}", info.api),
@@ -34,12 +35,16 @@ pub(crate) async fn up(root: PathBuf, state_dir: PathBuf) -> Result<()> {
     options.fresh = false;
     options.database_url = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
     options.progress = true;
+    options.live = live.clone();
     let stack = tokio::select! {
         stack = Stack::start(options) => stack?,
         // What was started ends with the future.
         () = asked_to_end() => return Ok(()),
     };
     ready(stack.info(), stack.state_dir(), begun);
+    if let Some(live) = live {
+        println!("\nLive mode:\n{live}");
+    }
     asked_to_end().await;
     eprintln!("\nstopping …");
     stack.stop().await;

@@ -69,6 +69,7 @@ impl Outcome {
 
 /// What is asked, with which keys, for how long, and how many tries are booked before no further one is wanted.
 struct Setting {
+    api: OpenAiApi,
     keys: Keys,
     call: Call,
     time: Duration,
@@ -77,13 +78,14 @@ struct Setting {
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { keys: keys(), call: Call::Core, time: Duration::from_mins(1), wanted: usize::MAX }
+        Self { api: OpenAiApi::Responses, keys: keys(), call: Call::Core, time: Duration::from_mins(1), wanted: usize::MAX }
     }
 }
 
 async fn ask_in(setting: Setting, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
     let (openai, anthropic) = (Stub::new(openai).await, Stub::new(anthropic).await);
-    let mut endpoints = Endpoints { openai: Endpoint::new(format!("{}/v1/", openai.url)), anthropic: Endpoint::new(&anthropic.url) };
+    let (first, second) = (Endpoint::new(format!("{}/v1/", openai.url)), Endpoint::new(&anthropic.url));
+    let mut endpoints = Endpoints { openai: first, openai_api: setting.api, anthropic: second };
     endpoints.openai.headers.insert("cf-aig-authorization", "Bearer gateway".parse().unwrap());
     let models = Models::new(crate::http_client().unwrap(), endpoints, Catalogue::builtin(), Some(Duration::from_millis(300)));
     let prompt = Prompt { instructions: "INSTRUCTIONS".to_owned(), business: "BUSINESS".to_owned(), profile: "PROFILE".to_owned() };
@@ -356,3 +358,5 @@ async fn a_message_with_a_link_or_a_foreign_handle_is_asked_for_once_more() {
         assert_eq!(outcome.story(), (Some(AskError::InvalidOutput), vec![(OpenAi, why); 2]));
     }
 }
+
+mod chat;

@@ -1,0 +1,201 @@
+//! Live mode: real vendors instead of their stand-ins, each with a key from the developer's environment.
+//!
+//! Keys go into the emulator's Secrets Manager, which keeps them in memory, and from there to the functions that read them: never into a
+//! file, an argument or the environment of a process that the stack starts.
+
+use std::fmt;
+
+use anyhow::{Context, Result, bail, ensure};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+/// The variables that hold credentials. No process of the stack inherits them.
+pub(crate) const CREDENTIALS: [&str; 5] = ["APIFY_TOKEN", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET"];
+
+/// A vendor that is real.
+#[derive(Debug, Clone)]
+struct Real {
+    key: SecretString,
+    base_url: String,
+}
+
+/// Which vendors are real. Those without a key stay stand-ins.
+#[derive(Debug, Clone, Default)]
+pub struct Live {
+    apify: Option<Real>,
+    openai: Option<Real>,
+    anthropic: Option<Real>,
+    stripe: Option<Real>,
+    webhook_secret: Option<SecretString>,
+    openai_api: Option<String>,
+    catalogue: Option<String>,
+}
+
+impl Live {
+    /// Reads keys and addresses through `variable`, which is the environment but in tests.
+    ///
+    /// # Errors
+    /// When there is no key at all, a key is one of real money, or a value cannot be used. The message never holds a key.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let given = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let real = |key: &str, address: &str, usual: &str| -> Result<Option<Real>> {
+            let Some(key) = given(key) else { return Ok(None) };
+            let base_url = given(address).unwrap_or_else(|| usual.to_owned()).trim_end_matches('/').to_owned();
+            ensure!(is_allowed(&base_url), "{address} must be an https address, or http://127.0.0.1:… for a server on this machine");
+            Ok(Some(Real { key: key.into(), base_url }))
+        };
+        let live = Self {
+            apify: real("APIFY_TOKEN", "APIFY_BASE_URL", "https://api.apify.com")?,
+            openai: real("OPENAI_API_KEY", "OPENAI_BASE_URL", "https://api.openai.com/v1")?,
+            anthropic: real("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "https://api.anthropic.com")?,
+            stripe: real("STRIPE_API_KEY", "STRIPE_BASE_URL", "https://api.stripe.com")?,
+            webhook_secret: given("STRIPE_WEBHOOK_SECRET").map(SecretString::from),
+            openai_api: given("OPENAI_API"),
+            catalogue: given("MODEL_CATALOGUE"),
+        };
+        if [&live.apify, &live.openai, &live.anthropic, &live.stripe].iter().all(|vendor| vendor.is_none()) {
+            bail!("nothing would be live: set at least one of APIFY_TOKEN, OPENAI_API_KEY, ANTHROPIC_API_KEY and STRIPE_API_KEY");
+        }
+        let is_test_key = |key: &str| key.starts_with("sk_test_") || key.starts_with("rk_test_");
+        if live.stripe.as_ref().is_some_and(|stripe| !is_test_key(stripe.key.expose_secret())) {
+            bail!("STRIPE_API_KEY is not a key of Stripe's test mode (sk_test_… or rk_test_…); real money stays out of a local stack");
+        }
+        if live.openai_api.as_deref().is_some_and(|api| !["responses", "chat"].contains(&api)) {
+            bail!("OPENAI_API must be `responses` or `chat`");
+        }
+        if let Some(text) = &live.catalogue {
+            oslira_vendors::Catalogue::parse(text).context("MODEL_CATALOGUE")?;
+        }
+        Ok(live)
+    }
+
+    /// Whether Stripe is real, which then tells its events itself.
+    pub(crate) fn has_stripe(&self) -> bool {
+        self.stripe.is_some()
+    }
+
+    /// The template's parameters that lead to the real vendors.
+    pub(crate) fn parameters(&self) -> Vec<(String, String)> {
+        let addresses = [
+            ("ApifyBaseUrl", &self.apify),
+            ("OpenAiBaseUrl", &self.openai),
+            ("AnthropicBaseUrl", &self.anthropic),
+            ("StripeBaseUrl", &self.stripe),
+        ];
+        let addresses = addresses.into_iter().filter_map(|(name, vendor)| Some((name.to_owned(), vendor.as_ref()?.base_url.clone())));
+        addresses.chain(self.openai_api.clone().map(|api| ("OpenAiApi".to_owned(), api))).collect()
+    }
+
+    /// What the functions' environment holds besides. The catalogue is too long for a parameter.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        self.catalogue.clone().map(|text| ("MODEL_CATALOGUE".to_owned(), text)).into_iter().collect()
+    }
+
+    /// What a secret holds instead of the stand-in's credential, or `None` to leave it out. A run's profile that a real model shall judge is
+    /// never judged by the other provider's stand-in: a provider without a key is not asked.
+    pub(crate) fn secret(&self, name: &str, standin: Value) -> Option<Value> {
+        let key = |vendor: &Option<Real>, field: &str| vendor.as_ref().map(|vendor| json!({ field: vendor.key.expose_secret() }));
+        let has_models = self.openai.is_some() || self.anthropic.is_some();
+        match name {
+            "apify" => Some(key(&self.apify, "token").unwrap_or(standin)),
+            "openai" if has_models => key(&self.openai, "api_key"),
+            "anthropic" if has_models => key(&self.anthropic, "api_key"),
+            "stripe" => Some(self.stripe.as_ref().map_or(standin, |stripe| {
+                let webhook: Vec<&str> = self.webhook_secret.iter().map(ExposeSecret::expose_secret).collect();
+                json!({ "api_key": stripe.key.expose_secret(), "webhook_secrets": webhook })
+            })),
+            _ => Some(standin),
+        }
+    }
+}
+
+/// What the template's parameters take.
+fn is_allowed(url: &str) -> bool {
+    let rest = url.strip_prefix("http://127.0.0.1").filter(|rest| rest.is_empty() || rest.starts_with([':', '/']));
+    !url.contains(char::is_whitespace) && (rest.is_some() || url.strip_prefix("https://").is_some_and(|host| !host.is_empty()))
+}
+
+/// A line a vendor: where it is, or that it is a stand-in.
+impl fmt::Display for Live {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let has_models = self.openai.is_some() || self.anthropic.is_some();
+        let vendors = [
+            ("Apify", &self.apify, false),
+            ("OpenAI", &self.openai, has_models),
+            ("Anthropic", &self.anthropic, has_models),
+            ("Stripe", &self.stripe, false),
+        ];
+        for (name, vendor, is_off) in vendors {
+            match vendor {
+                Some(vendor) => writeln!(to, "  {name:<10} live at {}", vendor.base_url)?,
+                None if is_off => writeln!(to, "  {name:<10} not asked: no key")?,
+                None => writeln!(to, "  {name:<10} sandbox")?,
+            }
+        }
+        if self.stripe.is_some() && self.webhook_secret.is_none() {
+            writeln!(to, "  Stripe's events are refused until STRIPE_WEBHOOK_SECRET is set (`stripe listen` prints it)")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Live> {
+        Live::read(|name| variables.iter().find(|(given, _)| *given == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    fn fault(variables: &[(&str, &str)]) -> String {
+        format!("{:#}", read(variables).unwrap_err())
+    }
+
+    #[test]
+    fn without_keys_it_says_which_there_could_be() {
+        assert!(fault(&[("APIFY_TOKEN", " ")]).contains("set at least one of APIFY_TOKEN, OPENAI_API_KEY"));
+    }
+
+    #[test]
+    fn keys_of_real_money_are_refused_and_never_repeated() {
+        for key in ["sk_live_abc", "rk_live_abc", "pk_test_abc"] {
+            let fault = fault(&[("STRIPE_API_KEY", key)]);
+            assert!(fault.contains("test mode") && !fault.contains("abc"), "{fault}");
+        }
+        read(&[("STRIPE_API_KEY", "rk_test_abc")]).unwrap();
+    }
+
+    #[test]
+    fn addresses_are_https_or_on_this_machine() {
+        for url in ["http://example.com/v1", "http://127.0.0.1.example.com", "http://localhost:11434/v1", "https://"] {
+            assert!(fault(&[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", url)]).contains("OPENAI_BASE_URL"), "{url}");
+        }
+        let live = read(&[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", "http://127.0.0.1:11434/v1/"), ("OPENAI_API", "chat")]).unwrap();
+        let expected = [("OpenAiBaseUrl", "http://127.0.0.1:11434/v1"), ("OpenAiApi", "chat")];
+        assert_eq!(live.parameters(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert!(fault(&[("OPENAI_API_KEY", "k"), ("OPENAI_API", "soap")]).contains("OPENAI_API"));
+        assert!(fault(&[("OPENAI_API_KEY", "k"), ("MODEL_CATALOGUE", "models = 1")]).contains("MODEL_CATALOGUE"));
+    }
+
+    #[test]
+    fn a_real_model_has_no_standin_beside_it() {
+        let live = read(&[("ANTHROPIC_API_KEY", "sk-ant-real")]).unwrap();
+        let standin = || json!({"api_key": "standin"});
+        assert_eq!(live.secret("openai", standin()), None);
+        assert_eq!(live.secret("anthropic", standin()), Some(json!({"api_key": "sk-ant-real"})));
+        assert_eq!(live.secret("apify", standin()), Some(standin()));
+        assert_eq!(read(&[("APIFY_TOKEN", "real")]).unwrap().secret("openai", standin()), Some(standin()));
+    }
+
+    #[test]
+    fn what_it_tells_of_itself_holds_no_key() {
+        let live =
+            read(&[("APIFY_TOKEN", "apify-real"), ("STRIPE_API_KEY", "sk_test_real"), ("STRIPE_WEBHOOK_SECRET", "whsec_real")]).unwrap();
+        let told = format!("{live}{live:?}");
+        assert!(told.contains("Apify      live at https://api.apify.com") && told.contains("OpenAI     sandbox"), "{told}");
+        assert!(!told.contains("real\""), "{told}");
+        for key in ["apify-real", "sk_test_real", "whsec_real"] {
+            assert!(!told.contains(key), "{told}");
+        }
+    }
+}

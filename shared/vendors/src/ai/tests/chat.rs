@@ -1,0 +1,79 @@
+//! A server that knows the Chat Completions API only.
+
+use super::*;
+
+fn completion(finish_reason: &str, message: &Value) -> Script {
+    let body = json!({
+        "id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-6-luna",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
+        "usage": {
+            "prompt_tokens": 3000, "completion_tokens": 500, "total_tokens": 3500,
+            "prompt_tokens_details": {"cached_tokens": 1024}, "completion_tokens_details": {"reasoning_tokens": 200}
+        }
+    });
+    Script::json(200, &body)
+}
+
+fn said(text: &str) -> Value {
+    json!({"role": "assistant", "content": text, "refusal": null})
+}
+
+async fn ask_in_chat(openai: Vec<Script>) -> Outcome {
+    ask_in(Setting { api: OpenAiApi::Chat, keys: Keys { anthropic: None, ..keys() }, ..Setting::default() }, openai, vec![]).await
+}
+
+#[tokio::test]
+async fn it_is_asked_for_the_same_with_what_all_such_servers_understand() {
+    let outcome = ask_in_chat(vec![completion("stop", &said(&light().to_string()))]).await;
+    let answer = outcome.result.unwrap();
+    assert_eq!(answer.output, light());
+    let attempt = &answer.attempt;
+    let tokens = [attempt.input_tokens, attempt.cached_input_tokens, attempt.cache_write_tokens, attempt.output_tokens];
+    assert_eq!((tokens, attempt.reasoning_tokens), ([3000, 1024, 0, 500], 200));
+    // 1976 x 0.1 + 1024 x 0.01 + 500 x 0.5
+    assert_eq!((attempt.cost, attempt.response_id.as_deref()), (MicroUsd(458), Some("chatcmpl-1")));
+
+    let sent = &outcome.openai[0];
+    assert_eq!(sent.line, "POST /v1/chat/completions HTTP/1.1");
+    assert!(sent.headers.contains("authorization: bearer sk-secret"));
+    let mut body = sent.body.clone();
+    let schema = body["response_format"]["json_schema"]["schema"].take();
+    assert_eq!(schema, assessment::schema(Call::Core, Tier::Light));
+    let expected = json!({
+        "model": "gpt-6-luna",
+        "messages": [
+            {"role": "system", "content": "INSTRUCTIONS"}, {"role": "system", "content": "BUSINESS"}, {"role": "user", "content": "PROFILE"}
+        ],
+        "max_completion_tokens": 2500, "reasoning_effort": "low",
+        "response_format": {"type": "json_schema", "json_schema": {"name": schema["title"], "schema": null, "strict": true}}
+    });
+    assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn an_answer_that_did_not_fit_is_asked_for_with_more_room() {
+    let outcome = ask_in_chat(vec![completion("length", &said("{")), completion("stop", &said(&light().to_string()))]).await;
+    assert_eq!(outcome.result.unwrap().output, light());
+    assert_eq!(outcome.openai[1].body["max_completion_tokens"], 5000);
+}
+
+#[tokio::test]
+async fn refusals_and_faults_are_what_they_are_in_the_other_api() {
+    let refusal = json!({"role": "assistant", "content": null, "refusal": "I cannot."});
+    for (scripts, expected) in [
+        (vec![completion("stop", &refusal)], AskError::Refused),
+        (vec![completion("content_filter", &said(""))], AskError::Refused),
+        (vec![completion("stop", &said("no JSON")), completion("stop", &said("nor this"))], AskError::InvalidOutput),
+        (vec![openai_error(401, "invalid_request_error", "invalid_api_key")], AskError::Unauthorized(OpenAi)),
+        (vec![openai_error(429, "rate_limit_error", "rate_limit_exceeded")], AskError::Retryable),
+    ] {
+        assert_eq!(ask_in_chat(scripts).await.result.unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn only_its_two_apis_have_names() {
+    assert_eq!("chat".parse(), Ok(OpenAiApi::Chat));
+    assert_eq!("responses".parse(), Ok(OpenAiApi::default()));
+    assert!("Chat".parse::<OpenAiApi>().is_err());
+}
