@@ -27,6 +27,7 @@ mod isolation;
 mod leads;
 mod ledger;
 mod ledger_machine;
+mod live;
 mod load;
 mod observability;
 mod pooler;
@@ -74,6 +75,7 @@ fn main() {
         sentry::cases(),
         observability::cases(),
         workflow::cases(),
+        live::cases(),
         load::cases(),
     ]
     .concat();
