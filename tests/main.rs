@@ -29,9 +29,11 @@ mod ledger;
 mod ledger_machine;
 mod live;
 mod load;
+mod migrations;
 mod observability;
 mod pooler;
 mod roles;
+mod rotation;
 mod sandbox;
 mod schedules;
 mod sentry;
@@ -75,6 +77,8 @@ fn main() {
         sentry::cases(),
         observability::cases(),
         workflow::cases(),
+        migrations::cases(),
+        rotation::cases(),
         live::cases(),
         load::cases(),
     ]

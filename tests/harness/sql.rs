@@ -90,12 +90,17 @@ impl World {
 impl World {
     /// A database of its own beside the stack's, with every migration, for what would be in other tests' way. Answers its URL.
     pub async fn fresh_database(&self, name: &str) -> String {
+        let url = self.empty_database(name).await;
+        self.migrate(&url).await;
+        url
+    }
+
+    /// A database of its own beside the stack's, with nothing in it. Answers its URL.
+    pub async fn empty_database(&self, name: &str) -> String {
         let client = self.db.connect().await;
         client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         let (server, _) = self.stack.info().admin_database_url.rsplit_once('/').unwrap();
-        let url = format!("{server}/{name}");
-        self.migrate(&url).await;
-        url
+        format!("{server}/{name}")
     }
 
     /// Applies every migration, whether it was applied before or not. One at a time: roles belong to all databases of a server.

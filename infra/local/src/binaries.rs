@@ -1,6 +1,6 @@
-//! Building the functions and the sandbox, as debug binaries.
+//! Building the functions and the sandbox, as debug binaries unless they are to be measured.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -10,8 +10,8 @@ use tokio::process::Command;
 
 /// What the workspace holds for the stack.
 pub(crate) struct Binaries {
-    names: BTreeSet<String>,
-    directory: PathBuf,
+    paths: BTreeMap<String, PathBuf>,
+    release: bool,
 }
 
 #[derive(Deserialize)]
@@ -33,8 +33,8 @@ struct Target {
 }
 
 impl Binaries {
-    /// Asks cargo for the packages under `functions/` and the sandbox.
-    pub(crate) async fn of(root: &Path) -> Result<Self> {
+    /// Asks cargo for the packages under `functions/` and those that stand beside them. `release` is about the functions alone.
+    pub(crate) async fn of(root: &Path, release: bool) -> Result<Self> {
         let mut command = cargo(root);
         command.args(["metadata", "--no-deps", "--format-version", "1"]);
         let output = command.output().await.context("cannot run cargo")?;
@@ -43,11 +43,19 @@ impl Binaries {
         }
         let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
         let root = root.canonicalize()?;
-        let (functions, sandbox) = (root.join("functions"), root.join("infra/sandbox"));
-        let wanted = |package: &&Package| package.manifest_path.starts_with(&functions) || package.manifest_path.starts_with(&sandbox);
-        let targets = metadata.packages.iter().filter(wanted).flat_map(|package| &package.targets);
-        let names = targets.filter(|target| target.kind.iter().any(|kind| kind == "bin")).map(|target| target.name.clone()).collect();
-        Ok(Self { names, directory: metadata.target_directory.join("debug") })
+        let profile = |package: &Package| {
+            let is_in = |folder: &str| package.manifest_path.starts_with(root.join(folder));
+            let function = is_in("functions") || is_in("infra/hello");
+            (function || is_in("infra/sandbox")).then_some(if function && release { "release" } else { "debug" })
+        };
+        let mut paths = BTreeMap::new();
+        for package in &metadata.packages {
+            let Some(profile) = profile(package) else { continue };
+            for target in package.targets.iter().filter(|target| target.kind.iter().any(|kind| kind == "bin")) {
+                paths.insert(target.name.clone(), metadata.target_directory.join(profile).join(&target.name));
+            }
+        }
+        Ok(Self { paths, release })
     }
 
     /// Where a binary lies.
@@ -55,42 +63,55 @@ impl Binaries {
     /// # Errors
     /// When no package builds it.
     pub(crate) fn path(&self, name: &str) -> Result<PathBuf> {
-        let path = self.directory.join(name);
-        if self.names.contains(name) && path.exists() { Ok(path) } else { bail!("no package under functions/ builds a binary `{name}`") }
+        let path = self.paths.get(name).filter(|path| path.exists());
+        path.cloned().with_context(|| format!("no package under functions/ builds a binary `{name}`"))
     }
 
     /// Builds them. With `shown`, cargo writes its own progress to the terminal; else its output appears only when it fails.
     pub(crate) async fn build(&self, root: &Path, shown: bool) -> Result<()> {
-        let mut command = cargo(root);
         // The whole workspace, as `cargo test --workspace` has it: a selection of packages would unify features differently and
         // compile the dependencies a second time.
-        command.args(["build", "--workspace", "--bins"]);
-        if shown {
-            let status = command.stdout(Stdio::null()).status().await.context("cannot run cargo")?;
-            if !status.success() {
-                bail!("the build failed: see above");
-            }
-        } else {
-            let output = command.arg("--quiet").output().await.context("cannot run cargo")?;
-            if !output.status.success() {
-                bail!("the build failed:\n{}", String::from_utf8_lossy(&output.stderr).trim());
-            }
+        run(cargo(root).args(["build", "--workspace", "--bins"]), shown).await?;
+        if self.release {
+            // As they are deployed: what only the tools need is not among their features.
+            run(cargo(root).args(["build", "--release", "--workspace", "--bins"]).args(TOOLS.map(|tool| format!("--exclude={tool}"))), shown)
+                .await?;
         }
         Ok(())
     }
 }
 
+/// The packages that are never deployed, but for `hello`, which deployed ones are measured beside.
+const TOOLS: [&str; 4] = ["local", "sandbox", "oslira-openapi", "oslira-tests"];
+
+async fn run(command: &mut Command, shown: bool) -> Result<()> {
+    if shown {
+        let status = command.stdout(Stdio::null()).status().await.context("cannot run cargo")?;
+        if !status.success() {
+            bail!("the build failed: see above");
+        }
+    } else {
+        let output = command.arg("--quiet").output().await.context("cannot run cargo")?;
+        if !output.status.success() {
+            bail!("the build failed:\n{}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+    }
+    Ok(())
+}
+
 impl Binaries {
     /// The same binaries as links in `directory`, so that a later build changes nothing under a stack that runs.
     pub(crate) fn linked(self, directory: PathBuf) -> Result<Self> {
-        for name in &self.names {
-            let (built, link) = (self.directory.join(name), directory.join(name));
+        let mut paths = BTreeMap::new();
+        for (name, built) in self.paths {
+            let link = directory.join(&name);
             // Cargo puts a new file in the old one's place; a link keeps the old one. Another file system takes a copy.
             if built.exists() && std::fs::hard_link(&built, &link).is_err() {
                 std::fs::copy(&built, &link).with_context(|| format!("cannot copy {}", built.display()))?;
             }
+            paths.insert(name, link);
         }
-        Ok(Self { directory, ..self })
+        Ok(Self { paths, ..self })
     }
 }
 

@@ -123,6 +123,12 @@ pub(crate) async fn has_account(owner_url: &str, account: &Account) -> Result<bo
     Ok(found.is_some())
 }
 
+/// The user who owns an account.
+pub(crate) async fn owner_of(owner_url: &str, account_id: &str) -> Result<Uuid> {
+    let account: Uuid = account_id.parse()?;
+    Ok(connect(owner_url).await?.query_one("SELECT owner_id FROM accounts WHERE id = $1", &[&account]).await?.get(0))
+}
+
 /// One entry of an account's ledger.
 #[derive(Debug, Clone)]
 pub struct LedgerEntry {

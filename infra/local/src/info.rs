@@ -17,6 +17,8 @@ pub struct Options {
     pub fixed_port: Option<u16>,
     /// Whether to build the functions and the sandbox first.
     pub build: bool,
+    /// Whether the functions are release binaries, as they are deployed, and not debug ones.
+    pub release: bool,
     /// Whether to start with an empty database instead of what the last start left.
     pub fresh: bool,
     /// The owner's URL of a database to use instead of a private cluster.
@@ -41,6 +43,7 @@ impl Options {
             state_dir,
             fixed_port: None,
             build: true,
+            release: false,
             fresh: true,
             database_url: None,
             progress: false,

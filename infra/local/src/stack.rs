@@ -1,7 +1,7 @@
 //! A running stack.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use aws_config::SdkConfig;
@@ -61,7 +61,7 @@ impl Stack {
             None => Some(prerequisites::postgres_binaries(progress).await?),
         };
         let python = venv::shown(&options.root, &venv::EMULATOR, progress).await?;
-        let binaries = Binaries::of(&options.root).await?;
+        let binaries = Binaries::of(&options.root, options.release).await?;
         if options.build {
             build(&binaries, &options.root, progress).await?;
         }
@@ -159,6 +159,19 @@ impl Stack {
     /// Keys of the API's routes, such as `GET /health`.
     pub fn routes(&self) -> &[String] {
         &self.routes
+    }
+
+    /// The binary of this name that the stack runs.
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.state.join("bin").join(name)
+    }
+
+    /// The user who owns an account.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn owner_of(&self, demo: &Demo) -> Result<uuid::Uuid> {
+        database::owner_of(&self.info.admin_database_url, &demo.account_id).await
     }
 
     /// Where the stack keeps its files.

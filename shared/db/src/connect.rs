@@ -29,12 +29,21 @@ pub type CredentialSource = Arc<dyn Fn(bool) -> Pin<Box<dyn Future<Output = Resu
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens a connection. A refused credential is fetched anew and tried once more: it may have been rotated.
+/// How long before each further try with a credential that was refused. A new password is in its secret a moment before the database, or a
+/// pooler in front of it, knows it.
+const REFUSED: [Duration; 5] = [Duration::ZERO, Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+
+/// Opens a connection. A refused credential is fetched anew and tried again: it may be being rotated.
 pub(crate) async fn connect(source: &CredentialSource) -> Result<Client, DbError> {
-    match open(&source(false).await?).await {
-        Err(DbError::Unauthorized) => open(&source(true).await?).await,
-        other => other,
+    let mut outcome = open(&source(false).await?).await;
+    for pause in REFUSED {
+        if !matches!(outcome, Err(DbError::Unauthorized)) {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        outcome = open(&source(true).await?).await;
     }
+    outcome
 }
 
 /// Opens a connection with this credential and no other.

@@ -1,6 +1,7 @@
 //! The commands.
 
 mod api;
+mod bench;
 mod billing;
 mod bulk;
 mod coverage;
@@ -102,6 +103,8 @@ enum Command {
         #[arg(long, default_value_t = 30)]
         minutes: u64,
     },
+    /// Measure what the product does, each beside the least that it could take, on a stack of its own
+    Bench(bench::Settings),
     /// Show what runs and where
     Status,
     /// Print what a function wrote, such as `start_analysis`
@@ -148,6 +151,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             schemathesis::schemathesis(&root, &running(&state_dir)?, &schemathesis::Wanted { cases, seed, document }).await
         }
         Command::Soak { minutes } => soak::soak(&running(&state_dir)?, &state_dir, minutes).await,
+        Command::Bench(settings) => bench::bench(root, &settings).await,
         Command::Status => status::status(&state_dir).await,
         Command::Logs { function, follow } => logs::logs(&state_dir, function.as_deref(), follow).await,
         Command::Check => {

@@ -1,0 +1,118 @@
+//! The runtime API that a Lambda's process asks for its events, and DynamoDB's counters for its rate limits: both answer at once, so that what
+//! is measured is the function.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
+
+/// How long a process may take for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the process has done.
+enum Seen {
+    Polled(Instant),
+    Answered(Instant, Bytes),
+}
+
+struct Api {
+    events: Mutex<mpsc::Receiver<(Vec<u8>, mpsc::Sender<Instant>)>>,
+    seen: mpsc::Sender<Seen>,
+}
+
+/// A function's process, with the runtime API that it polls.
+pub(crate) struct Process {
+    events: mpsc::Sender<(Vec<u8>, mpsc::Sender<Instant>)>,
+    seen: mpsc::Receiver<Seen>,
+    /// From its start to its first poll.
+    pub(crate) init: Duration,
+    server: JoinHandle<()>,
+    _child: Child,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Process {
+    /// Starts it and waits until it asks for its first event.
+    pub(crate) async fn start(binary: &Path, environment: &[(String, String)]) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        let (events, receiver) = mpsc::channel(1);
+        let (sender, mut seen) = mpsc::channel(8);
+        let routes = Router::new().fallback(answer).with_state(Arc::new(Api { events: Mutex::new(receiver), seen: sender }));
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        let server = tokio::spawn(async move {
+            let _ = axum::serve(listener, routes).await;
+        });
+        let mut command = Command::new(binary);
+        command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+        command.env("AWS_LAMBDA_RUNTIME_API", &address).env("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{address}"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let begun = Instant::now();
+        let child = command.spawn().with_context(|| format!("cannot start {}", binary.display()))?;
+        match tokio::time::timeout(PATIENCE, seen.recv()).await {
+            Ok(Some(Seen::Polled(at))) => Ok(Self { events, seen, init: at - begun, server, _child: child }),
+            _ => bail!("{} does not start", binary.display()),
+        }
+    }
+
+    /// Hands it an event; how long it took to answer, and what.
+    pub(crate) async fn invoke(&mut self, event: &Value) -> Result<(Duration, Value)> {
+        let (handed, mut handing) = mpsc::channel(1);
+        self.events.send((serde_json::to_vec(event)?, handed)).await?;
+        loop {
+            match tokio::time::timeout(PATIENCE, self.seen.recv()).await {
+                Ok(Some(Seen::Answered(at, body))) => {
+                    let begun = handing.recv().await.context("no event was handed over")?;
+                    return Ok((at - begun, serde_json::from_slice(&body)?));
+                }
+                Ok(Some(Seen::Polled(_))) => {}
+                _ => bail!("a function does not answer"),
+            }
+        }
+    }
+}
+
+async fn answer(State(api): State<Arc<Api>>, method: Method, uri: Uri, _headers: HeaderMap, body: Bytes) -> Response {
+    let path = uri.path();
+    if method == Method::GET && path.ends_with("/invocation/next") {
+        let _ = api.seen.send(Seen::Polled(Instant::now())).await;
+        let Some((event, handed)) = api.events.lock().await.recv().await else { return std::future::pending().await };
+        let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + PATIENCE;
+        let headers = [
+            ("lambda-runtime-aws-request-id", "6bc28136-xmpl-4365-b021-0ce6b2e64ab0".to_owned()),
+            ("lambda-runtime-deadline-ms", deadline.as_millis().to_string()),
+            ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-west-1:000000000000:function:bench".to_owned()),
+            ("content-type", "application/json".to_owned()),
+        ];
+        let _ = handed.send(Instant::now()).await;
+        return (headers, event).into_response();
+    }
+    if path == "/" {
+        // DynamoDB: a counter that was raised.
+        return ([("content-type", "application/x-amz-json-1.0")], r#"{"Attributes":{"count":{"N":"1"}}}"#).into_response();
+    }
+    if path.ends_with("/response") || path.ends_with("/error") {
+        let _ = api.seen.send(Seen::Answered(Instant::now(), body)).await;
+    }
+    (axum::http::StatusCode::ACCEPTED, "").into_response()
+}
