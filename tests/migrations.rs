@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use oslira_db::{Credential, CredentialSource, DbError, Schema};
 
-use crate::harness::{World, cases, sql};
+use crate::harness::{World, cases, connect};
 
 cases!(
     shared: ;
     // The first migration makes roles, which belong to all databases of the server.
-    alone: two_deployments_at_once_apply_each_migration_once, a_migration_that_fails_leaves_the_version_before_it_and_goes_on_when_it_can;
+    alone: two_deployments_at_once_apply_each_migration_once, a_migration_that_fails_leaves_the_version_before_it_and_goes_on_when_it_can
 );
 
 /// What a Supabase project has before our first migration.
@@ -18,12 +18,12 @@ const SUPABASE: &str = include_str!("../infra/local/supabase.sql");
 
 async fn supabase(world: &World, name: &str) -> String {
     let url = world.empty_database(name).await;
-    sql::connect(&url).await.unwrap().batch_execute(SUPABASE).await.unwrap();
+    connect(&url).await.unwrap().batch_execute(SUPABASE).await.unwrap();
     url
 }
 
 async fn migrate(url: &str) -> Result<Schema, DbError> {
-    let url = url.to_owned();
+    let url = format!("{url}?sslmode=disable");
     let source: CredentialSource = Arc::new(move |_| {
         let url = url.clone().into();
         Box::pin(async move { Ok(Credential { url, ca: None }) })
@@ -50,7 +50,7 @@ async fn two_deployments_at_once_apply_each_migration_once(world: Arc<World>) {
 
 async fn a_migration_that_fails_leaves_the_version_before_it_and_goes_on_when_it_can(world: Arc<World>) {
     let url = supabase(&world, "migrations_failing").await;
-    let client = sql::connect(&url).await.unwrap();
+    let client = connect(&url).await.unwrap();
     // Somebody else's function of the same name, in the middle of V013.
     let other = "CREATE FUNCTION take_metrics(p_limit integer) RETURNS text LANGUAGE sql AS 'SELECT NULL::text'";
     client.batch_execute(other).await.unwrap();

@@ -27,9 +27,8 @@ async fn runs_and_credits_are_told_once(world: Arc<World>) {
     assert!(number(&dry_run(&world, REPORT).await, "waiting") >= 2);
     let summary = run(&world, REPORT).await;
     assert!(number(&summary, "runs") >= 2 && number(&summary, "entries") >= 4, "{summary}");
-    // Log lines follow the answer, the last of many only with the next invocation.
     until("the run's metrics", Duration::from_mins(1), || async {
-        dry_run(&world, REPORT).await;
+        world.collect_reports().await;
         (told(&account, "credit_usage").await.len() >= 4).then_some(())
     })
     .await;

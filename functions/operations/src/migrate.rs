@@ -94,6 +94,7 @@ impl Migrator {
 
     /// Does it within the time that the invocation has.
     async fn run(&self, left: Duration) -> Result<Report, DbError> {
+        self.secrets.forget().await;
         let limit = left.saturating_sub(ANSWER_TIME);
         let outcome = match tokio::time::timeout(limit, self.migrate(limit)).await {
             Ok(outcome) => outcome,

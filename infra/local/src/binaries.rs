@@ -74,8 +74,11 @@ impl Binaries {
         run(cargo(root).args(["build", "--workspace", "--bins"]), shown).await?;
         if self.release {
             // As they are deployed: what only the tools need is not among their features.
-            run(cargo(root).args(["build", "--release", "--workspace", "--bins"]).args(TOOLS.map(|tool| format!("--exclude={tool}"))), shown)
-                .await?;
+            run(
+                cargo(root).args(["build", "--release", "--workspace", "--bins"]).args(TOOLS.map(|tool| format!("--exclude={tool}"))),
+                shown,
+            )
+            .await?;
         }
         Ok(())
     }

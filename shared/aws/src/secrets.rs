@@ -129,6 +129,11 @@ impl Secrets {
             .map_err(|_| AwsError::new("secretsmanager", format!("secret {name} is not the JSON object expected")))
     }
 
+    /// Forgets every value: whoever acts on a change of the secrets must not work with what they were.
+    pub async fn forget(&self) {
+        self.slots.lock().await.clear();
+    }
+
     async fn fetch(&self, name: &str) -> Result<SecretString, AwsError> {
         let id = format!("oslira/{}/{name}", self.environment);
         let answer = self.client.get_secret_value().secret_id(&id).send().await.map_err(|error| {

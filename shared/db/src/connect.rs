@@ -29,18 +29,18 @@ pub type CredentialSource = Arc<dyn Fn(bool) -> Pin<Box<dyn Future<Output = Resu
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long before each further try with a credential that was refused. A new password is in its secret a moment before the database, or a
-/// pooler in front of it, knows it.
-const REFUSED: [Duration; 5] = [Duration::ZERO, Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+/// How long, in milliseconds, before each further try with a credential that was refused. A new password is in its secret a moment before the database, or a
+/// pooler in front of it, knows it. All in all longer than a secret that was fetched because of a refusal is kept.
+const REFUSED_MS: [u64; 6] = [0, 250, 500, 1000, 2000, 2000];
 
 /// Opens a connection. A refused credential is fetched anew and tried again: it may be being rotated.
 pub(crate) async fn connect(source: &CredentialSource) -> Result<Client, DbError> {
     let mut outcome = open(&source(false).await?).await;
-    for pause in REFUSED {
+    for pause in REFUSED_MS {
         if !matches!(outcome, Err(DbError::Unauthorized)) {
             break;
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(Duration::from_millis(pause)).await;
         outcome = open(&source(true).await?).await;
     }
     outcome
