@@ -26,7 +26,6 @@ async fn with_keys_the_vendors_are_asked_where_they_are_and_nowhere_else(world: 
     };
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut options = Options::new(root, world.stack.state_dir().with_extension("live"));
-    options.build = false;
     options.live = Some(Live::read(given).unwrap());
     let stack = Stack::start(options).await.unwrap();
     let demo = stack.create_account(5).await.unwrap();

@@ -23,8 +23,8 @@ impl Deps {
     ///
     /// # Errors
     /// Names the missing variable.
-    pub async fn from_env() -> Result<Self, MissingVariable> {
-        let environment = Environment::start().await?;
+    pub fn from_env() -> Result<Self, MissingVariable> {
+        let environment = Environment::start()?;
         let (gateway, db) = (environment.gateway.clone(), environment.db.clone());
         Ok(Self { gateway, db, progress: ProgressTable::from_env(&environment.config)?, environment })
     }

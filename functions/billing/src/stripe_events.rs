@@ -35,9 +35,9 @@ impl Bookkeeper {
     ///
     /// # Errors
     /// Names the missing variable.
-    pub async fn from_env() -> Result<Self, lambda_runtime::Error> {
+    pub fn from_env() -> Result<Self, lambda_runtime::Error> {
         oslira_telemetry::init();
-        let secrets = Secrets::from_env(&sdk_config().await)?;
+        let secrets = Secrets::from_env(&sdk_config())?;
         Ok(Self {
             db: AdminDb::new(secrets.fetcher("database-admin", DbError::no_credential)),
             stripe: Stripe::new(oslira_vendors::http_client()?, variable("STRIPE_BASE_URL")?),

@@ -34,9 +34,9 @@ impl Receiver {
     ///
     /// # Errors
     /// Names the missing variable.
-    pub async fn from_env() -> Result<Self, MissingVariable> {
+    pub fn from_env() -> Result<Self, MissingVariable> {
         oslira_telemetry::init();
-        let config = sdk_config().await;
+        let config = sdk_config();
         let secrets = Secrets::from_env(&config)?.fetcher("stripe", Problem::from);
         Ok(Self { secrets, queue: Queue::from_env(&config, "STRIPE_EVENTS_QUEUE_URL")? })
     }

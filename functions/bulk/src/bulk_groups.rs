@@ -38,9 +38,9 @@ impl Starter {
     ///
     /// # Errors
     /// Names the missing variable.
-    pub async fn from_env() -> Result<(Self, Queue), lambda_runtime::Error> {
+    pub fn from_env() -> Result<(Self, Queue), lambda_runtime::Error> {
         oslira_telemetry::init();
-        let config = sdk_config().await;
+        let config = sdk_config();
         let secrets = Secrets::from_env(&config)?;
         let db = AdminDb::new(secrets.fetcher("database-admin", DbError::no_credential));
         let apify = Apify::new(oslira_vendors::http_client()?, variable("APIFY_BASE_URL")?);

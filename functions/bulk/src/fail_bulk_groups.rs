@@ -20,9 +20,9 @@ impl Undertaker {
     ///
     /// # Errors
     /// Names the missing variable.
-    pub async fn from_env() -> Result<Self, lambda_runtime::Error> {
+    pub fn from_env() -> Result<Self, lambda_runtime::Error> {
         oslira_telemetry::init();
-        let secrets = Secrets::from_env(&sdk_config().await)?;
+        let secrets = Secrets::from_env(&sdk_config())?;
         Ok(Self { db: AdminDb::new(secrets.fetcher("database-admin", DbError::no_credential)) })
     }
 }

@@ -101,9 +101,9 @@ impl Refresher {
     ///
     /// # Errors
     /// Names the missing variable, or says why no HTTP client can be made.
-    pub async fn from_env() -> Result<Self, lambda_runtime::Error> {
+    pub fn from_env() -> Result<Self, lambda_runtime::Error> {
         oslira_telemetry::init();
-        let config = sdk_config().await;
+        let config = sdk_config();
         let secrets = Secrets::from_env(&config)?;
         Ok(Self {
             db: AdminDb::new(secrets.fetcher("database-admin", DbError::no_credential)),

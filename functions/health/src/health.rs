@@ -44,9 +44,9 @@ impl Health {
     ///
     /// # Errors
     /// Names the missing variable.
-    pub async fn from_env() -> Result<Self, MissingVariable> {
+    pub fn from_env() -> Result<Self, MissingVariable> {
         oslira_telemetry::init();
-        let config = sdk_config().await;
+        let config = sdk_config();
         let secrets = Secrets::from_env(&config)?;
         Ok(Self {
             last: Arc::default(),
@@ -55,7 +55,7 @@ impl Health {
             progress: ProgressTable::from_env(&config)?,
             profiles: Profiles::from_env(&config)?,
             executions: Executions::from_env(&config)?,
-            http: reqwest::Client::new(),
+            http: oslira_tls::http_client(),
             supabase: format!("{}/auth/v1/.well-known/jwks.json", variable("SUPABASE_URL")?),
             apify: variable("APIFY_BASE_URL")?,
             openai: variable("OPENAI_BASE_URL")?,

@@ -59,11 +59,11 @@ impl Migrator {
     ///
     /// # Errors
     /// Names the missing variable.
-    pub async fn from_env() -> Result<Self, MissingVariable> {
+    pub fn from_env() -> Result<Self, MissingVariable> {
         oslira_telemetry::init();
-        let secrets = Secrets::from_env(&sdk_config().await)?;
+        let secrets = Secrets::from_env(&sdk_config())?;
         let owner = secrets.fetcher("database-owner", DbError::no_credential);
-        Ok(Self { secrets, owner, http: reqwest::Client::new() })
+        Ok(Self { secrets, owner, http: oslira_tls::http_client() })
     }
 
     /// Applies what is missing, again while that may help.

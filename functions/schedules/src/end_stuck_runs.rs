@@ -27,9 +27,9 @@ impl Ender {
     ///
     /// # Errors
     /// Names the missing variable.
-    pub async fn from_env() -> Result<Self, MissingVariable> {
+    pub fn from_env() -> Result<Self, MissingVariable> {
         oslira_telemetry::init();
-        let config = sdk_config().await;
+        let config = sdk_config();
         Ok(Self {
             db: AdminDb::new(Secrets::from_env(&config)?.fetcher("database-admin", DbError::no_credential)),
             executions: Executions::from_env(&config)?,

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Names the missing variable.
 pub async fn admin_db() -> Result<AdminDb, MissingVariable> {
     oslira_telemetry::init();
-    Ok(AdminDb::new(Secrets::from_env(&sdk_config().await)?.fetcher("database-admin", DbError::no_credential)))
+    Ok(AdminDb::new(Secrets::from_env(&sdk_config())?.fetcher("database-admin", DbError::no_credential)))
 }
 
 /// What a schedule is invoked with. A misspelt `dry_run` must not run for real.

@@ -35,9 +35,9 @@ impl Deps {
     ///
     /// # Errors
     /// Names the missing variable.
-    pub async fn from_env() -> Result<Self, MissingVariable> {
+    pub fn from_env() -> Result<Self, MissingVariable> {
         oslira_telemetry::init();
-        let config = sdk_config().await;
+        let config = sdk_config();
         let secrets = Secrets::from_env(&config)?;
         Ok(Self {
             db: AdminDb::new(secrets.fetcher("database-admin", DbError::no_credential)),

@@ -104,7 +104,7 @@ async fn run(command: &mut Command, shown: bool) -> Result<()> {
 
 impl Binaries {
     /// The same binaries as links in `directory`, so that a later build changes nothing under a stack that runs.
-    pub(crate) fn linked(self, directory: PathBuf) -> Result<Self> {
+    pub(crate) fn linked(self, directory: &Path) -> Result<Self> {
         let mut paths = BTreeMap::new();
         for (name, built) in self.paths {
             let link = directory.join(&name);

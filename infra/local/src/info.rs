@@ -15,8 +15,6 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The emulator's port, which is the API's, while nobody else listens on it; else a free one.
     pub fixed_port: Option<u16>,
-    /// Whether to build the functions and the sandbox first.
-    pub build: bool,
     /// Whether the functions are release binaries, as they are deployed, and not debug ones.
     pub release: bool,
     /// Whether to start with an empty database instead of what the last start left.
@@ -42,7 +40,6 @@ impl Options {
             root,
             state_dir,
             fixed_port: None,
-            build: true,
             release: false,
             fresh: true,
             database_url: None,

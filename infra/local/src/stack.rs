@@ -62,10 +62,8 @@ impl Stack {
         };
         let python = venv::shown(&options.root, &venv::EMULATOR, progress).await?;
         let binaries = Binaries::of(&options.root, options.release).await?;
-        if options.build {
-            build(&binaries, &options.root, progress).await?;
-        }
-        let binaries = binaries.linked(state.empty_dir("bin")?)?;
+        build(&binaries, &options.root, progress).await?;
+        let binaries = binaries.linked(&state.empty_dir("bin")?)?;
 
         let watchdog = Watchdog::start(&mark).context("cannot start /bin/sh")?;
         let http = reqwest::Client::builder().no_proxy().build()?;

@@ -7,13 +7,14 @@ use aws_sdk_sfn::operation::stop_execution::StopExecutionError;
 use oslira_domain::{Run, RunId, StepTiming};
 use serde::Serialize;
 
+use crate::config::{Lazy, lazily};
 use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
 
 /// The analysis state machine.
 #[derive(Clone)]
 pub struct Executions {
-    client: Client,
+    client: Lazy<Client>,
     state_machine_arn: String,
 }
 
@@ -29,7 +30,7 @@ impl Executions {
     /// # Errors
     /// When the variable is missing.
     pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        Ok(Self { client: Client::new(config), state_machine_arn: variable("STATE_MACHINE_ARN")? })
+        Ok(Self { client: lazily(config, Client::new), state_machine_arn: variable("STATE_MACHINE_ARN")? })
     }
 
     /// Starts the run's execution. A second start of the same run changes nothing. `steps` are those that happened before.

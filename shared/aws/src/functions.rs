@@ -10,13 +10,14 @@ use aws_sdk_lambda::primitives::Blob;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::config::{Lazy, lazily};
 use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
 
 /// One function.
 #[derive(Clone)]
 pub struct Function {
-    client: Client,
+    client: Lazy<Client>,
     name: String,
 }
 
@@ -28,9 +29,12 @@ impl Function {
     /// # Errors
     /// When the variable is missing.
     pub fn from_env(config: &SdkConfig, name: &'static str, patience: Duration) -> Result<Self, MissingVariable> {
-        let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(2)).operation_timeout(patience).build();
-        let config = aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts).retry_config(RetryConfig::disabled()).build();
-        Ok(Self { client: Client::from_conf(config), name: variable(name)? })
+        let client = lazily(config, move |config| {
+            let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(2)).operation_timeout(patience).build();
+            let config = aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts).retry_config(RetryConfig::disabled());
+            Client::from_conf(config.build())
+        });
+        Ok(Self { client, name: variable(name)? })
     }
 
     /// What the function answers to `input`.

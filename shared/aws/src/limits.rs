@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
+use crate::config::{Lazy, lazily};
 use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
 
@@ -53,7 +54,7 @@ pub struct Standing {
 /// The counters.
 #[derive(Clone)]
 pub struct Limits {
-    client: Client,
+    client: Lazy<Client>,
     table: String,
 }
 
@@ -63,7 +64,7 @@ impl Limits {
     /// # Errors
     /// When the variable is missing.
     pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        Ok(Self { client: Client::new(config), table: variable("RATE_LIMITS_TABLE")? })
+        Ok(Self { client: lazily(config, Client::new), table: variable("RATE_LIMITS_TABLE")? })
     }
 
     /// Counts `weight` requests of `subject`, all or none.

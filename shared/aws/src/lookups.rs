@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
+use crate::config::{Lazy, lazily};
 use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
 
@@ -19,7 +20,7 @@ const HOURS: i64 = 24;
 /// The counters.
 #[derive(Clone)]
 pub struct Lookups {
-    client: Client,
+    client: Lazy<Client>,
     table: String,
 }
 
@@ -46,7 +47,7 @@ impl Lookups {
     /// # Errors
     /// When the variable is missing.
     pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        Ok(Self { client: Client::new(config), table: variable("CACHE_LOOKUPS_TABLE")? })
+        Ok(Self { client: lazily(config, Client::new), table: variable("CACHE_LOOKUPS_TABLE")? })
     }
 
     /// Counts one look.

@@ -12,6 +12,7 @@ use oslira_domain::Username;
 use oslira_domain::cache::{self, CachedProfile, Census};
 use serde::{Deserialize, Serialize};
 
+use crate::config::{Lazy, lazily};
 use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
 
@@ -27,7 +28,7 @@ pub struct ProfileRef {
 /// The bucket of profiles.
 #[derive(Clone)]
 pub struct Profiles {
-    client: Client,
+    client: Lazy<Client>,
     bucket: String,
 }
 
@@ -37,10 +38,12 @@ impl Profiles {
     /// # Errors
     /// When the variable is missing.
     pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        // Path style: bucket names are no host names on a local endpoint.
-        let local = std::env::var_os("AWS_ENDPOINT_URL").is_some();
-        let config = aws_sdk_s3::config::Builder::from(config).force_path_style(local).build();
-        Ok(Self { client: Client::from_conf(config), bucket: variable("PROFILE_BUCKET")? })
+        let client = lazily(config, |config| {
+            // Path style: bucket names are no host names on a local endpoint.
+            let local = std::env::var_os("AWS_ENDPOINT_URL").is_some();
+            Client::from_conf(aws_sdk_s3::config::Builder::from(config).force_path_style(local).build())
+        });
+        Ok(Self { client, bucket: variable("PROFILE_BUCKET")? })
     }
 
     /// The newest entry of a handle, with where it lies. Absent and unreadable entries, and those of another profile than their key says,

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use oslira_domain::step::ai_percent;
 use oslira_domain::{FailureCode, Run, RunId, RunStatus, Step, StepTiming};
 
+use crate::config::{Lazy, lazily};
 use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
 
@@ -42,7 +43,7 @@ pub struct Progress {
 /// The table of progress items.
 #[derive(Clone)]
 pub struct ProgressTable {
-    client: Client,
+    client: Lazy<Client>,
     table: String,
 }
 
@@ -90,7 +91,7 @@ impl ProgressTable {
     /// # Errors
     /// When the variable is missing.
     pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        Ok(Self { client: Client::new(config), table: variable("PROGRESS_TABLE")? })
+        Ok(Self { client: lazily(config, Client::new), table: variable("PROGRESS_TABLE")? })
     }
 
     /// Announces an accepted run at 0 %. Changes nothing if the run is known.

@@ -8,6 +8,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 
+use crate::config::{Lazy, lazily};
 use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
 
@@ -16,7 +17,7 @@ use crate::{AwsError, MissingVariable, variable};
 /// Whoever sends is being waited for, and is told quickly if the queue is out of reach: within four seconds, one further try included.
 #[derive(Clone)]
 pub struct Queue {
-    client: Client,
+    client: Lazy<Client>,
     url: String,
 }
 
@@ -31,16 +32,16 @@ impl Queue {
 
     /// The queue at `url`.
     pub fn new(config: &SdkConfig, url: impl Into<String>) -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(1))
-            .operation_attempt_timeout(Duration::from_secs(2))
-            .operation_timeout(Duration::from_secs(4))
-            .build();
-        let config = aws_sdk_sqs::config::Builder::from(config)
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(200)))
-            .build();
-        Self { client: Client::from_conf(config), url: url.into() }
+        let client = lazily(config, |config| {
+            let timeouts = TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(1))
+                .operation_attempt_timeout(Duration::from_secs(2))
+                .operation_timeout(Duration::from_secs(4))
+                .build();
+            let retries = RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(200));
+            Client::from_conf(aws_sdk_sqs::config::Builder::from(config).timeout_config(timeouts).retry_config(retries).build())
+        });
+        Self { client, url: url.into() }
     }
 
     /// Puts a message into the queue. After an error it may be there all the same: consumers see messages twice anyway.

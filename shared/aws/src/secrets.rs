@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
+use crate::config::{Lazy, lazily};
 use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
 
@@ -96,7 +97,7 @@ type Slot = Arc<Mutex<Known>>;
 /// The secrets of one environment: `oslira/{environment}/{name}`.
 #[derive(Clone)]
 pub struct Secrets {
-    client: Client,
+    client: Lazy<Client>,
     environment: String,
     slots: Arc<Mutex<HashMap<&'static str, Slot>>>,
 }
@@ -108,7 +109,7 @@ impl Secrets {
     /// # Errors
     /// When the variable is missing.
     pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        let secrets = Self { client: Client::new(config), environment: variable("ENVIRONMENT")?, slots: Arc::default() };
+        let secrets = Self { client: lazily(config, Client::new), environment: variable("ENVIRONMENT")?, slots: Arc::default() };
         let reporting = secrets.clone();
         oslira_telemetry::report_to(Arc::new(move || {
             let secrets = reporting.clone();

@@ -93,20 +93,14 @@ async fn drive<C: Future<Output = Result<(), tokio_postgres::Error>>>(connection
 
 fn tls(ca: Option<&str>) -> Result<MakeRustlsConnect, DbError> {
     let invalid = |what: &str| DbError::Unexpected(format!("the database secret's CA {what}"));
-    let mut roots = rustls::RootCertStore::empty();
-    match ca {
+    let roots = match ca {
         Some(pem) => {
             let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| invalid("is no PEM certificate"))?;
+            let mut roots = rustls::RootCertStore::empty();
             roots.add(certificate).map_err(|_| invalid("cannot be used as a root"))?;
+            roots
         }
-        None => {
-            roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
-        }
-    }
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| DbError::Unexpected(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+        None => oslira_tls::public_roots(),
+    };
+    Ok(MakeRustlsConnect::new(oslira_tls::client_config(roots)))
 }

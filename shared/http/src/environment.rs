@@ -24,9 +24,9 @@ impl Environment {
     ///
     /// # Errors
     /// Names the missing variable.
-    pub async fn start() -> Result<Self, MissingVariable> {
+    pub fn start() -> Result<Self, MissingVariable> {
         oslira_telemetry::init();
-        let config = sdk_config().await;
+        let config = sdk_config();
         let secrets = Secrets::from_env(&config)?;
         Ok(Self {
             gateway: Gateway::from_env(&config, &secrets)?,

@@ -9,26 +9,30 @@ mod sentry;
 
 pub use metrics::{Metrics, Unit, count_error};
 pub use sentry::{DsnSource, report, report_to};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts logging at the level in `LOG_LEVEL` (default `info`). Later calls change nothing.
 pub fn init() {
-    let level = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".to_owned());
+    let level = std::env::var("LOG_LEVEL").ok().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
     // Our own crates at the level asked for; libraries speak only when something is wrong. HTTP and TLS layers at `trace` would
     // print headers, and with them tokens: they stay off whatever the level.
-    let filter = EnvFilter::try_new(format!("{level},hyper=warn,hyper_util=warn,h2=warn,rustls=warn,reqwest=warn,aws=warn,aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,aws_config=warn,aws_sigv4=warn,tokio_postgres=warn,lambda_runtime=warn,lambda_runtime::layers::panic=off,lambda_http=warn,tower=warn"))
-        .unwrap_or_else(|_| EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt()
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("oslira", level)
+        // Of its warnings and errors, errors that tasks answer are told as if they had been panics.
+        .with_target("lambda_runtime::layers::panic", LevelFilter::OFF);
+    let layer = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_current_span(true)
         .with_span_list(false)
         .with_span_events(FmtSpan::NONE)
-        .with_env_filter(filter)
         .with_target(true)
-        .with_writer(lines::Remembered)
-        .try_init();
+        .with_writer(lines::Remembered);
+    let _ = tracing_subscriber::registry().with(layer).with(filter).try_init();
     // The runtime would tell every error that a task answers as if it were a panic; adapters tell those. A real one is told here, in the
     // span that it happens in.
     std::panic::set_hook(Box::new(|panic| {

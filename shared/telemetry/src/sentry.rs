@@ -71,7 +71,7 @@ impl Reporter {
     async fn send(&self, failures: Vec<Failure>) -> Result<(), &'static str> {
         let Some(dsn) = (self.source)().await.filter(|dsn| !dsn.expose_secret().is_empty()) else { return Ok(()) };
         let dsn: Dsn = dsn.expose_secret().parse().map_err(|_| "the DSN is none")?;
-        let http = self.http.get_or_init(reqwest::Client::new);
+        let http = self.http.get_or_init(oslira_tls::http_client);
         for failure in failures {
             let mut body = Vec::new();
             Envelope::from(event(&failure)).to_writer(&mut body).map_err(|_| "no envelope")?;

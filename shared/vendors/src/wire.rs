@@ -15,7 +15,7 @@ use crate::VendorError;
 /// # Errors
 /// When TLS cannot be set up.
 pub fn http_client() -> reqwest::Result<Client> {
-    Client::builder()
+    oslira_tls::http_builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(5))
         .pool_idle_timeout(Duration::from_mins(1))

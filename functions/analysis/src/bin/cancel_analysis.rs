@@ -6,7 +6,7 @@ use oslira_http::{Access, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let deps = Deps::from_env().await?;
+    let deps = Deps::from_env()?;
     let executions = deps.executions()?;
     run(deps.gateway.clone(), Access::Write(GENERAL), move |request| cancel_analysis(request, deps.clone(), executions.clone())).await
 }

@@ -5,6 +5,6 @@ use oslira_fn_billing::{Bookkeeper, stripe_events};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let bookkeeper = Bookkeeper::from_env().await?;
+    let bookkeeper = Bookkeeper::from_env()?;
     run(None, |message| stripe_events(message, bookkeeper.clone())).await
 }

@@ -5,6 +5,6 @@ use oslira_http::signed;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let receiver = Receiver::from_env().await?;
+    let receiver = Receiver::from_env()?;
     signed(move |delivery| stripe_webhook(delivery, receiver.clone())).await
 }

@@ -5,6 +5,6 @@ use oslira_fn_bulk::{Starter, bulk_groups};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let (starter, queue) = Starter::from_env().await?;
+    let (starter, queue) = Starter::from_env()?;
     run(Some(queue), |message| bulk_groups(message, starter.clone())).await
 }

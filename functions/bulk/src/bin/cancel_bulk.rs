@@ -8,7 +8,7 @@ use oslira_http::{Access, Environment, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let environment = Environment::start().await?;
+    let environment = Environment::start()?;
     let (executions, progress) = (Executions::from_env(&environment.config)?, ProgressTable::from_env(&environment.config)?);
     let gateway = environment.gateway.clone();
     let handler = move |request| cancel_bulk(request, environment.clone(), executions.clone(), progress.clone());

@@ -5,6 +5,6 @@ use oslira_fn_bulk::{Undertaker, fail_bulk_groups};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let undertaker = Undertaker::from_env().await?;
+    let undertaker = Undertaker::from_env()?;
     run(None, |message| fail_bulk_groups(message, undertaker.clone())).await
 }

@@ -6,6 +6,6 @@ use oslira_http::{Access, Environment, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let environment = Environment::start().await?;
+    let environment = Environment::start()?;
     run(environment.gateway.clone(), Access::Read(PROGRESS), move |request| get_bulk_progress(request, environment.clone())).await
 }

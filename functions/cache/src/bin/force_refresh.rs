@@ -6,7 +6,7 @@ use oslira_http::{Access, Environment, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let Environment { gateway, db, config, .. } = Environment::start().await?;
+    let Environment { gateway, db, config, .. } = Environment::start()?;
     let profiles = Profiles::from_env(&config)?;
     run(gateway.clone(), Access::Own, move |request| force_refresh(request, gateway.clone(), db.clone(), profiles.clone())).await
 }

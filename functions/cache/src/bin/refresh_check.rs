@@ -6,7 +6,7 @@ use oslira_http::{Access, Environment, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let Environment { gateway, db, config, .. } = Environment::start().await?;
+    let Environment { gateway, db, config, .. } = Environment::start()?;
     let scraper = Function::from_env(&config, "REFRESH_PROFILE_FUNCTION", ANSWER_TIMEOUT)?;
     run(gateway.clone(), Access::Own, move |request| refresh_check(request, gateway.clone(), db.clone(), scraper.clone())).await
 }

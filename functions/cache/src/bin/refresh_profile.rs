@@ -4,5 +4,5 @@ use oslira_fn_cache::{Refresher, serve_refresh_profile};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    serve_refresh_profile(Refresher::from_env().await?).await
+    serve_refresh_profile(Refresher::from_env()?).await
 }

@@ -5,6 +5,6 @@ use oslira_http::{Access, Environment, GENERAL, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let Environment { gateway, db, .. } = Environment::start().await?;
+    let Environment { gateway, db, .. } = Environment::start()?;
     run(gateway, Access::Read(GENERAL), move |request| list_lead_analyses(request, db.clone())).await
 }

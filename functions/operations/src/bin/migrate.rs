@@ -4,5 +4,5 @@ use oslira_fn_operations::{Migrator, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    serve(Migrator::from_env().await?).await
+    serve(Migrator::from_env()?).await
 }

@@ -4,5 +4,5 @@ use oslira_fn_workflow::{Deps, serve_compensate};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    serve_compensate(Deps::from_env().await?).await
+    serve_compensate(Deps::from_env()?).await
 }

@@ -5,7 +5,7 @@ use oslira_fn_workflow::{Deps, run, save};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let deps = Deps::from_env().await?;
+    let deps = Deps::from_env()?;
     let profiles = Profiles::from_env(&deps.config)?;
     run(|task| save(task.payload, deps.clone(), profiles.clone())).await
 }

@@ -4,7 +4,7 @@ use oslira_fn_workflow::{Deps, Scraper, run, scrape};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let deps = Deps::from_env().await?;
+    let deps = Deps::from_env()?;
     let scraper = Scraper::from_env(&deps)?;
     run(|task| scrape(task.payload, deps.clone(), scraper.clone())).await
 }
