@@ -143,9 +143,11 @@ impl Desk {
             }
             Operation::RefundAlone { run } => credits(self.task("SELECT to_jsonb(refund_run($1))", &[&names.runs[run]]).await),
             Operation::ChargeAlone { account: of, run, amount } => {
-                let sql = "SELECT to_jsonb(l) FROM deduct_credits_atomic($1, $2, $3) d JOIN credit_ledger l ON l.id = d.transaction_id";
-                let charged = self.task(sql, &[account(of), &amount, &names.runs[run]]).await;
-                credits(charged.map(|entry| json!(-entry["amount"].as_i64().unwrap())))
+                let sql = "SELECT to_jsonb(transaction_id::text) FROM deduct_credits_atomic($1, $2, $3)";
+                let Some(entry) = self.task(sql, &[account(of), &amount, &names.runs[run]]).await else { return Answer::Refused };
+                // A statement of its own: the entry may be another session's, of whom the first one's snapshot does not know.
+                let sql = "SELECT to_jsonb(-amount) FROM credit_ledger WHERE id = ($1::jsonb #>> '{}')::uuid";
+                credits(self.task(sql, &[&entry]).await)
             }
         }
     }

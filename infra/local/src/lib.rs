@@ -29,6 +29,7 @@ pub use database::{Books, LedgerEntry, answers as database_answers, books, ledge
 pub use emulator::sdk_config;
 pub use info::{Demo, Options, StackInfo};
 pub use live::Live;
+pub use prerequisites::newest_postgres;
 pub use processes::{FunctionProcess, function_processes, kill_function_process};
 pub use stack::{Stack, create_account, functions_of, info_of};
 pub use state::owner;

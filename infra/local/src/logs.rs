@@ -16,6 +16,17 @@ pub struct LogLine {
     pub text: String,
 }
 
+/// The most that one request answers.
+const PAGE: i32 = 10_000;
+
+fn line(event: &FilteredLogEvent) -> LogLine {
+    LogLine {
+        timestamp: event.timestamp().unwrap_or_default(),
+        id: event.event_id().unwrap_or_default().to_owned(),
+        text: event.message().unwrap_or_default().trim_end().to_owned(),
+    }
+}
+
 /// The lines of one function, or of every log group, in the order of their times.
 ///
 /// # Errors
@@ -31,15 +42,20 @@ pub async fn lines(config: &SdkConfig, function_name: Option<&str>, since: i64) 
         if function_name.is_some_and(|function| name != format!("/aws/lambda/{function}")) {
             continue;
         }
-        let mut pages = client.filter_log_events().log_group_name(name).start_time(since).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.with_context(|| format!("cannot read {name}"))?;
-            let line = |event: &FilteredLogEvent| LogLine {
-                timestamp: event.timestamp().unwrap_or_default(),
-                id: event.event_id().unwrap_or_default().to_owned(),
-                text: event.message().unwrap_or_default().trim_end().to_owned(),
-            };
-            lines.extend(page.events().iter().map(line));
+        // The emulator answers the oldest ones and no token for the next: asked for by the time at which the last page ended.
+        let mut since = since;
+        loop {
+            let page = client.filter_log_events().log_group_name(name).start_time(since).limit(PAGE).send().await;
+            let page: Vec<LogLine> = page.with_context(|| format!("cannot read {name}"))?.events().iter().map(line).collect();
+            let next = page
+                .last()
+                .map(|last| last.timestamp)
+                .filter(|last| i32::try_from(page.len()).is_ok_and(|length| length >= PAGE) && *last > since);
+            lines.extend(page.into_iter().filter(|line| next.is_none_or(|next| line.timestamp < next)));
+            match next {
+                Some(next) => since = next,
+                None => break,
+            }
         }
     }
     lines.sort_by_key(|line| line.timestamp);

@@ -48,8 +48,8 @@ async fn install_postgres() -> Result<()> {
     Ok(())
 }
 
-/// Distributions keep the server's binaries off the PATH, in a directory for each version.
-fn newest_postgres() -> Option<PathBuf> {
+/// Where PostgreSQL's newest binaries are. Distributions keep them off the PATH, in a directory for each version.
+pub fn newest_postgres() -> Option<PathBuf> {
     let versioned =
         ["/usr/lib/postgresql", "/usr/local/lib/postgresql", "/opt"].iter().filter_map(|parent| std::fs::read_dir(parent).ok()).flatten();
     let versioned = versioned.filter_map(|entry| Some(entry.ok()?.path().join("bin")));

@@ -22,6 +22,8 @@ pub fn init() {
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("oslira", level)
+        // The span that has the request's id when an event is not even of the function's type.
+        .with_target("lambda_runtime::layers::trace", LevelFilter::INFO)
         // Of its warnings and errors, errors that tasks answer are told as if they had been panics.
         .with_target("lambda_runtime::layers::panic", LevelFilter::OFF);
     let layer = tracing_subscriber::fmt::layer()

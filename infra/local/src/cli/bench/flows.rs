@@ -1,11 +1,16 @@
 //! Whole analyses, and money, on the stack.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
 use local::{Demo, Stack};
 use serde_json::{Value, json};
+
+use oslira_db::workflow::Admission;
+use oslira_db::{AdminDb, Credential};
+use oslira_domain::Run;
 
 use super::table::{Row, median};
 use crate::cli::api::Api;
@@ -176,37 +181,65 @@ pub(super) async fn bulk(stack: &Stack) -> Result<Vec<Row>> {
     Ok(vec![Row::times("a batch of 100", begun.elapsed(), floor, beside)])
 }
 
-/// Debits of one account, one after the other: our statement that charges a run, beside an update of one row.
+/// Clients that debit one account, and how often each.
+const CLIENTS: usize = 8;
+const DEBITS: usize = 250;
+
+/// Debits of one account by several clients at once: `Admit`'s own call beside `pgbench` with the same statement.
 pub(super) async fn debits(stack: &Stack) -> Result<Vec<Row>> {
-    const ROUNDS: usize = 500;
-    let demo = stack.create_account(1_000).await?;
-    let (client, connection) = tokio_postgres::connect(&stack.info().admin_database_url, tokio_postgres::NoTls).await?;
-    tokio::spawn(connection);
-    client.batch_execute("CREATE TEMP TABLE plain (id int PRIMARY KEY, balance int); INSERT INTO plain VALUES (1, 1000000)").await?;
-    let admit = client.prepare("SELECT admit_analysis($1, $2)->>'outcome'").await?;
-    let update = client.prepare("UPDATE plain SET balance = balance - 1 WHERE id = 1").await?;
-    let (mut floors, mut times) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        let begun = Instant::now();
-        client.execute(&update, &[]).await?;
-        floors.push(begun.elapsed());
-        let run = format!("run_{:032x}", rand::random::<u128>());
-        let seed = json!({"account_id": demo.account_id, "business_profile_id": demo.business_profile_id, "tier": "light",
-            "username": format!("bench.debit.{round}")});
-        let begun = Instant::now();
-        let outcome: Option<String> = client.query_one(&admit, &[&run, &seed]).await?.get(0);
-        times.push(begun.elapsed());
-        ensure!(outcome.as_deref() == Some("admitted"), "a debit ended as {outcome:?}");
+    let credits = u32::try_from(CLIENTS * DEBITS)?;
+    let (ours, theirs) = tokio::try_join!(stack.create_account(credits), stack.create_account(credits))?;
+    let floor = pgbench(stack, &theirs).await?;
+    let runs = (0..CLIENTS).map(|client| debit(stack, &ours, client));
+    let begun = Instant::now();
+    try_join_all(runs).await?;
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    let rate = (CLIENTS * DEBITS) as f64 / begun.elapsed().as_secs_f64();
+    for demo in [&ours, &theirs] {
+        let left = api(stack, demo).get("/api/credits/balance").await?["current_balance"].clone();
+        ensure!(left == 0, "{left} credits are left: not every debit was made");
     }
-    let (time, floor) = (median(times), median(floors));
-    let rate = |time: Duration| 1.0 / time.as_secs_f64();
-    let beside = "updates of one row of a temporary table on the same connection".to_owned();
-    Ok(vec![Row {
-        what: "debits".to_owned(),
-        measured: rate(time),
-        floor: rate(floor),
-        unit: "/s",
-        beside,
-        ratio: time.as_secs_f64() / floor.as_secs_f64(),
-    }])
+    let what = format!("debits of one account by {CLIENTS} clients");
+    let beside = "pgbench with the same statement".to_owned();
+    Ok(vec![Row { what, measured: rate, floor, unit: "/s", beside, ratio: floor / rate }])
+}
+
+async fn debit(stack: &Stack, demo: &Demo, client: usize) -> Result<()> {
+    let url = stack.info().admin_database_url.clone();
+    let source: oslira_db::CredentialSource = Arc::new(move |_| {
+        let url = url.clone().into();
+        Box::pin(async move { Ok(Credential { url, ca: None }) })
+    });
+    let db = AdminDb::new(source);
+    for number in 0..DEBITS {
+        let run: Run = serde_json::from_value(json!({
+            "run_id": format!("run_{:032x}", rand::random::<u128>()), "account_id": demo.account_id,
+            "business_profile_id": demo.business_profile_id, "requested_by": uuid::Uuid::nil(),
+            "username": format!("debit_{client}_{number}"), "tier": "light", "requested_at_ms": 1_795_399_376_000_i64,
+        }))?;
+        ensure!(matches!(db.admit(&run).await?, Admission { outcome, .. } if outcome == "admitted"), "a debit was refused");
+    }
+    Ok(())
+}
+
+/// What `pgbench` counts a second.
+async fn pgbench(stack: &Stack, demo: &Demo) -> Result<f64> {
+    let program = local::newest_postgres().context("PostgreSQL's binaries")?.join("pgbench");
+    let script = stack.state_dir().join("debit.sql");
+    let text = format!(
+        "\\set n random(1, 9000000000000000000)\nBEGIN;\nSET LOCAL ROLE service_role;\n\
+         SELECT admit_analysis('run_' || md5(:n::text), jsonb_build_object('account_id', '{}', 'business_profile_id', '{}', \
+         'tier', 'light', 'username', left(md5(:n::text), 24)));\nCOMMIT;\n",
+        demo.account_id, demo.business_profile_id
+    );
+    std::fs::write(&script, text)?;
+    let mut command = tokio::process::Command::new(program);
+    command.args(["--no-vacuum", "--protocol=prepared", "--jobs=2"]);
+    command.args([format!("--client={CLIENTS}"), format!("--transactions={DEBITS}"), format!("--file={}", script.display())]);
+    let output = command.arg(&stack.info().admin_database_url).kill_on_drop(true).output().await.context("cannot run pgbench")?;
+    ensure!(output.status.success(), "pgbench: {}", String::from_utf8_lossy(&output.stderr));
+    // "tps = 1234.567890 (without initial connection time)"
+    let text = String::from_utf8(output.stdout)?;
+    let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()).context("pgbench tells no rate")?;
+    Ok(rate.parse()?)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,22 +38,38 @@ async fn environment(stack: &Stack, binary: &str) -> Result<Vec<(String, String)
         ("AWS_REGION", "eu-west-1"),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_ENDPOINT_URL", &stack.info().aws_endpoint),
     ];
     variables.extend(usual.map(|(name, value)| (name.to_owned(), value.to_owned())));
     Ok(variables.into_iter().collect())
 }
 
+/// What it takes to start a function's process, again and again.
+struct Subject<'a> {
+    binary: PathBuf,
+    environment: Vec<(String, String)>,
+    aws_endpoint: &'a str,
+}
+
+impl<'a> Subject<'a> {
+    async fn new(stack: &'a Stack, name: &str) -> Result<Self> {
+        Ok(Self { binary: stack.binary(name), environment: environment(stack, name).await?, aws_endpoint: &stack.info().aws_endpoint })
+    }
+
+    async fn start(&self) -> Result<Process> {
+        Process::start(&self.binary, &self.environment, self.aws_endpoint).await
+    }
+}
+
 /// From the start of each function's process to its first poll, beside that of a Lambda that does nothing.
 pub(super) async fn starts(stack: &Stack, repeats: usize) -> Result<Vec<Row>> {
-    let hello = (stack.binary(HELLO), environment(stack, HELLO).await?);
+    let hello = Subject::new(stack, HELLO).await?;
     let mut rows = Vec::new();
     for name in stack.functions().keys() {
-        let subject = (stack.binary(name), environment(stack, name).await?);
+        let subject = Subject::new(stack, name).await?;
         let (mut floors, mut times) = (Vec::new(), Vec::new());
         for _ in 0..repeats {
-            floors.push(Process::start(&hello.0, &hello.1).await?.init);
-            times.push(Process::start(&subject.0, &subject.1).await?.init);
+            floors.push(hello.start().await?.init);
+            times.push(subject.start().await?.init);
         }
         rows.push(Row::times(format!("init of `{name}`"), median(times), median(floors), "a Lambda that does nothing"));
     }
@@ -118,7 +135,7 @@ impl Reader {
     }
 }
 
-/// Warm reads beside their statement and the round trip of a Lambda that does nothing.
+/// Warm reads beside their statement alone.
 pub(super) async fn reads(stack: &Stack, repeats: usize) -> Result<Vec<Row>> {
     let reader = Reader::new(stack).await?;
     let (lead, run) = (reader.lead.to_string(), reader.run.as_str().to_owned());
@@ -126,16 +143,15 @@ pub(super) async fn reads(stack: &Stack, repeats: usize) -> Result<Vec<Row>> {
         ("get_balance", "/api/credits/balance".to_owned(), "/api/credits/balance", json!({})),
         ("list_leads", "/api/leads".to_owned(), "/api/leads", json!({})),
         ("get_lead", format!("/api/leads/{lead}"), "/api/leads/{leadId}", json!({ "leadId": lead })),
-        ("get_progress", format!("/api/analysis/{run}/progress"), "/api/analysis/{runId}/progress", json!({ "runId": run })),
+        ("get_result", format!("/api/analysis/{run}/result"), "/api/analysis/{runId}/result", json!({ "runId": run })),
     ];
-    let mut hello = Process::start(&stack.binary(HELLO), &environment(stack, HELLO).await?).await?;
     let mut rows = Vec::new();
     for (binary, path, route, parameters) in endpoints {
-        let mut process = Process::start(&stack.binary(binary), &environment(stack, binary).await?).await?;
+        let mut process = Subject::new(stack, binary).await?.start().await?;
         let event = reader.event(route, &path, &parameters);
         let (mut floors, mut times) = (Vec::new(), Vec::new());
         for round in 0..repeats + 10 {
-            let floor = reader.statement(binary).await? + hello.invoke(&event).await?.0;
+            let floor = reader.statement(binary).await?;
             let (time, answer) = process.invoke(&event).await?;
             ensure!(answer["statusCode"] == 200, "{binary} answers {answer}");
             // The first ones open connections and fetch keys.
@@ -144,7 +160,7 @@ pub(super) async fn reads(stack: &Stack, repeats: usize) -> Result<Vec<Row>> {
                 times.push(time);
             }
         }
-        let row = Row::times(format!("warm `{binary}`"), median(times), median(floors), "its SQL, and a Lambda that does nothing");
+        let row = Row::times(format!("warm `{binary}`"), median(times), median(floors), "its SQL");
         rows.push(row);
     }
     Ok(rows)

@@ -1,5 +1,5 @@
-//! The runtime API that a Lambda's process asks for its events, and DynamoDB's counters for its rate limits: both answer at once, so that what
-//! is measured is the function.
+//! The runtime API that a Lambda's process asks for its events, and the counters of its rate limits: both answer at once, so that what is
+//! measured is the function. Whatever else it asks AWS for is passed on to the emulator.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use serde_json::Value;
@@ -31,6 +31,8 @@ enum Seen {
 struct Api {
     events: Mutex<mpsc::Receiver<(Vec<u8>, mpsc::Sender<Instant>)>>,
     seen: mpsc::Sender<Seen>,
+    aws: reqwest::Client,
+    aws_endpoint: String,
 }
 
 /// A function's process, with the runtime API that it polls.
@@ -51,12 +53,13 @@ impl Drop for Process {
 
 impl Process {
     /// Starts it and waits until it asks for its first event.
-    pub(crate) async fn start(binary: &Path, environment: &[(String, String)]) -> Result<Self> {
+    pub(crate) async fn start(binary: &Path, environment: &[(String, String)], aws_endpoint: &str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let (events, receiver) = mpsc::channel(1);
         let (sender, mut seen) = mpsc::channel(8);
-        let routes = Router::new().fallback(answer).with_state(Arc::new(Api { events: Mutex::new(receiver), seen: sender }));
+        let api = Api { events: Mutex::new(receiver), seen: sender, aws: reqwest::Client::new(), aws_endpoint: aws_endpoint.to_owned() };
+        let routes = Router::new().fallback(answer).with_state(Arc::new(api));
         let listener = listener.tap_io(|stream| {
             let _ = stream.set_nodelay(true);
         });
@@ -65,7 +68,7 @@ impl Process {
         });
         let mut command = Command::new(binary);
         command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
-        command.env("AWS_LAMBDA_RUNTIME_API", &address).env("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{address}"));
+        command.env("AWS_LAMBDA_RUNTIME_API", &address).env("AWS_ENDPOINT_URL", format!("http://{address}"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         let begun = Instant::now();
         let child = command.spawn().with_context(|| format!("cannot start {}", binary.display()))?;
@@ -92,7 +95,7 @@ impl Process {
     }
 }
 
-async fn answer(State(api): State<Arc<Api>>, method: Method, uri: Uri, _headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(State(api): State<Arc<Api>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let path = uri.path();
     if method == Method::GET && path.ends_with("/invocation/next") {
         let _ = api.seen.send(Seen::Polled(Instant::now())).await;
@@ -107,12 +110,24 @@ async fn answer(State(api): State<Arc<Api>>, method: Method, uri: Uri, _headers:
         let _ = handed.send(Instant::now()).await;
         return (headers, event).into_response();
     }
-    if path == "/" {
-        // DynamoDB: a counter that was raised.
-        return ([("content-type", "application/x-amz-json-1.0")], r#"{"Attributes":{"count":{"N":"1"}}}"#).into_response();
-    }
     if path.ends_with("/response") || path.ends_with("/error") {
         let _ = api.seen.send(Seen::Answered(Instant::now(), body)).await;
+        return StatusCode::ACCEPTED.into_response();
     }
-    (axum::http::StatusCode::ACCEPTED, "").into_response()
+    if headers.get("x-amz-target").is_some_and(|target| target.as_bytes().ends_with(b".UpdateItem")) {
+        return ([("content-type", "application/x-amz-json-1.0")], r#"{"Attributes":{"used":{"N":"1"}}}"#).into_response();
+    }
+    match api.pass_on(method, &uri, headers, body).await {
+        Ok(answer) => answer,
+        Err(_) => StatusCode::BAD_GATEWAY.into_response(),
+    }
+}
+
+impl Api {
+    async fn pass_on(&self, method: Method, uri: &Uri, mut headers: HeaderMap, body: Bytes) -> Result<Response> {
+        headers.remove("host");
+        headers.remove("content-length");
+        let answer = self.aws.request(method, format!("{}{uri}", self.aws_endpoint)).headers(headers).body(body).send().await?;
+        Ok((answer.status(), answer.bytes().await?).into_response())
+    }
 }
