@@ -223,6 +223,17 @@ impl Books {
         self.runs.iter().any(|(id, other)| *id != run && handle(*id) == handle(run) && other.account == account && other.is_live())
     }
 
+    /// A batch looks at the balance before it tries its handles, without a lock, for the look promises nothing. Somebody may spend the
+    /// credits on the same handle in between: then the batch has duplicates, where a later one has too few credits. Neither changes anything.
+    pub fn may_be_taken_as_duplicate(&self, operation: &Operation, answer: &Answer) -> bool {
+        let Operation::Queue { account, run } = *operation else { return false };
+        *answer == Answer::Batch("duplicates") && self.is_taken(account, run) && self.balances[account] < price(run)
+    }
+
+    fn is_taken(&self, account: usize, run: usize) -> bool {
+        self.runs.contains_key(&run) || self.twin_is_live(account, run)
+    }
+
     fn queue(&mut self, account: usize, run: usize) -> Answer {
         if let Some(known) = self.runs.get(&run).filter(|known| known.queued) {
             return if known.account == account { Answer::Batch("created") } else { Answer::Refused };
@@ -230,7 +241,7 @@ impl Books {
         if self.balances[account] < price(run) {
             return Answer::Batch("insufficient");
         }
-        if self.runs.contains_key(&run) || self.twin_is_live(account, run) {
+        if self.is_taken(account, run) {
             return Answer::Batch("duplicates");
         }
         self.runs.insert(run, Run { account, status: "pending", code: None, charged: 0, queued: true });

@@ -58,7 +58,7 @@ impl Gateway {
     /// # Errors
     /// Names the missing variable.
     pub fn from_env(config: &SdkConfig, secrets: &Secrets) -> Result<Self, MissingVariable> {
-        let verifier = TokenVerifier::new(oslira_tls::http_client(), &variable("SUPABASE_URL")?, secrets.clone());
+        let verifier = TokenVerifier::new(&variable("SUPABASE_URL")?, secrets.clone());
         Ok(Self { verifier, limits: Limits::from_env(config)?, refused: Arc::default() })
     }
 

@@ -4,7 +4,7 @@
 //! the project's legacy secret. A token that says `none`, or signs HS256 with a public key, has no key to be verified with.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
@@ -64,7 +64,8 @@ struct Keys {
 /// Verifies bearer tokens of one Supabase project.
 #[derive(Clone)]
 pub struct TokenVerifier {
-    http: reqwest::Client,
+    /// Made for the first fetch: that takes longer than all else that an endpoint does at its start.
+    http: Arc<OnceLock<reqwest::Client>>,
     issuer: String,
     legacy: Fetcher<LegacySecret, VerifierError>,
     keys: Arc<Mutex<Keys>>,
@@ -74,13 +75,13 @@ pub struct TokenVerifier {
 impl TokenVerifier {
     /// A verifier for the project at `supabase_url`; keys are fetched when the first token arrives.
     #[expect(clippy::needless_pass_by_value, reason = "the gateway hands over its own")]
-    pub fn new(http: reqwest::Client, supabase_url: &str, secrets: Secrets) -> Self {
-        Self::with(http, supabase_url, secrets.fetcher("supabase-auth", |error| VerifierError::Unavailable(error.to_string())))
+    pub fn new(supabase_url: &str, secrets: Secrets) -> Self {
+        Self::with(supabase_url, secrets.fetcher("supabase-auth", |error| VerifierError::Unavailable(error.to_string())))
     }
 
-    fn with(http: reqwest::Client, supabase_url: &str, legacy: Fetcher<LegacySecret, VerifierError>) -> Self {
+    fn with(supabase_url: &str, legacy: Fetcher<LegacySecret, VerifierError>) -> Self {
         Self {
-            http,
+            http: Arc::default(),
             issuer: format!("{}/auth/v1", supabase_url.trim_end_matches('/')),
             legacy,
             keys: Arc::default(),
@@ -165,7 +166,8 @@ impl TokenVerifier {
 
     async fn fetch(&self, patience: Duration) -> Result<HashMap<String, (Algorithm, DecodingKey)>, String> {
         let unavailable = |error: reqwest::Error| format!("JWKS: {}", error.without_url());
-        let request = self.http.get(format!("{}/.well-known/jwks.json", self.issuer)).timeout(patience);
+        let request =
+            self.http.get_or_init(oslira_tls::http_client).get(format!("{}/.well-known/jwks.json", self.issuer)).timeout(patience);
         let set: JwkSet =
             request.send().await.and_then(reqwest::Response::error_for_status).map_err(unavailable)?.json().await.map_err(unavailable)?;
         let usable = set.keys.iter().filter_map(|key| {
@@ -220,7 +222,7 @@ mod tests {
     fn verifier(url: &str, legacy: Option<&'static str>) -> TokenVerifier {
         let fetcher: Fetcher<LegacySecret, VerifierError> =
             Arc::new(move |_| Box::pin(async move { Ok(LegacySecret { jwt_secret: legacy.map(Into::into) }) }));
-        TokenVerifier::with(reqwest::Client::new(), url, fetcher)
+        TokenVerifier::with(url, fetcher)
     }
 
     fn claims(url: &str) -> Value {

@@ -96,6 +96,9 @@ enum Command {
         /// A document from a file instead of the one that the stack serves
         #[arg(long)]
         document: Option<PathBuf>,
+        /// Ask with the other's tokens: proves that a tenant who is mistaken for the other would be found
+        #[arg(long)]
+        mistaken: bool,
     },
     /// Keep the running stack under a mixed load, with vendors that fail and functions that are killed, and judge what time does to it
     Soak {
@@ -147,8 +150,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Schedule { name, dry_run } => schedule::schedule(&running(&state_dir)?, &state_dir, name, dry_run).await,
         Command::Coverage { missing, add, tests } => coverage::coverage(&root, &coverage::Wanted { tests, missing, add }).await,
-        Command::Schemathesis { cases, seed, document } => {
-            schemathesis::schemathesis(&root, &running(&state_dir)?, &schemathesis::Wanted { cases, seed, document }).await
+        Command::Schemathesis { cases, seed, document, mistaken } => {
+            let wanted = schemathesis::Wanted { cases, seed, document, mistaken };
+            schemathesis::schemathesis(&root, &running(&state_dir)?, &wanted).await
         }
         Command::Soak { minutes } => soak::soak(&running(&state_dir)?, &state_dir, minutes).await,
         Command::Bench(settings) => bench::bench(root, &settings).await,
