@@ -11,7 +11,14 @@ use serde::{Serialize, de::DeserializeOwned};
 /// A state directory whose lock this process holds. The kernel releases it when the process ends, however it ends.
 pub(crate) struct StateDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+/// Closing the file is not enough: a child that this process is just starting has a copy of it until its `exec`, and the lock with it.
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl StateDir {
@@ -30,7 +37,7 @@ impl StateDir {
         }
         lock.set_len(0)?;
         write!(lock, "{}", std::process::id())?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -76,7 +83,11 @@ pub fn owner(path: &Path) -> Option<u32> {
     let lock = File::open(path.join("lock")).ok()?;
     match lock.try_lock_shared() {
         Err(TryLockError::WouldBlock) => fs::read_to_string(path.join("lock")).ok()?.trim().parse().ok(),
-        _ => None,
+        _ => {
+            // For the same reason as in `StateDir`'s drop.
+            let _ = lock.unlock();
+            None
+        }
     }
 }
 
