@@ -81,14 +81,12 @@ impl StateDir {
 /// The process that holds the lock of a state directory, if any does.
 pub fn owner(path: &Path) -> Option<u32> {
     let lock = File::open(path.join("lock")).ok()?;
-    match lock.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => fs::read_to_string(path.join("lock")).ok()?.trim().parse().ok(),
-        _ => {
-            // For the same reason as in `StateDir`'s drop.
-            let _ = lock.unlock();
-            None
-        }
+    if let Err(TryLockError::WouldBlock) = lock.try_lock_shared() {
+        return fs::read_to_string(path.join("lock")).ok()?.trim().parse().ok();
     }
+    // For the same reason as in `StateDir`'s drop.
+    let _ = lock.unlock();
+    None
 }
 
 #[cfg(test)]
