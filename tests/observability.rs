@@ -10,7 +10,7 @@ use crate::harness::{Value, World, cases, json};
 
 cases!(
     shared: every_alarm_is_heard_and_every_dead_letter_alarms, the_dashboard_is_the_file, whatever_is_traced_may_be_traced,
-        every_alarm_is_explained_in_the_readme;
+        every_alarm_is_explained_in_the_readme, every_line_of_a_log_is_read;
     alone: every_metric_that_is_watched_is_one_that_is_told
 );
 
@@ -197,4 +197,37 @@ async fn every_alarm_is_explained_in_the_readme(world: Arc<World>) {
         let alarm = alarm.trim_start_matches("oslira-local-").trim_start_matches("oslira-${Environment}-");
         assert!(readme.contains(&format!("`{alarm}`")), "{name}: README.md does not say what to do about `{alarm}`");
     }
+}
+
+async fn every_line_of_a_log_is_read(world: Arc<World>) {
+    use aws_sdk_cloudwatchlogs::types::InputLogEvent;
+    let (config, function) = (world.stack.sdk_config(), world.handle("chatty"));
+    let (client, group) = (aws_sdk_cloudwatchlogs::Client::new(&config), format!("/aws/lambda/{function}"));
+    client.create_log_group().log_group_name(&group).send().await.unwrap();
+    // All lines of an invocation bear one time: more than a page of them at the second one, from two streams, and some before and after.
+    let now = jiff::Timestamp::now().as_millisecond();
+    let mut wanted = Vec::new();
+    for (stream, moments) in [
+        ("one", [(now, 7), (now + 1, 9_990), (now + 1, 30), (now + 2, 10_000)]),
+        ("two", [(now + 1, 5), (now + 2, 1), (now + 2, 6), (now + 3, 3)]),
+    ] {
+        client.create_log_stream().log_group_name(&group).log_stream_name(stream).send().await.unwrap();
+        for (moment, count) in moments {
+            let lines: Vec<String> = (0..count).map(|line| format!("{stream} {moment} {} {line}", wanted.len())).collect();
+            let event = |line: &String| InputLogEvent::builder().timestamp(moment).message(line).build().unwrap();
+            let events = lines.iter().map(event).collect();
+            client.put_log_events().log_group_name(&group).log_stream_name(stream).set_log_events(Some(events)).send().await.unwrap();
+            wanted.extend(lines);
+        }
+    }
+    let read = async |since: i64| {
+        let read = local::logs::lines(&config, Some(&function), since).await.unwrap();
+        assert!(read.is_sorted_by_key(|line| line.timestamp));
+        let ids: BTreeSet<&String> = read.iter().map(|line| &line.id).collect();
+        assert_eq!(ids.len(), read.len(), "each line has an id of its own");
+        read.into_iter().map(|line| line.text).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(read(0).await, wanted.iter().cloned().collect());
+    assert_eq!(read(now + 3).await.len(), 3);
+    client.delete_log_group().log_group_name(&group).send().await.unwrap();
 }

@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::RwLock;
+
 use super::machine::{Failed, Task};
 use super::story::Begun;
 use crate::harness::{Value, World, json, until};
@@ -54,12 +56,14 @@ pub struct Invoker<'a> {
     begun: &'a Begun,
     wanted: Option<(&'a Task, Option<&'a Fault>)>,
     struck: AtomicBool,
+    /// A Map's items are worked for at the same time. One that looks at the run before and after has it for itself.
+    alone: RwLock<()>,
     called: Mutex<BTreeSet<&'static str>>,
 }
 
 impl<'a> Invoker<'a> {
     pub fn undisturbed(begun: &'a Begun) -> Self {
-        Self { begun, wanted: None, struck: AtomicBool::new(false), called: Mutex::default() }
+        Self { begun, wanted: None, struck: AtomicBool::new(false), alone: RwLock::default(), called: Mutex::default() }
     }
 
     pub fn striking(begun: &'a Begun, task: &'a Task, fault: &'a Fault) -> Self {
@@ -92,7 +96,10 @@ impl<'a> Invoker<'a> {
             Some((wanted, Some(fault))) if wanted == task && !self.struck.swap(true, Ordering::SeqCst) => {
                 self.strike(fault, task, input).await
             }
-            _ => self.plainly(task, input).await,
+            _ => {
+                let _meanwhile = self.alone.read().await;
+                self.plainly(task, input).await
+            }
         }
     }
 
@@ -107,6 +114,7 @@ impl<'a> Invoker<'a> {
     async fn strike(&self, fault: &Fault, task: &Task, input: &Value) -> Result<Value, Failed> {
         match fault {
             Fault::Twice => {
+                let _alone = self.alone.write().await;
                 let first = self.plainly(task, input).await;
                 let before = self.begun.picture_without_movement().await;
                 let second = self.plainly(task, input).await;
@@ -140,6 +148,7 @@ impl<'a> Invoker<'a> {
 
     /// Every task asks for its run, or for the account's balance, before it does anything else: both are locked meanwhile.
     async fn killed_at_its_first_statement(&self, task: &Task, input: &Value, end_statement: bool) -> Result<Value, Failed> {
+        let _alone = self.alone.write().await;
         let (world, before) = (self.world(), self.begun.picture().await);
         let holder = world.db.connect().await;
         let lock = format!(
