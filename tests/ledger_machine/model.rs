@@ -223,11 +223,13 @@ impl Books {
         self.runs.iter().any(|(id, other)| *id != run && handle(*id) == handle(run) && other.account == account && other.is_live())
     }
 
-    /// A batch looks at the balance before it tries its handles, without a lock, for the look promises nothing. Somebody may spend the
-    /// credits on the same handle in between: then the batch has duplicates, where a later one has too few credits. Neither changes anything.
+    /// A batch asks for its balance, and whether its name is somebody else's, before it tries its handles; neither look holds a lock, for
+    /// neither promises anything. When the credits are spent on the same handle, or the name is taken, in between, the batch has
+    /// duplicates, where a later one has too few credits or is refused. Nothing changes anything.
     pub fn may_be_taken_as_duplicate(&self, operation: &Operation, answer: &Answer) -> bool {
         let Operation::Queue { account, run } = *operation else { return false };
-        *answer == Answer::Batch("duplicates") && self.is_taken(account, run) && self.balances[account] < price(run)
+        let is_others = self.runs.get(&run).is_some_and(|known| known.account != account);
+        *answer == Answer::Batch("duplicates") && self.is_taken(account, run) && (is_others || self.balances[account] < price(run))
     }
 
     fn is_taken(&self, account: usize, run: usize) -> bool {
