@@ -56,6 +56,23 @@ pub(super) fn close(schema: &mut Value) {
     }
 }
 
+/// Says how far scores go. The types themselves do not: models are asked by them too, and not every provider takes bounds in a schema.
+pub(super) fn bound_scores(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            for (name, property) in fields.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+                let most = if name.ends_with("_score") { 100 } else { 1 };
+                if let Some(property) = property.as_object_mut().filter(|_| name.ends_with("_score") || name == "confidence_level") {
+                    property.extend([("minimum".to_owned(), json!(0)), ("maximum".to_owned(), json!(most))]);
+                }
+            }
+            fields.values_mut().for_each(bound_scores);
+        }
+        Value::Array(entries) => entries.iter_mut().for_each(bound_scores),
+        _ => {}
+    }
+}
+
 /// Moves every answer that several endpoints give word for word to where all of them can refer to it.
 pub(super) fn share_responses(paths: &mut Value) -> Map<String, Value> {
     let mut times: BTreeMap<String, usize> = BTreeMap::new();

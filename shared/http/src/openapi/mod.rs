@@ -124,6 +124,7 @@ impl Api {
         }
         schemas.extend(self.outputs.take_definitions(true));
         schemas.values_mut().for_each(envelope::close);
+        schemas.values_mut().for_each(envelope::bound_scores);
         let mut paths = json!(paths);
         envelope::close(&mut paths);
         let responses = envelope::share_responses(&mut paths);
