@@ -216,7 +216,7 @@ async fn the_logins_can_do_nothing_by_themselves(world: Arc<World>) {
 
 async fn grants_are_given_once_a_key(world: Arc<World>) {
     let account = world.account(25).await;
-    let sql = "SELECT granted FROM grant_credits($1::text::uuid, 10, 'purchase', 'payment-1')";
+    let sql = "SELECT granted FROM grant_credits($1::text::uuid, 10, 'admin_grant', 'payment-1')";
     let grants = (0..20).map(|_| async { world.db.value::<bool>(sql, &[&account.id]).await.unwrap() });
     let granted = futures::future::join_all(grants).await.into_iter().filter(|granted| *granted).count();
     assert_eq!((granted, account.balance().await), (1, 35));
@@ -263,6 +263,13 @@ async fn every_table_has_forced_row_level_security(world: Arc<World>) {
                AND NOT (relrowsecurity AND (relforcerowsecurity OR relname = 'refinery_schema_history'))";
     let open: Vec<String> = world.db.rows(sql, &[]).await.iter().map(|row| row.get(0)).collect();
     assert_eq!(open, Vec::<String>::new());
+    // Nor may anybody turn a sequence back, which would make the inserts that draw from it fail.
+    for role in ["anon", "authenticated", "service_role", "oslira_user", "oslira_admin"] {
+        let sql = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
+                   AND CASE WHEN relkind = 'S' THEN has_sequence_privilege($1, oid, 'USAGE, SELECT, UPDATE') END";
+        let open: Vec<String> = world.db.rows(sql, &[&role]).await.iter().map(|row| row.get(0)).collect();
+        assert_eq!(open, Vec::<String>::new(), "{role}");
+    }
     // No function runs with somebody else's search path, and strangers may run none.
     let sql = "SELECT p.proname::text FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace
                AND (p.prosecdef AND p.proconfig IS NULL OR has_function_privilege('anon', p.oid, 'EXECUTE'))";

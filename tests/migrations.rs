@@ -64,6 +64,11 @@ async fn a_migration_that_fails_leaves_the_version_before_it_and_goes_on_when_it
     assert_eq!(applied().await, (1..=12).collect::<Vec<_>>());
     let left: Option<String> = client.query_one("SELECT to_regclass('metric_outbox')::text", &[]).await.unwrap().get(0);
     assert_eq!(left, None, "nothing of the failed one stays");
+    for role in ["anon", "authenticated", "service_role"] {
+        let sql = "SELECT has_table_privilege($1, 'refinery_schema_history', 'SELECT, INSERT, UPDATE, DELETE')";
+        let open: bool = client.query_one(sql, &[&role]).await.unwrap().get(0);
+        assert!(!open, "{role} could say what is applied");
+    }
 
     // An older database now.
     client.batch_execute("DROP FUNCTION take_metrics(integer)").await.unwrap();

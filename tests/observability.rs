@@ -147,6 +147,12 @@ async fn every_alarm_is_heard_and_every_dead_letter_alarms(world: Arc<World>) {
         }
         assert!(alarm["AlarmDescription"].as_str().is_some_and(|text| text.len() > 20), "{name}");
     }
+    // What is told by its absence: schedules that run at least daily.
+    let silent = alarms.iter().filter(|(_, alarm)| alarm["TreatMissingData"] == "breaching").map(|(_, alarm)| {
+        assert_eq!((&alarm["MetricName"], &alarm["Statistic"]), (&json!("schedule_failures"), &json!("SampleCount")), "{alarm}");
+        alarm["Dimensions"][1]["Value"].as_str().unwrap()
+    });
+    assert_eq!(silent.collect::<BTreeSet<_>>(), BTreeSet::from(["clean_up", "end_stuck_runs", "report_usage"]));
     let watched: BTreeSet<&str> = alarms
         .iter()
         .filter(|(_, alarm)| alarm["MetricName"] == "ApproximateNumberOfMessagesVisible")

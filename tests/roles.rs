@@ -26,7 +26,7 @@ fn secrets_of(binary: &str) -> &'static [&'static str] {
         "get_pricing" | "openapi" => &[],
         "health" => &["database"],
         "migrate" => &["database", "database-admin", "database-owner"],
-        "stripe_webhook" => &["stripe"],
+        "stripe_webhook" => &["stripe-webhook"],
         "purchase_credits" => &["database", "stripe", "supabase-auth"],
         "stripe_events" => &["database-admin", "stripe"],
         "scrape" | "refresh_profile" | "bulk_groups" => &["apify", "database-admin"],

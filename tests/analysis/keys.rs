@@ -13,6 +13,7 @@ cases!(
         a_key_stands_for_one_request_of_one_user,
         a_repetition_starts_the_run_that_its_first_request_could_not,
         a_refused_request_leaves_its_key_unused,
+        what_users_keep_under_a_key_themselves_is_not_repeated,
         a_key_that_is_none_is_a_fault;
     alone:
 );
@@ -105,6 +106,41 @@ async fn a_refused_request_leaves_its_key_unused(world: Arc<World>) {
     let (accepted, _) = account.analyze_once("later", &handle).await;
     let run_id = accepted.data(202)["run_id"].as_str().unwrap().to_owned();
     assert_eq!(account.ended(&run_id).await.status(), "completed");
+}
+
+/// Supabase lets users call the function that claims keys. What they write there is their own, and must cost us neither a 5xx nor the disk.
+async fn what_users_keep_under_a_key_themselves_is_not_repeated(world: Arc<World>) {
+    let account = world.account(5).await;
+    let handle = world.handle("forged");
+    let body = json!({ "username": handle, "businessProfileId": account.business_profile_id, "analysisType": "light" }).to_string();
+    let claims = json!({ "sub": account.owner().await, "role": "authenticated" }).to_string();
+    let user = world.db.connect().await;
+    user.execute("SELECT set_config('request.jwt.claims', $1, false)", &[&claims]).await.unwrap();
+    user.batch_execute("SET ROLE authenticated").await.unwrap();
+    let claim = "SELECT claim_idempotency_key($1::text::uuid, $2, encode(sha256(convert_to($3, 'UTF8')), 'hex'), $4, $5)";
+    let request = format!("POST /api/leads/analyze\n{body}");
+    let run = format!("run_{}", uuid::Uuid::now_v7().simple());
+    let forged = json!({ "status": 500, "data": {}, "meta": {} }).to_string();
+    for (key, work, answer) in [("garbage", &*run, "x"), ("status", &run, &forged), ("work", "no run", &forged)] {
+        user.query(claim, &[&account.id, &key, &request, &work, &answer]).await.unwrap();
+        let (answer, _) = account.analyze_once(key, &handle).await;
+        answer.problem(422, "IDEMPOTENCY_KEY_REUSED");
+    }
+    account.ended(&run).await;
+
+    // Answers as large as they may be, of text that cannot be compressed much.
+    let text: String = (0..60).map(|_| (0..16).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect::<String>().repeat(4)).collect();
+    let mut kept = 0;
+    let refused = loop {
+        match user.query(claim, &[&account.id, &format!("full-{kept}"), &"request", &"work", &text]).await {
+            Ok(_) => kept += 1,
+            Err(error) => break error.as_db_error().unwrap().code().code().to_owned(),
+        }
+    };
+    assert_eq!(refused, "OS429");
+    assert!((100..1500).contains(&kept), "{kept} answers of {} KB", text.len() / 1024);
+    let (answer, _) = account.analyze_once("new", &handle).await;
+    answer.problem(429, "RATE_LIMIT_EXCEEDED");
 }
 
 async fn a_key_that_is_none_is_a_fault(world: Arc<World>) {

@@ -8,7 +8,7 @@ cases!(
     shared: a_better_plan_gives_the_difference_when_it_is_paid, a_plan_that_is_not_paid_for_gives_nothing,
         a_subscription_that_starts_without_money_gives_nothing, an_upgrade_that_is_returned_is_taken_back, a_period_is_granted_once_whatever_is_told_first,
         a_plan_allows_its_businesses_while_it_lives, a_failed_payment_gives_nothing_until_it_is_made_good,
-        a_free_account_stays_free_beside_its_subscription;
+        an_invoice_that_owes_the_customer_gives_nothing, a_free_account_stays_free_beside_its_subscription;
     alone:
 );
 
@@ -188,6 +188,26 @@ async fn a_failed_payment_gives_nothing_until_it_is_made_good(world: Arc<World>)
     assert_eq!((subscriber.row().await, subscriber.grants().await), (json!(["pro", "active", false]), vec![100, 100]));
     let sql = "SELECT jsonb_build_array(status, amount_due, amount_paid) FROM stripe_invoices WHERE stripe_invoice_id = $1";
     assert_eq!(world.db.value::<Value>(sql, &[&invoice]).await, Some(json!(["paid", 3000, 3000])));
+}
+
+async fn an_invoice_that_owes_the_customer_gives_nothing(world: Arc<World>) {
+    let price = |plan: &'static str| {
+        let world = &world;
+        async move { world.db.value::<String>("SELECT stripe_price_id FROM plans WHERE id = $1", &[&plan]).await.unwrap() }
+    };
+    let (agency, enterprise) = (price("agency").await, price("enterprise").await);
+    // Four of the smaller plan exchanged for one of the larger, whose credits are cheaper.
+    let exchange = |amount: i64| {
+        let lines = json!([{ "price_id": agency, "amount": -32_000 }, { "price_id": enterprise, "amount": amount }]);
+        let total = amount - 32_000;
+        json!({ "invoice_id": "in_1", "currency": "usd", "lines": lines, "total": total, "amount_paid": total.max(0) })
+    };
+    let worth = |invoice: Value| {
+        let world = &world;
+        async move { world.db.value::<i32>("SELECT invoice_credits($1)", &[&invoice]).await.unwrap() }
+    };
+    assert_eq!(worth(exchange(30_000)).await, 0);
+    assert!(worth(exchange(40_000)).await > 0);
 }
 
 async fn a_free_account_stays_free_beside_its_subscription(world: Arc<World>) {

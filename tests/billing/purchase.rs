@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::harness::{Account, Value, World, cases, json};
 
 cases!(
-    shared: a_paid_purchase_is_granted_once, delayed_money_is_granted_when_it_comes, what_is_not_paid_grants_nothing,
+    shared: a_customer_is_booked_while_others_refer_to_the_account,
+        a_paid_purchase_is_granted_once, delayed_money_is_granted_when_it_comes, what_is_not_paid_grants_nothing,
         paying_on_the_page_works_too, either_event_of_a_payment_grants_it_and_both_do_once, purchases_that_race_share_one_customer,
         amounts_are_checked, a_viewer_buys_nothing;
     alone:
@@ -125,6 +126,16 @@ async fn either_event_of_a_payment_grants_it_and_both_do_once(world: Arc<World>)
 
 async fn customer_of(account: &Account) -> Option<String> {
     account.world.db.value("SELECT stripe_customer_id FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await
+}
+
+/// An admission holds the account by its foreign key while it waits for the balance, which the event holds: neither may wait for the other.
+async fn a_customer_is_booked_while_others_refer_to_the_account(world: Arc<World>) {
+    let account = world.account(0).await;
+    let admission = world.db.connect().await;
+    admission.batch_execute(&format!("BEGIN; SELECT 1 FROM accounts WHERE id = '{}' FOR KEY SHARE", account.id)).await.unwrap();
+    let customer = account.customer().await;
+    assert_eq!(customer_of(&account).await, Some(customer));
+    admission.batch_execute("ROLLBACK").await.unwrap();
 }
 
 async fn purchases_that_race_share_one_customer(world: Arc<World>) {

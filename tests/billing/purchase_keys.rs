@@ -178,7 +178,7 @@ async fn a_rotated_key_of_stripe_is_fetched_anew(world: Arc<World>) {
     let rotate = |key: &'static str| {
         let world = &world;
         async move {
-            let value = json!({ "api_key": key, "webhook_secrets": ["whsec_sandbox"] }).to_string();
+            let value = json!({ "api_key": key }).to_string();
             world.secrets.put_secret_value().secret_id("oslira/local/stripe").secret_string(value).send().await.unwrap();
             let url = format!("{}/_control/credentials", world.stack.info().sandbox);
             let answer = world.http.post(url).json(&json!({ "stripe": key })).send().await.unwrap();

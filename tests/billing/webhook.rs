@@ -186,8 +186,8 @@ async fn the_webhook_answers_well_within_a_second(world: Arc<World>) {
 }
 
 async fn set_secrets(world: &World, secrets: &[&str]) {
-    let value = json!({ "api_key": "sk_test_sandbox", "webhook_secrets": secrets }).to_string();
-    world.secrets.put_secret_value().secret_id("oslira/local/stripe").secret_string(value).send().await.unwrap();
+    let value = json!({ "secrets": secrets }).to_string();
+    world.secrets.put_secret_value().secret_id("oslira/local/stripe-webhook").secret_string(value).send().await.unwrap();
 }
 
 async fn a_rolled_secret_is_known_at_once(world: Arc<World>) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{CLEAN_UP, dry_run, number, run, sql};
 use crate::harness::{Account, Value, World, cases, json, until};
 
-cases!(shared: ; alone: runs_and_credits_are_told_once, books_that_are_not_true_are_told);
+cases!(shared: ; alone: runs_and_credits_are_told_once, books_that_are_not_true_are_told, every_kind_of_fault_is_found);
 
 const REPORT: &str = "report-usage";
 
@@ -24,6 +24,12 @@ async fn runs_and_credits_are_told_once(world: Arc<World>) {
     let done = account.run(&world.handle("told"), "deep").await;
     let missing = account.run(&world.handle("missing"), "light").await;
     assert_eq!((done.status(), missing.status()), ("completed", "failed"));
+    let refused = format!("run_{}", uuid::Uuid::now_v7().simple());
+    let seed = json!({
+        "account_id": account.id, "business_profile_id": account.business_profile_id, "requested_by": account.owner().await,
+        "username": world.handle("private"), "tier": "light", "requested_at_ms": jiff::Timestamp::now().as_millisecond(),
+    });
+    world.db.rows("SELECT record_ended_run($1, $2, 'failed', 'PROFILE_PRIVATE', NULL, NULL)", &[&refused, &seed]).await;
     assert!(number(&dry_run(&world, REPORT).await, "waiting") >= 2);
     let summary = run(&world, REPORT).await;
     assert!(number(&summary, "runs") >= 2 && number(&summary, "entries") >= 4, "{summary}");
@@ -52,6 +58,10 @@ async fn runs_and_credits_are_told_once(world: Arc<World>) {
         (&json!("Oslira"), &json!([["environment", "analysis_type", "status"]]))
     );
     assert_eq!(of(&costs, &missing.run_id)["revenue"], 0);
+    // On average the refund rate: whoever was never charged is not in it.
+    let failures = told(&account, "analysis_failures").await;
+    assert_eq!([of(&failures, &done.run_id)["failed"].as_i64(), of(&failures, &missing.run_id)["failed"].as_i64()], [Some(0), Some(1)]);
+    assert_eq!((costs.len(), failures.iter().filter(|line| line["run_id"] == refused).count()), (3, 0), "{failures:?}");
 
     let performance = of(&told(&account, "analysis_performance").await, &done.run_id);
     let steps: Vec<i64> =
@@ -113,4 +123,58 @@ async fn books_that_are_not_true_are_told(world: Arc<World>) {
     // And somebody is told.
     assert_eq!(world.calls("sentry", &account.id).await.len(), 1);
     assert_eq!(number(&run(&world, CLEAN_UP).await, "money_mismatches"), 0);
+}
+
+/// What is wrong after `change`, past every trigger, in a transaction that never happened.
+async fn faults_after(world: &World, change: &str) -> Vec<String> {
+    let client = world.db.connect().await;
+    client.batch_execute(&format!("BEGIN; SET LOCAL session_replication_role = replica; {change}")).await.unwrap();
+    let rows = client.query("SELECT fault FROM ledger_faults ORDER BY fault", &[]).await.unwrap();
+    client.batch_execute("ROLLBACK").await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+async fn every_kind_of_fault_is_found(world: Arc<World>) {
+    let account = world.account(5).await;
+    let id = &account.id;
+    let intent = account.buy(10).await;
+    let refunded = account.run(&world.handle("missing"), "light").await.run_id;
+    assert_eq!(faults_after(&world, "").await, Vec::<String>::new());
+    let entry = |amount: i32, kind: &str, run: &str, key: &str, after: i32, number: i32| {
+        format!(
+            "INSERT INTO credit_ledger (account_id, amount, balance_after, entry_no, transaction_type, run_id, idempotency_key)
+             SELECT account_id, {amount}, balance_after + {after}, entry_no + {number}, '{kind}', {run}, {key}
+             FROM credit_ledger WHERE account_id = '{id}' ORDER BY entry_no DESC LIMIT 1;
+             UPDATE credit_balances SET current_balance = current_balance + {amount} WHERE account_id = '{id}';"
+        )
+    };
+    let invoice =
+        "INSERT INTO stripe_invoices (stripe_invoice_id, account_id, stripe_subscription_id, status, amount_due, amount_paid, currency,
+                   version, invoiced_at) SELECT 'in_lost', id, 'sub_lost', 'paid', 100, 100, 'usd', '1', now() FROM accounts WHERE id = ";
+    let cases = [
+        // A payment that gave nothing, credits that nobody paid for, and a payment that gave something else.
+        (
+            format!("INSERT INTO stripe_payments (source, account_id, credits, amount_cents) VALUES ('pi_lost', '{id}', 7, 700)"),
+            vec!["payment is worth 7, in the ledger 0"],
+        ),
+        (entry(7, "purchase", "NULL", "'purchase:lost'", 7, 1), vec!["payment is worth 0, in the ledger 7"]),
+        (format!("UPDATE stripe_payments SET credits = 11 WHERE source = '{intent}'"), vec!["payment is worth 11, in the ledger 10"]),
+        // An invoice that was paid and forgotten, or whose credits stand in no period.
+        (format!("{invoice} '{id}'"), vec!["invoice is paid and gave nothing"]),
+        (
+            format!(
+                "{invoice} '{id}'; INSERT INTO stripe_payments (source, account_id, credits, amount_cents) VALUES ('in_lost', '{id}', 9, 900)"
+            ),
+            vec!["subscription's invoices are worth 9, its periods 0, its changes in the ledger 0"],
+        ),
+        // A second refund, were the index that forbids it gone: told, not an error.
+        (
+            format!("DROP INDEX one_refund_a_run; {}", entry(1, "refund", &format!("'{refunded}'"), "NULL", 1, 1)),
+            vec!["run is failed with 1 charged and 2 refunded"],
+        ),
+        (entry(1, "admin_grant", "NULL", "'lost'", 1, 2), vec!["entries are not chained"]),
+    ];
+    for (change, expected) in cases {
+        assert_eq!(faults_after(&world, &change).await, expected, "{change}");
+    }
 }

@@ -128,7 +128,7 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
         }
         // Its process died before it started the run, or the run is on its way.
         deps.gateway.count(ANALYSES, &check.account_id.to_string(), 1).await?;
-        let run = input.run(used.work_id.parse().map_err(Problem::internal)?, check.account_id, &request);
+        let run = input.run(used.work_id.parse().map_err(|_| Problem::key_reused())?, check.account_id, &request);
         return repeat(run, &used.answer, &executions).await;
     }
     if !check.business_profile_exists {
@@ -159,7 +159,7 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
         match (claim.outcome.as_str(), claim.work_id, claim.answer) {
             ("claimed", ..) => {}
             ("replay", Some(id), Some(answer)) => {
-                let twin = Run { run_id: id.parse().map_err(Problem::internal)?, ..run };
+                let twin = Run { run_id: id.parse().map_err(|_| Problem::key_reused())?, ..run };
                 return repeat(twin, &answer, &executions).await;
             }
             ("mismatch", ..) => return Err(Problem::key_reused()),

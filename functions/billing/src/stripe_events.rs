@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// How often an event is taken again after it got in another transaction's way.
 const RETRIES: u32 = 2;
 
-/// The part of the secret `stripe` that requests need.
+/// The secret `stripe`.
 #[derive(Deserialize)]
 struct ApiKey {
     api_key: SecretString,
@@ -56,9 +56,9 @@ impl Bookkeeper {
         }
     }
 
-    /// Whether our key is one of real money.
-    async fn is_live(&self) -> Result<bool, MessageError> {
-        let key = (self.key)(false).await?.api_key;
+    /// Whether our key is one of real money, as the secret says that is kept, or, with `fresh`, as it says now.
+    async fn is_live(&self, fresh: bool) -> Result<bool, MessageError> {
+        let key = (self.key)(fresh).await?.api_key;
         Ok(["sk_live_", "rk_live_"].iter().any(|prefix| key.expose_secret().starts_with(prefix)))
     }
 
@@ -98,9 +98,13 @@ pub async fn stripe_events(message: Message, bookkeeper: Bookkeeper) -> Result<(
     let event = Event::parse(message.body.as_bytes()).map_err(poison)?;
     let span = tracing::Span::current();
     span.record("event_id", &event.id).record("event_type", &event.kind);
-    if event.livemode != bookkeeper.is_live().await? {
-        // A test endpoint's secret among ours, or the other way round: test cards must not buy real credits.
-        tracing::error!(livemode = event.livemode, "an event of Stripe's other mode was dropped");
+    if event.livemode != bookkeeper.is_live(false).await? && event.livemode != bookkeeper.is_live(true).await? {
+        if event.livemode {
+            // Somebody has paid. With the right key in the secret it can be taken out of the dead letters.
+            return Err(MessageError::Poison("a live event, but the secret's key is one for tests".to_owned()));
+        }
+        // A test endpoint's secret among ours: test cards must not buy real credits.
+        tracing::error!("a test event was dropped: the secret's key is a live one");
         return Ok(());
     }
     let effect = bookkeeper.effect(&event).await?;
@@ -166,12 +170,26 @@ mod tests {
         assert_eq!(refund, MessageError::Unavailable("the connection failed (no connection)".to_owned()));
     }
 
+    /// As [`alone`], with these keys of Stripe's: the one that is kept, and the one that the secret holds now.
+    fn with_keys(kept: &'static str, now: &'static str) -> Bookkeeper {
+        let key = move |fresh| if fresh { now } else { kept };
+        Bookkeeper { key: Arc::new(move |fresh| Box::pin(async move { Ok(ApiKey { api_key: key(fresh).into() }) })), ..alone() }
+    }
+
     #[tokio::test]
-    async fn what_is_of_the_other_mode_is_dropped() {
-        let mut live: Value = serde_json::from_str(&message("charge.succeeded", &json!({}))).unwrap();
-        live["livemode"] = json!(true);
+    async fn test_money_buys_nothing_and_real_money_is_never_lost() {
+        let event = |livemode: bool| {
+            let mut event: Value = serde_json::from_str(&message("charge.succeeded", &json!({}))).unwrap();
+            event["livemode"] = json!(livemode);
+            taken(event.to_string())
+        };
         // The database, which is out of reach here, is not even asked.
-        assert_eq!(stripe_events(taken(live.to_string()), alone()).await, Ok(()));
+        assert_eq!(stripe_events(event(false), with_keys("rk_live_1", "sk_live_2")).await, Ok(()));
+        let lost = stripe_events(event(true), with_keys("sk_test_1", "sk_test_2")).await.unwrap_err();
+        assert!(matches!(lost, MessageError::Poison(_)), "{lost}");
+        // A key that was put right a moment ago counts at once.
+        let mended = stripe_events(event(true), with_keys("sk_test_1", "sk_live_2")).await.unwrap_err();
+        assert!(matches!(mended, MessageError::Unavailable(_)), "{mended}");
     }
 
     #[test]

@@ -16,10 +16,10 @@ use serde_json::json;
 /// The largest event that is taken. Stripe's have a few KB.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// The part of the secret `stripe` that events are signed with; two while one is being rolled.
+/// The secret `stripe-webhook`: what events are signed with; two while one is being rolled.
 #[derive(Deserialize)]
 struct SigningSecrets {
-    webhook_secrets: Vec<SecretString>,
+    secrets: Vec<SecretString>,
 }
 
 /// Where events come in.
@@ -37,13 +37,13 @@ impl Receiver {
     pub fn from_env() -> Result<Self, MissingVariable> {
         oslira_telemetry::init();
         let config = sdk_config();
-        let secrets = Secrets::from_env(&config)?.fetcher("stripe", Problem::from);
+        let secrets = Secrets::from_env(&config)?.fetcher("stripe-webhook", Problem::from);
         Ok(Self { secrets, queue: Queue::from_env(&config, "STRIPE_EVENTS_QUEUE_URL")? })
     }
 
     /// Whether Stripe has signed this body. A signature of none of our secrets may be of one that was rolled just now.
     async fn verify(&self, signature: &str, body: &[u8], now: Timestamp) -> Result<(), Problem> {
-        let check = |secrets: SigningSecrets| verify(signature, body, &secrets.webhook_secrets, now);
+        let check = |secrets: SigningSecrets| verify(signature, body, &secrets.secrets, now);
         let verified = match check((self.secrets)(false).await?) {
             Err(SignatureError::Mismatch) => check((self.secrets)(true).await?),
             decided => decided,

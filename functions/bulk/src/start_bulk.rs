@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use oslira_aws::limits::{ANALYSES, BULK_REQUESTS, STARTS};
 use oslira_aws::queues::Queue;
+use oslira_db::DbError;
 use oslira_db::bulk::{BatchCreation, NewBatch, NewRun};
 use oslira_domain::{AccountId, BatchId, BusinessProfileId, RunId, Tier, Username};
 use oslira_http::openapi::Api;
@@ -165,7 +166,11 @@ pub async fn start_bulk(request: Request, environment: Environment, queue: Queue
         runs: &runs,
         key: key.as_ref().map(|key| (&*key.key, &*key.hash)),
     };
-    let created = db.create_batch(&claims, &batch).await?;
+    let created = db.create_batch(&claims, &batch).await.map_err(|error| match error {
+        // The key stands for something that is no batch of the caller's: it was claimed in the database directly, past this endpoint.
+        DbError::Rule { code, .. } if code == "OS400" && key.is_some() => Problem::key_reused(),
+        error => error.into(),
+    })?;
     let batch_id = match (created.outcome.as_str(), &created.batch_id, &created.answer) {
         ("created", Some(batch_id), _) => batch_id.clone(),
         ("replay", _, Some(answer)) => return Reply::repeated(answer),

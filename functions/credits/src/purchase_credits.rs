@@ -142,7 +142,11 @@ pub async fn purchase_credits(request: Request, db: UserDb, checkout: Checkout) 
         (outcome, ..) => return Err(Problem::internal(format!("unexpected outcome {outcome}"))),
     };
     tracing::Span::current().record("account_id", account_id.to_string());
-    let opened = checkout.open(&start, account_id, start.work_id.as_deref().unwrap_or(&fresh), &quote).await;
+    let work_id = start.work_id.as_deref().unwrap_or(&fresh);
+    if work_id.parse::<Uuid>().is_err() {
+        return Err(Problem::key_reused()); // claimed in the database directly, past this endpoint
+    }
+    let opened = checkout.open(&start, account_id, work_id, &quote).await;
     let answer = opened.and_then(|session| {
         Reply::created(&Purchase {
             session_id: session.id,

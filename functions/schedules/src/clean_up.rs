@@ -10,16 +10,23 @@ const BATCH: u32 = 500;
 /// How many faults of a batch are told one by one.
 const TOLD: usize = 20;
 
-/// Removes what has outlived its retention: costs of vendor calls after 90 days, idempotency keys after 24 hours, and 30 days after their
+/// Compares the books first, so that nothing that follows can keep it from being done: ledger against balances, charges and refunds against
+/// runs, payments against what they gave and took. What must never be is told as an error, and counted as `money_mismatches`, on which
+/// there is an alarm.
+///
+/// Then removes what has outlived its retention: costs of vendor calls after 90 days, idempotency keys after 24 hours, and 30 days after their
 /// deletion analyses, leads and business profiles, in this order, since each refers to the next. Of a deleted account everything goes but
 /// its row, without a name or members, and its books. Rows that somebody holds at the moment are left for the next day.
-///
-/// Then the books are compared: ledger against balances, charges and refunds against runs, payments against what they gave. What must never
-/// be is told as an error, and counted as `money_mismatches`, on which there is an alarm.
 ///
 /// # Errors
 /// When the database does not answer, even after some time.
 pub async fn clean_up(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {
+    let compared = reconcile(tally, db).await;
+    let removed = remove(tally, db).await;
+    compared.and(removed)
+}
+
+async fn remove(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {
     for table in Retained::IN_ORDER {
         if tally.dry_run() {
             let expired = tally.batch(|| db.count_expired(table)).await?;
@@ -28,7 +35,7 @@ pub async fn clean_up(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {
             tally.batches(table.as_str(), BATCH.into(), || db.remove_expired(table, BATCH)).await?;
         }
     }
-    reconcile(tally, db).await
+    Ok(())
 }
 
 async fn reconcile(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {

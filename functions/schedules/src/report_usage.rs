@@ -99,10 +99,10 @@ fn performance(run: &EndedRun) -> Metrics {
     }
 }
 
-/// Whether a run failed that had been admitted, so that its credits went back: on average the refund rate.
+/// Whether a run that was charged failed, so that its credits went back: on average the refund rate. One that was never charged (refused, or
+/// a private profile in a bulk request) is no refund.
 fn failure(run: &EndedRun) -> Option<Metrics> {
-    let refused = [FailureCode::DuplicateAnalysis, FailureCode::InsufficientCredits, FailureCode::BusinessProfileNotFound];
-    if run.error_code.is_some_and(|code| refused.contains(&code)) {
+    if run.credits_charged == 0 {
         return None;
     }
     let metrics = Metrics::of("analysis_failures").metric("failed", Unit::Count, i32::from(run.status == RunStatus::Failed));

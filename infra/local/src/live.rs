@@ -100,10 +100,11 @@ impl Live {
             "apify" => Some(key(&self.apify, "token").unwrap_or(standin)),
             "openai" if has_models => key(&self.openai, "api_key"),
             "anthropic" if has_models => key(&self.anthropic, "api_key"),
-            "stripe" => Some(self.stripe.as_ref().map_or(standin, |stripe| {
-                let webhook: Vec<&str> = self.webhook_secret.iter().map(ExposeSecret::expose_secret).collect();
-                json!({ "api_key": stripe.key.expose_secret(), "webhook_secrets": webhook })
-            })),
+            "stripe" => Some(key(&self.stripe, "api_key").unwrap_or(standin)),
+            "stripe-webhook" if self.stripe.is_some() => {
+                let secrets: Vec<&str> = self.webhook_secret.iter().map(ExposeSecret::expose_secret).collect();
+                Some(json!({ "secrets": secrets }))
+            }
             _ => Some(standin),
         }
     }

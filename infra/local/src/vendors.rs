@@ -95,7 +95,8 @@ pub(crate) async fn write_secrets(config: &SdkConfig, logins: &Logins, sandbox: 
         ("openai", json!({"api_key": "sk-sandbox-openai"})),
         ("anthropic", json!({"api_key": "sk-ant-sandbox"})),
         ("sentry", json!({"dsn": format!("{}/sentry/7", sandbox.base_url.replace("//", "//sandbox@"))})),
-        ("stripe", json!({"api_key": "sk_test_sandbox", "webhook_secrets": [WEBHOOK_SECRET]})),
+        ("stripe", json!({"api_key": "sk_test_sandbox"})),
+        ("stripe-webhook", json!({"secrets": [WEBHOOK_SECRET]})),
     ];
     for (name, value) in values {
         let Some(value) = live.map_or_else(|| Some(value.clone()), |live| live.secret(name, value.clone())) else { continue };

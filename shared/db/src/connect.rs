@@ -29,21 +29,33 @@ pub type CredentialSource = Arc<dyn Fn(bool) -> Pin<Box<dyn Future<Output = Resu
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long, in milliseconds, before each further try with a credential that was refused. A new password is in its secret a moment before the database, or a
-/// pooler in front of it, knows it. All in all longer than a secret that was fetched because of a refusal is kept.
-const REFUSED_MS: [u64; 6] = [0, 250, 500, 1000, 2000, 2000];
+/// How long before each further try with a credential that was refused and is still the one in its secret: a new password is there a moment
+/// before the database, or a pooler in front of it, knows it. Few, because Supabase's pooler shuts out an address that is refused often.
+/// All in all longer than a secret that was fetched because of a refusal is kept.
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3)];
 
-/// Opens a connection. A refused credential is fetched anew and tried again: it may be being rotated.
+/// Opens a connection. A refused credential is fetched anew, and another one tried at once; the same again only after a pause: it may be
+/// being rotated.
 pub(crate) async fn connect(source: &CredentialSource) -> Result<Client, DbError> {
-    let mut outcome = open(&source(false).await?).await;
-    for pause in REFUSED_MS {
-        if !matches!(outcome, Err(DbError::Unauthorized)) {
-            break;
+    connect_within(source, PAUSES).await
+}
+
+async fn connect_within(source: &CredentialSource, pauses: [Duration; 3]) -> Result<Client, DbError> {
+    let mut credential = source(false).await?;
+    let mut pauses = pauses.into_iter();
+    loop {
+        match open(&credential).await {
+            Err(DbError::Unauthorized) => {}
+            outcome => return outcome,
         }
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        outcome = open(&source(true).await?).await;
+        let refused = credential.url.expose_secret().to_owned();
+        credential = source(true).await?;
+        if credential.url.expose_secret() == refused {
+            let Some(pause) = pauses.next() else { return Err(DbError::Unauthorized) };
+            tokio::time::sleep(pause).await;
+            credential = source(true).await?;
+        }
     }
-    outcome
 }
 
 /// Opens a connection with this credential and no other.
@@ -103,4 +115,54 @@ fn tls(ca: Option<&str>) -> Result<MakeRustlsConnect, DbError> {
         None => oslira_tls::public_roots(),
     };
     Ok(MakeRustlsConnect::new(oslira_tls::client_config(roots)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that refuses every password, and the users who tried.
+    async fn refusing() -> (u16, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let tried = Arc::new(Mutex::new(Vec::new()));
+        let seen = tried.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let length = stream.read_u32().await.unwrap();
+                let mut startup = vec![0; length as usize - 4];
+                stream.read_exact(&mut startup).await.unwrap();
+                let parts: Vec<&[u8]> = startup[4..].split(|byte| *byte == 0).collect();
+                let user = parts.iter().position(|part| *part == b"user").unwrap();
+                seen.lock().unwrap().push(String::from_utf8(parts[user + 1].to_vec()).unwrap());
+                let fields = b"SFATAL\0C28P01\0Mno\0\0";
+                stream.write_all(b"E").await.unwrap();
+                stream.write_u32(u32::try_from(fields.len()).unwrap() + 4).await.unwrap();
+                stream.write_all(fields).await.unwrap();
+            }
+        });
+        (port, tried)
+    }
+
+    async fn tries(kept: &'static str, now: &'static str) -> Vec<String> {
+        let (port, tried) = refusing().await;
+        let source: CredentialSource = Arc::new(move |fresh| {
+            let user = if fresh { now } else { kept };
+            let url = format!("postgres://{user}:secret@127.0.0.1:{port}/postgres?sslmode=disable").into();
+            Box::pin(async { Ok(Credential { url, ca: None }) })
+        });
+        assert!(matches!(connect_within(&source, [Duration::ZERO; 3]).await, Err(DbError::Unauthorized)));
+        tried.lock().unwrap().clone()
+    }
+
+    #[tokio::test]
+    async fn a_refused_credential_is_tried_seldom_and_another_one_at_once() {
+        assert_eq!(tries("same", "same").await, ["same"; 4]);
+        assert_eq!(tries("old", "new").await, ["old", "new", "new", "new", "new"]);
+    }
 }

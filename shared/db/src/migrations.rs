@@ -19,8 +19,9 @@ const TURN: i64 = 7_026_384_201;
 const LOCK_PATIENCE: &str = "5s";
 /// Before it tries again.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How often a login's new password is tried: a pooler may remember the old one for a moment.
-const LOGIN_TRIES: u32 = 10;
+/// How long before each try of a login's new password after the first: a pooler may remember the old one for a moment, and shuts out who is
+/// refused often.
+const LOGIN_PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 /// What a database's schema is and became.
 #[derive(Debug)]
@@ -64,16 +65,18 @@ pub async fn migrate(source: CredentialSource, limit: Duration) -> Result<Schema
 }
 
 async fn apply(client: &mut Client) -> Result<Schema, DbError> {
-    let runner = embedded::migrations::runner().set_abort_missing(false);
-    let report = runner.run_async(client).await.map_err(|error| told(&error))?;
-    let last = runner.get_last_applied_migration_async(client).await.map_err(|error| told(&error))?;
-    // The history lies in `public`, where Supabase would let every API role write it.
+    // The history lies in `public`, where Supabase would let every API role write it. No migrations at all make it, so that it is closed
+    // before the first one, which may fail.
+    refinery::Runner::new(&[]).set_abort_missing(false).run_async(client).await.map_err(|error| told(&error))?;
     client
         .batch_execute(
             "REVOKE ALL ON refinery_schema_history FROM PUBLIC, anon, authenticated, service_role;
              ALTER TABLE refinery_schema_history ENABLE ROW LEVEL SECURITY",
         )
         .await?;
+    let runner = embedded::migrations::runner().set_abort_missing(false);
+    let report = runner.run_async(client).await.map_err(|error| told(&error))?;
+    let last = runner.get_last_applied_migration_async(client).await.map_err(|error| told(&error))?;
     let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
     Ok(Schema { version: last.map(|migration| migration.to_string()).unwrap_or_default(), applied })
 }
@@ -105,13 +108,12 @@ pub async fn give_password(owner: &CredentialSource, login: &str, credential: &C
     }
     let verifier = postgres_protocol::password::scram_sha_256(password.expose_secret().as_bytes());
     connect(owner).await?.batch_execute(&format!("ALTER ROLE {login} PASSWORD '{verifier}'")).await?;
-    let mut tries = 0;
+    let mut pauses = LOGIN_PAUSES.into_iter();
     loop {
-        match open(credential).await {
-            Ok(_) => return Ok(true),
-            Err(DbError::Unauthorized) if tries < LOGIN_TRIES => tries += 1,
-            Err(error) => return Err(error),
+        match (open(credential).await, pauses.next()) {
+            (Ok(_), _) => return Ok(true),
+            (Err(DbError::Unauthorized), Some(pause)) => tokio::time::sleep(pause).await,
+            (Err(error), _) => return Err(error),
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

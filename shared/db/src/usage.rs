@@ -1,7 +1,8 @@
 //! What is told as metrics, and whether the books are true.
 
 use oslira_domain::{AccountId, BusinessProfileId, FailureCode, RunId, RunStatus, StepTiming, Tier};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -15,8 +16,10 @@ pub struct Untold {
     /// How many were taken: fewer than asked for when there are no more.
     pub taken: u64,
     /// Runs that ended.
+    #[serde(deserialize_with = "readable")]
     pub runs: Vec<EndedRun>,
     /// Entries of the ledger.
+    #[serde(deserialize_with = "readable")]
     pub entries: Vec<LedgerEntry>,
 }
 
@@ -37,6 +40,8 @@ pub struct EndedRun {
     pub error_code: Option<FailureCode>,
     /// Whether its profile came from the cache.
     pub cache_hit: bool,
+    /// What was charged, refunded or not.
+    pub credits_charged: i32,
     /// What was charged and not refunded.
     pub credits_kept: i32,
     /// What its vendors cost, in micro-USD.
@@ -94,6 +99,14 @@ pub struct Fault {
     pub subject: String,
 }
 
+/// The facts that this version can read. After a rollback there may be some in words that the later version has added: they are taken
+/// already, so one of them must not cost the others.
+fn readable<'de, T: DeserializeOwned, D: Deserializer<'de>>(facts: D) -> Result<Vec<T>, D::Error> {
+    let facts = Vec::<Value>::deserialize(facts)?;
+    let fact = |fact| serde_json::from_value(fact).inspect_err(|error| tracing::warn!(%error, "a fact cannot be told")).ok();
+    Ok(facts.into_iter().filter_map(fact).collect())
+}
+
 fn limited(limit: u32) -> i32 {
     i32::try_from(limit).unwrap_or(i32::MAX)
 }
@@ -122,5 +135,25 @@ impl AdminDb {
     pub async fn reconcile(&self, after: Option<Uuid>, limit: u32) -> Result<Reconciled, DbError> {
         let params: [Param<'_>; 2] = [(&after, Type::UUID), (&limited(limit), Type::INT4)];
         self.document("SELECT reconcile($1, $2)", &params).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_fact_in_words_of_a_later_version_does_not_cost_the_others() {
+        let entry = |kind: &str, amount: Value| {
+            json!({ "account_id": Uuid::nil(), "run_id": null, "transaction_type": kind, "amount": amount, "balance_after": 1,
+                    "analysis_type": null, "at_ms": 1 })
+        };
+        let taken = json!({ "taken": 3, "runs": [{ "run_id": "of another shape" }],
+                            "entries": [entry("purchase", json!(1)), entry("gift", json!("many")), entry("analysis", json!(-1))] });
+        let untold: Untold = serde_json::from_value(taken).unwrap();
+        let told: Vec<_> = untold.entries.iter().map(|entry| &*entry.transaction_type).collect();
+        assert_eq!((untold.taken, untold.runs.len(), told), (3, 0, vec!["purchase", "analysis"]));
     }
 }

@@ -101,7 +101,14 @@ impl Problem {
 
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
-        if error.is_retryable() { Self::unavailable(error) } else { Self::internal(error) }
+        match &error {
+            // What the API's own limits never let through: bounds for whoever calls the database directly.
+            DbError::Rule { code, .. } if code == "OS429" => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", "Too many requests today.").with_retry_after(3600)
+            }
+            error if error.is_retryable() => Self::unavailable(error),
+            error => Self::internal(error),
+        }
     }
 }
 

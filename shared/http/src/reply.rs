@@ -127,10 +127,10 @@ impl Reply {
     /// The kept answer again.
     ///
     /// # Errors
-    /// 500 if it is none.
+    /// 422 if it is none of ours: users can claim keys in the database themselves, for whatever they like.
     pub fn repeated(stored: &str) -> Result<Self, Problem> {
-        let stored: StoredAnswer = serde_json::from_str(stored).map_err(Problem::internal)?;
-        let status = StatusCode::from_u16(stored.status).map_err(Problem::internal)?;
+        let stored: StoredAnswer = serde_json::from_str(stored).map_err(|_| Problem::key_reused())?;
+        let status = StatusCode::from_u16(stored.status).ok().filter(StatusCode::is_success).ok_or_else(Problem::key_reused)?;
         Ok(Self { status, data: stored.data, page: None, meta: Some(stored.meta), limit: None })
     }
 

@@ -19,7 +19,7 @@ fn receiver(old: &'static [&'static str], fresh: &'static [&'static str]) -> (Re
     let secrets: Fetcher<SigningSecrets, Problem> = Arc::new(move |refresh| {
         log.lock().unwrap().push(refresh);
         let secrets = if refresh { fresh } else { old };
-        Box::pin(async move { Ok(SigningSecrets { webhook_secrets: secrets.iter().map(|secret| SecretString::from(*secret)).collect() }) })
+        Box::pin(async move { Ok(SigningSecrets { secrets: secrets.iter().map(|secret| SecretString::from(*secret)).collect() }) })
     });
     (Receiver { secrets, queue: unreachable_queue() }, asked)
 }

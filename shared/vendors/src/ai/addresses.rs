@@ -4,9 +4,10 @@ use oslira_domain::Username;
 use serde_json::Value;
 
 /// The endings of bare host names that count as links. A list, because a missing blank after a full stop is no host name.
-const ENDINGS: [&str; 26] = [
-    "app", "biz", "bio", "club", "co", "com", "de", "dev", "ee", "gg", "info", "io", "link", "live", "ly", "me", "net", "online", "org",
-    "page", "ru", "shop", "site", "store", "top", "xyz",
+const ENDINGS: [&str; 52] = [
+    "ai", "app", "au", "biz", "bio", "br", "ca", "cc", "ch", "click", "cloud", "club", "cn", "co", "com", "de", "dev", "ee", "es", "eu",
+    "fr", "fun", "fyi", "gg", "gl", "icu", "info", "io", "jp", "kr", "link", "live", "ly", "me", "net", "nl", "online", "org", "page",
+    "pl", "ru", "sh", "shop", "site", "store", "tech", "top", "tv", "uk", "vip", "website", "xyz",
 ];
 
 /// Whether `value`, a text or a list of texts, holds a link, an address, or a handle other than the lead's.
@@ -32,12 +33,18 @@ fn is_one(word: &str, lead: &Username) -> bool {
     if word == lead.as_str() {
         return false; // handles may hold dots
     }
-    word.contains("://") || word.starts_with("www.") || is_host(word.split(['/', '?', '#', ':']).next().unwrap_or(word))
+    word.contains("://")
+        || word.starts_with("www.")
+        || match word.split_once(['/', '?', '#', ':']) {
+            // With something behind it, it is a link whatever its ending.
+            Some((host, _)) => is_host(host, |ending| ending.len() > 1 && ending.chars().all(char::is_alphabetic)),
+            None => is_host(word, |ending| ENDINGS.contains(&ending)),
+        }
 }
 
-fn is_host(word: &str) -> bool {
+fn is_host(word: &str, is_ending: impl Fn(&str) -> bool) -> bool {
     word.rsplit_once('.').is_some_and(|(name, ending)| {
-        ENDINGS.contains(&ending)
+        is_ending(ending)
             && name.chars().last().is_some_and(char::is_alphanumeric)
             && name.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '.')
     })
@@ -67,6 +74,10 @@ mod tests {
             "(evil.com)",
             "our page: bit.ly/abc.",
             "evil.co?x=1",
+            "evil.to/login",
+            "log in at evil.us:8080/x",
+            "evil.museum#top",
+            "evil.ai",
             "write to me@evil.example",
             "ask @somebody_else about it",
             "@yoga.studio.me2",
@@ -86,7 +97,7 @@ mod tests {
             "Hi @Yoga.Studio.Me! Lovely.",
             "yoga.studio.me, may I ask something?",
             "I liked it.Especially the end... e.g. the stretch, i.e. number 3.5",
-            "Node.js, 10:30 a.m., and/or tea",
+            "Node.js, 10:30 a.m., and/or tea, e.g./i.e., v1.5/2.0, great.To be honest:",
             "What would you change?",
             "",
         ] {
