@@ -92,11 +92,11 @@ async fn succeeded(sfn: &aws_sdk_sfn::Client, execution: &str) -> Result<()> {
 }
 
 /// From the request to the end of its execution.
-async fn analysis(stack: &Stack, empty: &Empty, demo: &Demo, handle: &str) -> Result<Duration> {
+async fn analysis(stack: &Stack, sfn: &aws_sdk_sfn::Client, demo: &Demo, (handle, tier): (&str, &str)) -> Result<Duration> {
     let begun = Instant::now();
-    let run = api(stack, demo).start(handle, "light").await?;
+    let run = api(stack, demo).start(handle, tier).await?;
     let execution = format!("{}:{run}", stack.state_machine_arn().replace(":stateMachine:", ":execution:"));
-    succeeded(&empty.sfn, &execution).await?;
+    succeeded(sfn, &execution).await?;
     Ok(begun.elapsed())
 }
 
@@ -105,7 +105,8 @@ pub(super) async fn light(stack: &Stack, repeats: usize) -> Result<Vec<Row>> {
     let (empty, demo) = (Empty::new(stack).await?, stack.create_account(100).await?);
     let (mut floors, mut times) = (Vec::new(), Vec::new());
     for round in 0..=repeats {
-        let (floor, time) = (empty.run().await?, analysis(stack, &empty, &demo, &format!("bench.light.{round}")).await?);
+        let handle = format!("bench.light.{round}");
+        let (floor, time) = (empty.run().await?, analysis(stack, &empty.sfn, &demo, (&handle, "light")).await?);
         if round > 0 {
             floors.push(floor);
             times.push(time);
@@ -123,7 +124,7 @@ pub(super) async fn crowd(stack: &Stack) -> Result<Vec<Row>> {
     let floor = begun.elapsed();
     let begun = Instant::now();
     let handles: Vec<String> = (0..100).map(|number| format!("bench.crowd.{number}")).collect();
-    try_join_all(handles.iter().map(|handle| analysis(stack, &empty, &demo, handle))).await?;
+    try_join_all(handles.iter().map(|handle| analysis(stack, &empty.sfn, &demo, (handle, "light")))).await?;
     Ok(vec![Row::times("100 LIGHT runs at once", begun.elapsed(), floor, "100 executions whose states do nothing")])
 }
 
@@ -142,17 +143,15 @@ fn millis(time: Duration) -> u64 {
 
 /// Each tier with the predecessor's vendors, cold and then from the cache.
 pub(super) async fn tiers(stack: &Stack) -> Result<Vec<Row>> {
-    let demo = stack.create_account(100).await?;
+    let (sfn, demo) = (aws_sdk_sfn::Client::new(&stack.sdk_config()), stack.create_account(100).await?);
     let mut rows = Vec::new();
     for (tier, seconds, cold, cached) in TIERS {
         let (handle, models) = (format!("bench.tier.{tier}"), Duration::from_secs(seconds));
         delay(stack, &handle, models).await?;
         for (how, floor, before) in [("cold", ACTOR_START + PROFILE + models, cold), ("cached", models, cached)] {
-            let begun = Instant::now();
-            let run = api(stack, &demo).start(&handle, tier).await?;
-            ended(&api(stack, &demo), &run).await?;
+            let time = analysis(stack, &sfn, &demo, (&handle, tier)).await?;
             let beside = format!("what its vendors take; the predecessor's own: {before} s");
-            rows.push(Row::times(format!("{} {how}", tier.to_uppercase()), begun.elapsed(), floor, beside));
+            rows.push(Row::times(format!("{} {how}", tier.to_uppercase()), time, floor, beside));
         }
     }
     Ok(rows)
