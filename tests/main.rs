@@ -1,6 +1,6 @@
 //! Oslira's integration tests: the real template deployed on a local stack of its own, the real binaries, real PostgreSQL.
 //!
-//! `cargo test -p oslira-tests` starts the stack, runs every test on it and ends it; a part of a test's name runs only those.
+//! `cargo test --workspace --test oslira` starts the stack, runs every test on it and ends it; a part of a test's name runs only those.
 //! After each test the books are asked whether they are true, and at the end every log line whether it told a secret, and whose it is.
 
 #![allow(

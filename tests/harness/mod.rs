@@ -141,14 +141,16 @@ impl World {
     }
 }
 
-/// Asks until there is an answer. Fails the test, with what was waited for, when there is none in time.
+/// Asks until there is an answer, less and less often: a hundred that wait must not keep busy what they wait for. Fails the test, with what was
+/// waited for, when there is none in time.
 pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, patience: Duration, mut ask: impl FnMut() -> F) -> T {
-    let started = Instant::now();
+    let (started, mut pause) = (Instant::now(), Duration::from_millis(20));
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
         assert!(started.elapsed() < patience, "waited {patience:?} for {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 5 / 4).min(Duration::from_secs(1));
     }
 }

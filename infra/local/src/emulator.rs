@@ -13,6 +13,8 @@ use crate::ports;
 use crate::processes::{Mark, Service};
 
 pub(crate) const REGION: &str = "eu-west-1";
+/// What starts it.
+const LAUNCHER: &str = include_str!("../emulator.py");
 
 pub(crate) struct Emulator {
     /// Held for its end.
@@ -27,7 +29,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) log: &'a Path,
     pub(crate) mark: &'a Mark,
     pub(crate) port: Option<u16>,
-    pub(crate) extra: &'a [(String, String)],
 }
 
 impl Emulator {
@@ -68,7 +69,7 @@ impl Emulator {
 /// Its environment is built from nothing, since every Lambda inherits it: no credentials, endpoints or proxies of the developer.
 fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
     let mut command = Command::new(launch.python);
-    command.args(["-m", "ministack"]).current_dir(&launch.home).env_clear();
+    command.args(["-c", LAUNCHER]).current_dir(&launch.home).env_clear();
     let settings = [
         ("PATH", std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned())),
         ("LANG", "C.UTF-8".to_owned()),
@@ -91,13 +92,13 @@ fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
         ("SFTP_ENABLED", "0".to_owned()),
         // AWS's own default; the emulator would derive a lower one from the machine's memory.
         ("LAMBDA_ACCOUNT_CONCURRENCY", "1000".to_owned()),
-        // Every idle Lambda process costs the emulator a polling thread; after a burst there are hundreds.
+        // After a burst there are hundreds of idle Lambda processes.
         ("LAMBDA_WARM_TTL_SECONDS", "60".to_owned()),
         ("LOG_LEVEL", "WARNING".to_owned()),
     ];
     // Where instrumented binaries count what they run (`cargo local coverage`).
     let profile = std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file));
-    command.envs(settings).envs(profile).envs(launch.extra.iter().map(|(name, value)| (name, value)));
+    command.envs(settings).envs(profile);
     command
 }
 
