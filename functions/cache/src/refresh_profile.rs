@@ -17,7 +17,7 @@ use oslira_db::workflow::VendorCall;
 use oslira_db::{AdminDb, DbError};
 use oslira_domain::cache::{CachedProfile, Snapshot, VERSION};
 use oslira_domain::{AccountId, MicroUsd, Tier, Username};
-use oslira_telemetry::count_error;
+use oslira_telemetry::{caught, count_error};
 use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, VendorError};
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -169,7 +169,7 @@ pub async fn serve(refresher: Refresher) -> Result<(), lambda_runtime::Error> {
         // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
         let outcome: Pin<Box<dyn Future<Output = Outcome>>> = Box::pin(refresh_profile(event.payload, refresher.clone()));
         let work = async move {
-            let outcome = outcome.await;
+            let outcome = caught(outcome).await.unwrap_or_else(|panicked| Err(panicked.into()));
             match &outcome {
                 Ok(_) => tracing::info!("done"),
                 Err(error) => {

@@ -10,7 +10,7 @@ use oslira_aws::secrets::Secrets;
 use oslira_aws::{AwsError, MissingVariable, SdkConfig, sdk_config};
 use oslira_db::{AdminDb, DbError};
 use oslira_domain::{FailureCode, RunId, RunStatus, StepTiming};
-use oslira_telemetry::count_error;
+use oslira_telemetry::{caught, count_error};
 use serde::Serialize;
 use serde_json::Value;
 use tracing::Instrument;
@@ -114,7 +114,7 @@ where
         Box::pin(task(Invocation { ends: end(&event.context), payload: event.payload }));
     let work = async move {
         let started = Instant::now();
-        let outcome = outcome.await;
+        let outcome = caught(outcome).await.unwrap_or_else(|panicked| Err(TaskError::Defect(panicked.to_string())));
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match &outcome {
             Ok(_) => tracing::info!(duration_ms, "done"),
@@ -142,4 +142,22 @@ fn end(context: &lambda_runtime::Context) -> Instant {
 /// A task's input as `T`.
 pub(crate) fn input<T: serde::de::DeserializeOwned>(payload: Value) -> Result<T, TaskError> {
     serde_json::from_value(payload).map_err(|error| TaskError::Defect(format!("malformed input: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_a_defect() {
+        let event = LambdaEvent::new(json!({}), lambda_runtime::Context::default());
+        let task = |_| async {
+            let steps: Vec<u8> = Vec::new();
+            Ok::<u8, TaskError>(steps[0])
+        };
+        let outcome = once(event, &task).await;
+        assert!(matches!(&outcome, Err(TaskError::Defect(why)) if why == "panicked"), "{outcome:?}");
+    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use oslira_db::DbError;
-use oslira_telemetry::count_error;
+use oslira_telemetry::{caught, count_error};
 use oslira_vendors::VendorError;
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -191,7 +191,9 @@ impl Batch<'_> {
         let deadline = Instant::now() + left.saturating_sub(RESERVE);
         // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
         let outcome = Box::pin(handler(Message { body: body.to_owned(), deadline }));
-        tokio::time::timeout_at(deadline.into(), outcome).await.unwrap_or_else(|_| Err(no_time()))
+        let outcome = caught(tokio::time::timeout_at(deadline.into(), outcome)).await;
+        let in_time = outcome.map_err(|panicked| MessageError::Poison(panicked.to_string()))?;
+        in_time.unwrap_or_else(|_| Err(no_time()))
     }
 
     /// Leaves the message in the queue, where it rests for a while. One without an id, which SQS never sends, leaves the whole batch there.
@@ -247,16 +249,18 @@ mod tests {
             seen.borrow_mut().push(message.body.clone());
             match message.body.as_str() {
                 "poison" => Err(MessageError::Poison("x".to_owned())),
+                "panic" => std::panic::panic_any("x"),
                 "down" => Err(MessageError::Unavailable("x".to_owned())),
                 _ => Ok(()),
             }
         };
-        let mut all = messages(&["a", "poison", "b", "down", "c"]);
+        let mut all = messages(&["a", "poison", "b", "panic", "down", "c"]);
         let response = batch(Duration::from_mins(1)).work(&all, &handler).await;
-        assert_eq!(kept(&response), ["id-poison", "id-down"]);
-        assert_eq!(*seen.borrow(), ["a", "poison", "b", "down", "c"]);
+        assert_eq!(kept(&response), ["id-poison", "id-panic", "id-down"]);
+        assert_eq!(*seen.borrow(), ["a", "poison", "b", "panic", "down", "c"]);
         let sent = serde_json::to_value(&response).unwrap();
-        assert_eq!(sent, json!({ "batchItemFailures": [{ "itemIdentifier": "id-poison" }, { "itemIdentifier": "id-down" }] }));
+        let identifiers = ["id-poison", "id-panic", "id-down"].map(|id| json!({ "itemIdentifier": id }));
+        assert_eq!(sent, json!({ "batchItemFailures": identifiers }));
         all[0].body = None;
         assert_eq!(kept(&batch(Duration::from_mins(1)).work(&all[..1], &handler).await), ["id-a"]);
         assert_eq!(kept(&batch(Duration::from_mins(1)).work(&[], &handler).await), [""; 0]);

@@ -15,7 +15,7 @@ use oslira_aws::limits::{Limit, Limits, Standing};
 use oslira_aws::secrets::Secrets;
 use oslira_aws::{MissingVariable, SdkConfig, variable};
 use oslira_domain::AccountId;
-use oslira_telemetry::count_error;
+use oslira_telemetry::{caught, count_error};
 use tracing::Instrument;
 use tracing::field::Empty;
 use uuid::Uuid;
@@ -127,11 +127,13 @@ impl Gateway {
         let subject = caller.user_id.to_string();
         let span = tracing::Span::current();
         span.record("user_id", &subject);
-        if let Some(account_id) = caller.account_id {
-            span.record("account_id", account_id.to_string());
+        let asked = caller.account_id;
+        if let Some(account_id) = asked {
+            // Anybody may claim any; whose it is only the database knows.
+            span.record("asked_account_id", account_id.to_string());
         }
         let request = Request { caller, request_id: request_id.to_owned(), received_at, inner: request };
-        match access {
+        let outcome = match access {
             Access::Own => handler(request).await,
             Access::Write(limit) => {
                 let standing = self.count(limit, &subject, 1).await?;
@@ -143,7 +145,11 @@ impl Gateway {
                 let standing = standing?;
                 outcome.map(|reply| reply.with_limit(standing))
             }
+        };
+        if let (Ok(_), Some(account_id)) = (&outcome, asked) {
+            span.record("account_id", account_id.to_string());
         }
+        outcome
     }
 }
 
@@ -192,6 +198,7 @@ where
             endpoint,
             xray_trace_id = request.lambda_context_ref().and_then(|context| context.xray_trace_id.as_deref()),
             user_id = Empty,
+            asked_account_id = Empty,
             account_id = Empty,
             run_id = Empty
         );
@@ -200,7 +207,7 @@ where
         let response: Pin<Box<dyn Future<Output = Answer> + Send>> = Box::pin(respond(request, request_id.clone()));
         let respond = async move {
             let started = Instant::now();
-            let outcome = response.await;
+            let outcome = caught(response).await.unwrap_or_else(|panicked| Err(Problem::internal(panicked)));
             let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             match &outcome {
                 Ok(_) => tracing::info!(%method, path, duration_ms, "answered"),

@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// After a fetch that failed, the next is tried no sooner: while the issuer hangs, strangers must not make every request wait for it.
 const FAILURE_PAUSE: Duration = Duration::from_secs(3);
 
+/// What a token of another key is told.
+const WRONG_SIGNATURE: &str = "The token's signature is not valid.";
+
 /// Why a token was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifierError {
@@ -96,7 +99,13 @@ impl TokenVerifier {
     pub async fn verify(&self, token: &str) -> Result<UserId, VerifierError> {
         let header = decode_header(token).map_err(|_| VerifierError::Rejected("The token is malformed."))?;
         let (algorithm, key) = match header.alg {
-            Algorithm::HS256 => (Algorithm::HS256, self.legacy_key().await?),
+            Algorithm::HS256 => {
+                // The secret may have been rotated since it was read.
+                return match self.check(token, Algorithm::HS256, &self.legacy_key(false).await?) {
+                    Err(VerifierError::Rejected(WRONG_SIGNATURE)) => self.check(token, Algorithm::HS256, &self.legacy_key(true).await?),
+                    outcome => outcome,
+                };
+            }
             Algorithm::ES256 | Algorithm::RS256 => {
                 let id = header.kid.ok_or(VerifierError::Rejected("The token names no key."))?;
                 let (algorithm, key) = self.key(&id).await?.ok_or(VerifierError::Rejected("The token's key is unknown."))?;
@@ -107,18 +116,24 @@ impl TokenVerifier {
             }
             _ => return Err(VerifierError::Rejected("The token's algorithm is not accepted.")),
         };
+        self.check(token, algorithm, &key)
+    }
+
+    /// The user that a token speaks for, if `key` signed it.
+    fn check(&self, token: &str, algorithm: Algorithm, key: &DecodingKey) -> Result<UserId, VerifierError> {
         let mut rules = Validation::new(algorithm);
         rules.leeway = LEEWAY_SECONDS;
         rules.validate_nbf = true;
         rules.set_required_spec_claims(&["exp", "sub", "iss", "aud"]);
         rules.set_issuer(&[&self.issuer]);
         rules.set_audience(&["authenticated"]);
-        let claims = decode::<TokenClaims>(token, &key, &rules).map_err(|error| {
+        let claims = decode::<TokenClaims>(token, key, &rules).map_err(|error| {
             use jsonwebtoken::errors::ErrorKind;
             VerifierError::Rejected(match error.kind() {
                 ErrorKind::ExpiredSignature => "The token has expired.",
                 ErrorKind::ImmatureSignature => "The token is not valid yet.",
                 ErrorKind::InvalidIssuer | ErrorKind::InvalidAudience => "The token was not made for this service.",
+                ErrorKind::InvalidSignature => WRONG_SIGNATURE,
                 _ => "The token is not valid.",
             })
         })?;
@@ -129,8 +144,9 @@ impl TokenVerifier {
         }
     }
 
-    async fn legacy_key(&self) -> Result<DecodingKey, VerifierError> {
-        let secret = (self.legacy)(false).await?;
+    /// The shared secret, read anew when it was `refused`.
+    async fn legacy_key(&self, refused: bool) -> Result<DecodingKey, VerifierError> {
+        let secret = (self.legacy)(refused).await?;
         // A secret shorter than its hash is no secret; an empty one would let everybody sign.
         let secret = secret.jwt_secret.filter(|secret| secret.expose_secret().len() >= 32);
         let secret = secret.ok_or(VerifierError::Rejected("The token's algorithm is not accepted."))?;
@@ -256,6 +272,23 @@ mod tests {
             verifier(url, Some(long)).verify(&of_secret(url, &long.replace('0', "1"))).await,
             Err(VerifierError::Rejected(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn a_rotated_legacy_secret_is_read_anew_and_the_old_one_signs_no_more() {
+        let (url, old, new) = ("http://127.0.0.1:1", "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+        let rotated = Arc::new(AtomicUsize::new(0));
+        let asked = rotated.clone();
+        let fetcher: Fetcher<LegacySecret, VerifierError> = Arc::new(move |refused| {
+            let reads = asked.fetch_add(usize::from(refused), Ordering::Relaxed) + usize::from(refused);
+            let secret = if reads == 0 { old } else { new };
+            Box::pin(async move { Ok(LegacySecret { jwt_secret: Some(secret.into()) }) })
+        });
+        let verifier = TokenVerifier::with(url, fetcher);
+        assert!(verifier.verify(&of_secret(url, old)).await.is_ok());
+        assert_eq!(rotated.load(Ordering::Relaxed), 0, "nothing is read anew for a token that is good");
+        assert!(verifier.verify(&of_secret(url, new)).await.is_ok());
+        assert!(matches!(verifier.verify(&of_secret(url, old)).await, Err(VerifierError::Rejected(WRONG_SIGNATURE))));
     }
 
     #[tokio::test]

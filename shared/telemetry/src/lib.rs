@@ -5,9 +5,11 @@
 
 mod lines;
 mod metrics;
+mod panics;
 mod sentry;
 
 pub use metrics::{Metrics, Unit, count_error};
+pub use panics::{Panicked, caught};
 pub use sentry::{DsnSource, report, report_to};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;

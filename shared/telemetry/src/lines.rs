@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// How many lines before an error are reported with it.
 const BREADCRUMBS: usize = 20;
-/// How many errors of one invocation are reported.
+/// How many errors are reported at once.
 const MAX_ERRORS: usize = 5;
 
 /// An error's line and those before it.
@@ -39,11 +39,22 @@ impl Lines {
         self.recent.push_back(line.to_owned());
     }
 
-    /// The errors since this was last asked; forgets everything else.
+    /// Keeps errors that could not be reported for the next report.
+    fn keep(&mut self, unsent: Vec<Failure>) {
+        self.failures.splice(0..0, unsent);
+        self.failures.truncate(MAX_ERRORS);
+    }
+
+    /// The errors since this was last asked, and those that were kept; forgets everything else.
     pub(crate) fn take(&mut self) -> Vec<Failure> {
         self.recent.clear();
         std::mem::take(&mut self.failures)
     }
+}
+
+/// Keeps errors that could not be reported for the end of a later invocation.
+pub(crate) fn keep(unsent: Vec<Failure>) {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner).keep(unsent);
 }
 
 /// The errors of the invocation that ends.
@@ -97,5 +108,10 @@ mod tests {
             lines.add(r#"{"level":"ERROR"}"#);
         }
         assert_eq!(lines.take().len(), MAX_ERRORS);
+        // What was kept comes first.
+        lines.add(r#"{"level":"ERROR","message":"new"}"#);
+        lines.keep(failures.clone());
+        let together = lines.take();
+        assert_eq!((together.len(), &together[0]), (2, &failures[0]));
     }
 }

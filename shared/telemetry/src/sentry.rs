@@ -17,9 +17,11 @@ use uuid::Uuid;
 
 use crate::lines::{self, Failure};
 
-/// How long an invocation that failed waits for Sentry, the address included.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// After a report that failed nothing is sent for so long: a dead Sentry must not slow down whatever else fails.
+/// How long an invocation that failed waits for Sentry: its first connection takes a small function a good part of that.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it waits for the address, which is a secret of ours.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
+/// After a report that failed nothing is sent for so long: a dead Sentry must not slow down whatever else fails. What was not sent is kept.
 const PAUSE: Duration = Duration::from_mins(1);
 const CLIENT: &str = concat!("oslira/", env!("CARGO_PKG_VERSION"));
 
@@ -44,7 +46,7 @@ pub fn report_to(source: DsnSource) {
 pub async fn report() {
     let failures = lines::take();
     if let (false, Some(reporter)) = (failures.is_empty(), REPORTER.get()) {
-        reporter.report(failures).await;
+        lines::keep(reporter.report(failures).await);
     }
 }
 
@@ -53,34 +55,44 @@ impl Reporter {
         Self { source, http: OnceLock::new(), silent_until: Mutex::new(None) }
     }
 
-    async fn report(&self, failures: Vec<Failure>) {
+    /// Tells them, and answers those that could not be told now.
+    async fn report(&self, mut failures: Vec<Failure>) -> Vec<Failure> {
         if self.silent_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until) {
-            return;
+            return failures;
         }
         let request_id = failures.first().and_then(|failure| fields(&failure.line).get("requestId").map(text)).unwrap_or_default();
-        let sent = tokio::time::timeout(PATIENCE, self.send(failures)).await;
-        let why = match sent {
-            Ok(Ok(())) => return,
-            Ok(Err(why)) => why,
-            Err(_) => "no answer in time",
+        let why = match self.send(&mut failures).await {
+            Ok(()) => return failures,
+            Err(why) => why,
         };
         *self.silent_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + PAUSE);
         tracing::warn!(requestId = request_id, why, "errors not reported");
+        failures
     }
 
-    async fn send(&self, failures: Vec<Failure>) -> Result<(), &'static str> {
-        let Some(dsn) = (self.source)().await.filter(|dsn| !dsn.expose_secret().is_empty()) else { return Ok(()) };
+    /// Sends them one after the other, and removes what was sent.
+    async fn send(&self, failures: &mut Vec<Failure>) -> Result<(), &'static str> {
+        let address = tokio::time::timeout(ADDRESS_PATIENCE, (self.source)()).await.map_err(|_| "no address in time")?;
+        let Some(dsn) = address.filter(|dsn| !dsn.expose_secret().is_empty()) else {
+            failures.clear();
+            return Ok(());
+        };
         let dsn: Dsn = dsn.expose_secret().parse().map_err(|_| "the DSN is none")?;
+        tokio::time::timeout(PATIENCE, self.send_to(&dsn, failures)).await.unwrap_or(Err("no answer in time"))
+    }
+
+    async fn send_to(&self, dsn: &Dsn, failures: &mut Vec<Failure>) -> Result<(), &'static str> {
         let http = self.http.get_or_init(oslira_tls::http_client);
-        for failure in failures {
+        while let Some(failure) = failures.first() {
             let mut body = Vec::new();
-            Envelope::from(event(&failure)).to_writer(&mut body).map_err(|_| "no envelope")?;
+            Envelope::from(event(failure)).to_writer(&mut body).map_err(|_| "no envelope")?;
             let request = http.post(dsn.envelope_api_url()).header("x-sentry-auth", dsn.to_auth(Some(CLIENT)).to_string());
             let answer =
                 request.header("content-type", "application/x-sentry-envelope").body(body).send().await.map_err(|_| "unreachable")?;
             if !answer.status().is_success() {
                 return Err("refused");
             }
+            failures.remove(0);
         }
         Ok(())
     }
@@ -219,7 +231,8 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
             String::from_utf8(request).unwrap()
         };
-        let (request, ()) = tokio::join!(project, reporter.report(vec![failure()]));
+        let (request, unsent) = tokio::join!(project, reporter.report(vec![failure()]));
+        assert_eq!(unsent, []);
         assert!(request.starts_with("POST /api/7/envelope/ HTTP/1.1"), "{request}");
         assert!(request.contains("x-sentry-auth: Sentry sentry_key=public, sentry_version=7, sentry_timestamp="), "{request}");
         assert!(reporter.silent_until.lock().unwrap().is_none());
@@ -230,11 +243,12 @@ mod tests {
         // Takes connections and says nothing.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let reporter = reporter(&listener.local_addr().unwrap().to_string());
-        reporter.report(vec![failure()]).await;
+        let unsent = reporter.report(vec![failure()]).await;
+        assert_eq!(unsent, [failure()], "it is kept for when the project answers again");
         let accepted = async { tokio::time::timeout(Duration::from_millis(100), listener.accept()).await };
         assert!(accepted.await.is_ok());
         for _ in 0..100 {
-            reporter.report(vec![failure()]).await;
+            assert_eq!(reporter.report(vec![failure()]).await.len(), 1);
         }
         assert!(accepted_again(&listener).await.is_err(), "no second connection");
     }
@@ -246,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn without_an_address_nothing_is_sent() {
         let off = Reporter::new(Arc::new(|| Box::pin(async { None })));
-        off.report(vec![failure()]).await;
+        assert_eq!(off.report(vec![failure()]).await, []);
         assert!(off.silent_until.lock().unwrap().is_none() && off.http.get().is_none());
     }
 }
