@@ -6,7 +6,11 @@ use std::time::Duration;
 use super::{CLEAN_UP, dry_run, number, run, sql};
 use crate::harness::{Account, Value, World, cases, json, until};
 
-cases!(shared: ; alone: runs_and_credits_are_told_once, books_that_are_not_true_are_told, every_kind_of_fault_is_found);
+cases!(
+    shared: ;
+    alone: runs_and_credits_are_told_once, facts_whose_answer_was_lost_are_given_again, books_that_are_not_true_are_told,
+        every_kind_of_fault_is_found
+);
 
 const REPORT: &str = "report-usage";
 
@@ -90,6 +94,30 @@ async fn runs_and_credits_are_told_once(world: Arc<World>) {
     let (one, two) = tokio::join!(run(&world, REPORT), run(&world, REPORT));
     assert_eq!([number(&one, "runs"), number(&one, "entries"), number(&two, "runs"), number(&two, "entries")], [0; 4]);
     assert_eq!((told(&account, "analysis_costs").await.len(), told(&account, "credit_usage").await.len()), before);
+}
+
+async fn facts_whose_answer_was_lost_are_given_again(world: Arc<World>) {
+    let account = world.account(0).await;
+    let client = world.db.connect().await;
+    let (one, other) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    let take = async |taker: uuid::Uuid| {
+        let row = client.query_one("SELECT take_metrics(100000, $1)", &[&taker]).await.unwrap();
+        let facts: Value = row.get(0);
+        let mine = facts["entries"].as_array().unwrap().iter().filter(|entry| entry["account_id"] == account.id.as_str()).count();
+        (facts, mine)
+    };
+    // Nothing of this happens: the facts are left to whoever tells them.
+    client.batch_execute("BEGIN").await.unwrap();
+    let (taken, mine) = take(one).await;
+    assert!(mine >= 1, "the account's credits were moved: {taken}");
+    assert_eq!(take(one).await.0, taken, "the same taker gets the same facts");
+    assert_eq!(take(other).await.1, 0, "and nobody else");
+    // What was taken is forgotten once nobody can ask for it any more.
+    client.batch_execute("UPDATE metric_outbox SET taken_at = taken_at - interval '10 minutes' WHERE taken_by IS NOT NULL").await.unwrap();
+    take(other).await;
+    let kept: i64 = client.query_one("SELECT count(*) FROM metric_outbox WHERE taken_by = $1", &[&one]).await.unwrap().get(0);
+    assert_eq!(kept, 0);
+    client.batch_execute("ROLLBACK").await.unwrap();
 }
 
 async fn books_that_are_not_true_are_told(world: Arc<World>) {

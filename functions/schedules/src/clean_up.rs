@@ -1,5 +1,7 @@
 //! `clean_up`, daily at 02:00 UTC.
 
+use std::cell::Cell;
+
 use oslira_db::schedules::Retained;
 use oslira_db::{AdminDb, DbError};
 
@@ -7,8 +9,6 @@ use crate::schedule::Tally;
 
 /// How many rows a transaction removes: some milliseconds, in which nobody waits for long.
 const BATCH: u32 = 500;
-/// How many faults of a batch are told one by one.
-const TOLD: usize = 20;
 
 /// Compares the books first, so that nothing that follows can keep it from being done: ledger against balances, charges and refunds against
 /// runs, payments against what they gave and took. What must never be is told as an error, and counted as `money_mismatches`, on which
@@ -42,12 +42,21 @@ async fn reconcile(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {
     for name in ["accounts_reconciled", "money_mismatches"] {
         tally.count(name, 0);
     }
-    let mut after = None;
+    let (mut after, size) = (None, Cell::new(BATCH));
     while tally.has_time() {
-        let part = tally.batch(|| db.reconcile(after, BATCH)).await?;
+        let compare = || async {
+            let outcome = db.reconcile(after, size.get()).await;
+            if matches!(outcome, Err(DbError::Conflict(_))) {
+                // More than a statement has time for. Whoever is behind accounts with long books has a turn too.
+                size.set((size.get() / 8).max(1));
+            }
+            outcome
+        };
+        let part = tally.batch(compare).await?;
+        size.set((size.get() * 2).min(BATCH));
         tally.count("accounts_reconciled", part.accounts);
-        tally.count("money_mismatches", part.faults.len() as u64);
-        for fault in part.faults.iter().take(TOLD) {
+        tally.count("money_mismatches", part.mismatches);
+        for fault in &part.faults {
             tracing::error!(fault = fault.fault, subject = fault.subject, "the books are not true");
         }
         after = part.next;

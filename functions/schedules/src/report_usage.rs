@@ -5,6 +5,7 @@ use oslira_db::{AdminDb, DbError};
 use oslira_domain::pricing::CENTS_A_CREDIT;
 use oslira_domain::{FailureCode, Performance, RunId, RunStatus, Tier};
 use oslira_telemetry::{Metrics, Unit};
+use uuid::Uuid;
 
 use crate::schedule::Tally;
 
@@ -27,7 +28,8 @@ pub async fn report_usage(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError
         return Ok(());
     }
     while tally.has_time() {
-        let untold = tally.batch(|| db.take_metrics(BATCH)).await?;
+        let taker = Uuid::new_v4();
+        let untold = tally.batch(|| db.take_metrics(BATCH, taker)).await?;
         for run in &untold.runs {
             costs(run).emit();
             performance(run).emit();

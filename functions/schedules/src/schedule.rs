@@ -3,17 +3,18 @@
 use std::future::Future;
 use std::time::{Duration, Instant, SystemTime};
 
-use lambda_runtime::{LambdaEvent, service_fn};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
 use oslira_aws::secrets::Secrets;
 use oslira_aws::{MissingVariable, sdk_config};
 use oslira_db::{AdminDb, DbError};
-use oslira_telemetry::{Metrics, Unit};
+use oslira_telemetry::{Metrics, Unit, caught};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tracing::Instrument;
 
-/// With less time than this no batch is begun: the database may take 22 seconds for one, and the summary must still be told.
-const LEAST_TIME: Duration = Duration::from_secs(30);
+/// With less time than this no pass is begun: the database may take 22 seconds for a statement, a pass has up to three, and the summary
+/// must still be told.
+const LEAST_TIME: Duration = Duration::from_secs(75);
 /// How often a batch is tried again after the database was away or another transaction got in its way.
 const RETRIES: u32 = 3;
 /// The pause before the first retry; the next ones take longer.
@@ -117,7 +118,7 @@ impl Tally {
     }
 
     /// Tells what was done, in the log and as metrics.
-    fn close(self, schedule: &'static str, started: Instant, outcome: Result<(), DbError>) -> Result<Summary, DbError> {
+    fn close(self, schedule: &'static str, started: Instant, outcome: Result<(), Error>) -> Result<Summary, Error> {
         let Self { dry_run, more, batches, counts, .. } = self;
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut metrics = Metrics::of("schedules")
@@ -163,7 +164,7 @@ struct Summary {
 ///
 /// # Errors
 /// When the runtime cannot be reached.
-pub async fn run<F>(schedule: &'static str, task: F) -> Result<(), lambda_runtime::Error>
+pub async fn run<F>(schedule: &'static str, task: F) -> Result<(), Error>
 where
     F: AsyncFn(&mut Tally) -> Result<(), DbError>,
 {
@@ -176,8 +177,9 @@ where
             let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
             let mut tally = Tally::new(event.payload.dry_run, started + left);
             // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
-            let outcome = Box::pin(task(&mut tally)).await;
-            tally.close(schedule, started, outcome).map_err(lambda_runtime::Error::from)
+            let outcome = caught(Box::pin(task(&mut tally))).await;
+            let outcome = outcome.map_err(Error::from).and_then(|outcome| outcome.map_err(Error::from));
+            tally.close(schedule, started, outcome)
         };
         async move {
             let outcome = work.instrument(span).await;
@@ -250,7 +252,7 @@ mod tests {
         };
         let outcome = tally.batch(rule).await;
         assert_eq!(tries.get(), 4);
-        assert!(tally.close("clean_up", Instant::now(), outcome).is_err());
+        assert!(tally.close("clean_up", Instant::now(), outcome.map_err(Error::from)).is_err());
     }
 
     #[test]

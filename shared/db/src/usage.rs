@@ -52,7 +52,7 @@ pub struct EndedRun {
     pub openai_micro_usd: i64,
     /// Anthropic's part.
     pub anthropic_micro_usd: i64,
-    /// From the request to the end.
+    /// From the request to the end; in a batch, from the run's own start.
     pub duration_ms: i64,
     /// The steps with their times.
     pub steps: Vec<StepTiming>,
@@ -86,7 +86,9 @@ pub struct Reconciled {
     pub accounts: u64,
     /// The last of them, if there are more.
     pub next: Option<Uuid>,
-    /// What must never be.
+    /// How many things in it must never be.
+    pub mismatches: u64,
+    /// The first twenty of them.
     pub faults: Vec<Fault>,
 }
 
@@ -112,12 +114,13 @@ fn limited(limit: u32) -> i32 {
 }
 
 impl AdminDb {
-    /// Takes up to `limit` facts that were not told yet, oldest first. Whoever takes them tells them: nobody else will.
+    /// Takes up to `limit` facts that were not told yet, oldest first. Whoever takes them tells them: nobody else will. The same `taker`,
+    /// which did not hear the answer, gets the same ones again for five minutes.
     ///
     /// # Errors
     /// As any statement.
-    pub async fn take_metrics(&self, limit: u32) -> Result<Untold, DbError> {
-        self.document("SELECT take_metrics($1)", &[(&limited(limit), Type::INT4)]).await
+    pub async fn take_metrics(&self, limit: u32, taker: Uuid) -> Result<Untold, DbError> {
+        self.document("SELECT take_metrics($1, $2)", &[(&limited(limit), Type::INT4), (&taker, Type::UUID)]).await
     }
 
     /// How many facts were not told yet.
