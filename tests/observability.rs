@@ -16,7 +16,11 @@ cases!(
 
 /// What AWS measures by itself, by namespace: names, and the dimensions they have.
 const OF_AWS: [(&str, &[&str], &[&str]); 4] = [
-    ("AWS/SQS", &["ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"], &["QueueName"]),
+    (
+        "AWS/SQS",
+        &["ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible", "ApproximateAgeOfOldestMessage"],
+        &["QueueName"],
+    ),
     ("AWS/ApiGateway", &["Count", "4xx", "5xx", "Latency", "IntegrationLatency"], &["ApiId"]),
     ("AWS/Lambda", &["Errors", "Throttles", "ConcurrentExecutions"], &[]),
     (
@@ -155,7 +159,7 @@ async fn every_alarm_is_heard_and_every_dead_letter_alarms(world: Arc<World>) {
     assert_eq!(silent.collect::<BTreeSet<_>>(), BTreeSet::from(["clean_up", "end_stuck_runs", "report_usage"]));
     let watched: BTreeSet<&str> = alarms
         .iter()
-        .filter(|(_, alarm)| alarm["MetricName"] == "ApproximateNumberOfMessagesVisible")
+        .filter(|(_, alarm)| alarm["MetricName"].as_str().unwrap().starts_with("ApproximateNumberOfMessages"))
         .map(|(_, alarm)| alarm["Dimensions"][0]["Value"]["Fn::GetAtt"][0].as_str().unwrap())
         .collect();
     let source = file("template.yaml");

@@ -1,8 +1,11 @@
 //! The database before and after the deployment, which applies the migrations, and the accounts in it.
 
-use anyhow::{Context, Result, bail};
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
@@ -47,19 +50,30 @@ pub(crate) async fn prepare_in(cluster: &Cluster) -> Result<Logins> {
 }
 
 /// Makes the database what Supabase's are before anything is deployed, and thinks up passwords for the logins. The deployment applies the
-/// migrations and sets them.
+/// migrations and sets them. One on another machine is refused: it may be somebody's real one, which `DATABASE_URL` often names.
 pub(crate) async fn prepare(owner: String) -> Result<Logins> {
+    ensure!(is_here(&owner)?, "the local stack uses no database but one on this machine (127.0.0.1, ::1 or localhost)");
     connect(&owner).await?.batch_execute(SUPABASE).await.context("infra/local/supabase.sql")?;
     let login = |name| with_login(&owner, name, &crate::random_password());
     Ok(Logins { user: login("oslira_user")?, admin: login("oslira_admin")?, owner })
+}
+
+/// Whether the URL leads to this machine and to nowhere else.
+fn is_here(url: &str) -> Result<bool> {
+    let config: tokio_postgres::Config = url.parse().context("not a URL of PostgreSQL")?;
+    let local = |host: &Host| match host {
+        Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
+        Host::Unix(_) => true,
+    };
+    Ok(!config.get_hosts().is_empty() && config.get_hosts().iter().all(local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback))
 }
 
 /// Does what is left to do once the schema is there.
 pub(crate) async fn furnish(owner: &str) -> Result<()> {
     let client = connect(owner).await?;
     end_orphans(&client).await?;
-    // What whoever deploys does once for the prices in their Stripe account.
-    client.batch_execute("UPDATE plans SET stripe_price_id = 'price_' || id WHERE id <> 'free'").await?;
+    // What whoever deploys does once for the prices in their Stripe account; whoever has put real ones there keeps them.
+    client.batch_execute("UPDATE plans SET stripe_price_id = 'price_' || id WHERE id <> 'free' AND stripe_price_id IS NULL").await?;
     Ok(())
 }
 
@@ -224,4 +238,28 @@ fn business_context() -> Value {
         "brand_voice": "warm, concrete, no superlatives",
         "outreach_goals": "A 20 minute call about the next season's pictures"
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_on_another_machine_is_none_of_the_stacks() {
+        for url in
+            ["postgres://me:word@127.0.0.1:5432/x", "postgres://localhost/x", "postgresql://me@[::1]/x", "host=/run/postgresql user=me"]
+        {
+            assert!(is_here(url).unwrap(), "{url}");
+        }
+        for url in [
+            "postgres://postgres.ref:word@aws-0-eu-west-1.pooler.supabase.com:5432/postgres",
+            "postgres://10.0.0.7/x",
+            "postgres://localhost,db.example.com/x",
+            "host=localhost hostaddr=10.0.0.7 user=me",
+            "user=me",
+        ] {
+            assert!(!is_here(url).unwrap(), "{url}");
+        }
+        assert!(is_here("mysql://localhost/x").is_err());
+    }
 }

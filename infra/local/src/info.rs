@@ -27,8 +27,6 @@ pub struct Options {
     pub parameters: Vec<(String, String)>,
     /// Real vendors instead of stand-ins.
     pub live: Option<Live>,
-    /// More environment variables of the emulator, which every function inherits.
-    pub emulator_env: Vec<(String, String)>,
 }
 
 impl Options {
@@ -46,7 +44,6 @@ impl Options {
             progress: false,
             parameters: Vec::new(),
             live: None,
-            emulator_env: Vec::new(),
         }
     }
 }

@@ -83,12 +83,9 @@ impl Live {
             ("StripeBaseUrl", &self.stripe),
         ];
         let addresses = addresses.into_iter().filter_map(|(name, vendor)| Some((name.to_owned(), vendor.as_ref()?.base_url.clone())));
-        addresses.chain(self.openai_api.clone().map(|api| ("OpenAiApi".to_owned(), api))).collect()
-    }
-
-    /// What the functions' environment holds besides. The catalogue is too long for a parameter.
-    pub(crate) fn environment(&self) -> Vec<(String, String)> {
-        self.catalogue.clone().map(|text| ("MODEL_CATALOGUE".to_owned(), text)).into_iter().collect()
+        let texts = [("OpenAiApi", &self.openai_api), ("ModelCatalogue", &self.catalogue)];
+        let texts = texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.clone()?)));
+        addresses.chain(texts).collect()
     }
 
     /// What a secret holds instead of the stand-in's credential, or `None` to leave it out. A run's profile that a real model shall judge is

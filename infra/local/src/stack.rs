@@ -80,9 +80,7 @@ impl Stack {
                 };
                 let home = state.empty_dir("emulator")?;
                 let log = state.join("emulator.log");
-                let more = options.live.as_ref().map(Live::environment).unwrap_or_default();
-                let extra = [options.emulator_env.clone(), more].concat();
-                let launch = Launch { python: &python, home, log: &log, mark: &mark, port: options.fixed_port, extra: &extra };
+                let launch = Launch { python: &python, home, log: &log, mark: &mark, port: options.fixed_port };
                 let sandbox = binaries.path("sandbox")?;
                 let ((cluster, logins), sandbox, emulator) =
                     tokio::try_join!(database, Sandbox::start(&sandbox, &state, &mark), Emulator::start(&http, &launch))?;
