@@ -15,6 +15,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp 
 DECLARE
     v_document jsonb;
 BEGIN
+    -- The first statement of this taker may still be at work.
+    PERFORM pg_advisory_xact_lock(hashtextextended(p_taker::text, 0));
     DELETE FROM metric_outbox WHERE taken_by IS NOT NULL AND taken_by <> p_taker AND taken_at < clock_timestamp() - interval '5 minutes';
     IF NOT EXISTS (SELECT 1 FROM metric_outbox WHERE taken_by = p_taker) THEN
         UPDATE metric_outbox SET taken_by = p_taker, taken_at = clock_timestamp()

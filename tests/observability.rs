@@ -105,8 +105,8 @@ async fn every_metric_that_is_watched_is_one_that_is_told(world: Arc<World>) {
     let fault = json!({ "kind": "status", "status": 400 });
     world.fault_rule(json!({ "vendor": "stripe", "op": "sessions", "match": account.id, "times": 1, "fault": fault })).await;
     account.post("/api/credits/purchase", &json!({ "amount": 10 })).await.problem(500, "INTERNAL_ERROR");
-    for (schedule, dry_run) in [("renew-subscriptions", true), ("end-stuck-runs", false), ("clean-up", false), ("report-usage", false)] {
-        world.invoke(schedule, &json!({ "dry_run": dry_run })).await.unwrap();
+    for schedule in ["renew-subscriptions", "end-stuck-runs", "clean-up", "report-usage"] {
+        world.invoke(schedule, &json!({})).await.unwrap();
     }
     let mut watched: Vec<Metric> = resources(&world, "AWS::CloudWatch::Alarm").into_iter().map(|(_, alarm)| alarmed(alarm)).collect();
     assert!(watched.len() > 15 && graphed().len() > 60);

@@ -20,7 +20,7 @@ class Events(queue.Queue):
     """An environment's next event, which comes at once; an end is noticed when the server is shut down, or a little later."""
 
     def get(self, block=True, timeout=None):
-        return super().get(block, timeout if timeout is None or timeout < 0.1 else IDLE)
+        return super().get(block, timeout and IDLE)
 
 
 serve_forever = socketserver.BaseServer.serve_forever
@@ -45,7 +45,7 @@ def drain(self, first_line_wait=0.05, idle_confirm=0.005, hard_cap=0.25):
     lines, patience = [], first_line_wait
     try:
         while len(lines) < 10_000:
-            lines.append(self._stderr_queue.get(timeout=patience))
+            lines.append(queue.Queue.get(self._stderr_queue, timeout=patience))
             patience = idle_confirm
     except queue.Empty:
         pass

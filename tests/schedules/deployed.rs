@@ -67,7 +67,7 @@ async fn every_run_tells_what_it_did(world: Arc<World>) {
     for (name, _) in SCHEDULES {
         let binary = name.replace('-', "_");
         let before = told(&world, &binary).await;
-        let summary = super::dry_run(&world, name).await;
+        let summary = super::run(&world, name).await;
         assert_eq!(summary["schedule"], json!(binary));
         assert!(summary["duration_ms"].is_u64() && summary["batches"].is_u64() && summary["more"].is_boolean(), "{summary}");
         // One of each for a run, and there may be others: the emulator's clock ticks too.

@@ -121,17 +121,15 @@ impl Tally {
     fn close(self, schedule: &'static str, started: Instant, outcome: Result<(), Error>) -> Result<Summary, Error> {
         let Self { dry_run, more, batches, counts, .. } = self;
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut metrics = Metrics::of("schedules")
-            .dimension("schedule", schedule)
-            .metric("schedule_duration", Unit::Milliseconds, duration_ms)
-            .metric("schedule_failures", Unit::Count, u64::from(outcome.is_err()))
-            .metric("schedule_unfinished", Unit::Count, u64::from(more))
-            .property("dry_run", dry_run);
-        // A dry run has changed nothing: in a graph its numbers would say the opposite.
-        for &(name, count) in counts.iter().filter(|_| !dry_run) {
-            metrics = metrics.metric(name, Unit::Count, count);
+        // A dry run has changed nothing: its numbers would say the opposite, and that the last run's trouble is over.
+        if !dry_run {
+            let metrics = Metrics::of("schedules")
+                .dimension("schedule", schedule)
+                .metric("schedule_duration", Unit::Milliseconds, duration_ms)
+                .metric("schedule_failures", Unit::Count, u64::from(outcome.is_err()))
+                .metric("schedule_unfinished", Unit::Count, u64::from(more));
+            counts.iter().fold(metrics, |metrics, &(name, count)| metrics.metric(name, Unit::Count, count)).emit();
         }
-        metrics.emit();
         let counts: Map<String, Value> = counts.into_iter().map(|(name, count)| (name.to_owned(), Value::from(count))).collect();
         let told = Value::Object(counts.clone()).to_string();
         match outcome {

@@ -68,12 +68,13 @@ fn is_here(url: &str) -> Result<bool> {
     Ok(!config.get_hosts().is_empty() && config.get_hosts().iter().all(local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback))
 }
 
-/// Does what is left to do once the schema is there.
-pub(crate) async fn furnish(owner: &str) -> Result<()> {
+/// Does what is left to do once the schema is there. With `real_prices` Stripe is real, and whoever has put its prices there keeps them.
+pub(crate) async fn furnish(owner: &str, real_prices: bool) -> Result<()> {
     let client = connect(owner).await?;
     end_orphans(&client).await?;
-    // What whoever deploys does once for the prices in their Stripe account; whoever has put real ones there keeps them.
-    client.batch_execute("UPDATE plans SET stripe_price_id = 'price_' || id WHERE id <> 'free' AND stripe_price_id IS NULL").await?;
+    // What whoever deploys does once for the prices in their Stripe account.
+    let prices = "UPDATE plans SET stripe_price_id = 'price_' || id WHERE id <> 'free' AND (stripe_price_id IS NULL OR NOT $1)";
+    client.execute(prices, &[&real_prices]).await?;
     Ok(())
 }
 

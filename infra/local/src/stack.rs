@@ -97,7 +97,7 @@ impl Stack {
                     vendors::write_secrets(sdk, logins, sandbox, live).await?;
                     let deployment = deploy::deploy(sdk, template, &phase).await?;
                     let routes = routes::create(sdk, &deployment).await?;
-                    database::furnish(&logins.owner).await?;
+                    database::furnish(&logins.owner, live.is_some_and(Live::has_stripe)).await?;
                     Ok((deployment, routes))
                 }
             })

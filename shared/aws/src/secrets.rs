@@ -113,7 +113,13 @@ impl Secrets {
         let reporting = secrets.clone();
         oslira_telemetry::report_to(Arc::new(move || {
             let secrets = reporting.clone();
-            Box::pin(async move { secrets.get::<Sentry>("sentry", false).await.ok().map(|sentry| sentry.dsn) })
+            Box::pin(async move {
+                match secrets.get::<Sentry>("sentry", false).await {
+                    Ok(sentry) => Ok(Some(sentry.dsn)),
+                    Err(error) if error.message.ends_with("ResourceNotFoundException") => Ok(None),
+                    Err(_) => Err(()),
+                }
+            })
         }));
         Ok(secrets)
     }

@@ -127,13 +127,12 @@ impl Gateway {
         let subject = caller.user_id.to_string();
         let span = tracing::Span::current();
         span.record("user_id", &subject);
-        let asked = caller.account_id;
-        if let Some(account_id) = asked {
-            // Anybody may claim any; whose it is only the database knows.
+        if let Some(account_id) = caller.account_id {
+            // Anybody may claim any; handlers say whose it is once the database has told them.
             span.record("asked_account_id", account_id.to_string());
         }
         let request = Request { caller, request_id: request_id.to_owned(), received_at, inner: request };
-        let outcome = match access {
+        match access {
             Access::Own => handler(request).await,
             Access::Write(limit) => {
                 let standing = self.count(limit, &subject, 1).await?;
@@ -145,11 +144,7 @@ impl Gateway {
                 let standing = standing?;
                 outcome.map(|reply| reply.with_limit(standing))
             }
-        };
-        if let (Ok(_), Some(account_id)) = (&outcome, asked) {
-            span.record("account_id", account_id.to_string());
         }
-        outcome
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
 use tracing_subscriber::fmt::MakeWriter;
+use uuid::Uuid;
 
 /// How many lines before an error are reported with it.
 const BREADCRUMBS: usize = 20;
@@ -14,6 +15,8 @@ const MAX_ERRORS: usize = 5;
 /// An error's line and those before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
+    /// What Sentry knows it by, however often it is sent.
+    pub(crate) id: Uuid,
     pub(crate) line: String,
     pub(crate) before: Vec<String>,
 }
@@ -31,7 +34,7 @@ impl Lines {
     fn add(&mut self, line: &str) {
         // Our lines are objects that begin with timestamp and level: no need to parse those that nobody asks for.
         if line.contains(r#""level":"ERROR""#) && self.failures.len() < MAX_ERRORS {
-            self.failures.push(Failure { line: line.to_owned(), before: self.recent.iter().cloned().collect() });
+            self.failures.push(Failure { id: Uuid::new_v4(), line: line.to_owned(), before: self.recent.iter().cloned().collect() });
         }
         if self.recent.len() == BREADCRUMBS {
             self.recent.pop_front();

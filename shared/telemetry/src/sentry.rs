@@ -6,32 +6,41 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
 use sentry_types::Dsn;
 use sentry_types::protocol::v7::{Breadcrumb, Envelope, Event, Exception, Level, User, Values};
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use crate::lines::{self, Failure};
 
-/// How long an invocation that failed waits for Sentry: its first connection takes a small function a good part of that.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How long it waits for the address, which is a secret of ours.
-const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
-/// After a report that failed nothing is sent for so long: a dead Sentry must not slow down whatever else fails. What was not sent is kept.
+/// How long an invocation waits for Sentry, the address included: the first connection takes a small function a good part of that, and
+/// adapters keep no more for it.
+const PATIENCE: Duration = Duration::from_millis(900);
+/// After a report that failed nothing is sent for so long, and twice as long after each further one: a dead Sentry must not slow down what
+/// else happens. What was not sent is kept.
 const PAUSE: Duration = Duration::from_mins(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 const CLIENT: &str = concat!("oslira/", env!("CARGO_PKG_VERSION"));
 
-/// Where the address of the project (its DSN) comes from; `None` turns reports off. Asked with the first error only.
-pub type DsnSource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Option<SecretString>> + Send>> + Send + Sync>;
+/// Where the address of the project (its DSN) comes from; `None` turns reports off, an error says that nobody knows at the moment. Asked with
+/// the first error only.
+pub type DsnSource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Option<SecretString>, ()>> + Send>> + Send + Sync>;
 
 struct Reporter {
     source: DsnSource,
     http: OnceLock<reqwest::Client>,
-    silent_until: Mutex<Option<Instant>>,
+    silence: Mutex<Silence>,
+}
+
+/// Until when nothing is sent, and how long the pause is.
+#[derive(Default)]
+struct Silence {
+    until: Option<Instant>,
+    pause: Duration,
 }
 
 static REPORTER: OnceLock<Reporter> = OnceLock::new();
@@ -52,36 +61,41 @@ pub async fn report() {
 
 impl Reporter {
     fn new(source: DsnSource) -> Self {
-        Self { source, http: OnceLock::new(), silent_until: Mutex::new(None) }
+        Self { source, http: OnceLock::new(), silence: Mutex::default() }
     }
 
     /// Tells them, and answers those that could not be told now.
     async fn report(&self, mut failures: Vec<Failure>) -> Vec<Failure> {
-        if self.silent_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until) {
+        if self.silence().until.is_some_and(|until| Instant::now() < until) {
             return failures;
         }
         let request_id = failures.first().and_then(|failure| fields(&failure.line).get("requestId").map(text)).unwrap_or_default();
-        let why = match self.send(&mut failures).await {
-            Ok(()) => return failures,
-            Err(why) => why,
+        let sent = tokio::time::timeout(PATIENCE, self.send(&mut failures)).await.unwrap_or(Err("no answer in time"));
+        let Err(why) = sent else {
+            *self.silence() = Silence::default();
+            return failures;
         };
-        *self.silent_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + PAUSE);
+        {
+            let mut silence = self.silence();
+            silence.pause = (silence.pause * 2).clamp(PAUSE, LONGEST_PAUSE);
+            silence.until = Some(Instant::now() + silence.pause);
+        }
         tracing::warn!(requestId = request_id, why, "errors not reported");
         failures
     }
 
-    /// Sends them one after the other, and removes what was sent.
+    fn silence(&self) -> MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends them one after the other, and removes what was sent or will never be taken.
     async fn send(&self, failures: &mut Vec<Failure>) -> Result<(), &'static str> {
-        let address = tokio::time::timeout(ADDRESS_PATIENCE, (self.source)()).await.map_err(|_| "no address in time")?;
+        let address = (self.source)().await.map_err(|()| "no address")?;
         let Some(dsn) = address.filter(|dsn| !dsn.expose_secret().is_empty()) else {
             failures.clear();
             return Ok(());
         };
         let dsn: Dsn = dsn.expose_secret().parse().map_err(|_| "the DSN is none")?;
-        tokio::time::timeout(PATIENCE, self.send_to(&dsn, failures)).await.unwrap_or(Err("no answer in time"))
-    }
-
-    async fn send_to(&self, dsn: &Dsn, failures: &mut Vec<Failure>) -> Result<(), &'static str> {
         let http = self.http.get_or_init(oslira_tls::http_client);
         while let Some(failure) = failures.first() {
             let mut body = Vec::new();
@@ -89,7 +103,8 @@ impl Reporter {
             let request = http.post(dsn.envelope_api_url()).header("x-sentry-auth", dsn.to_auth(Some(CLIENT)).to_string());
             let answer =
                 request.header("content-type", "application/x-sentry-envelope").body(body).send().await.map_err(|_| "unreachable")?;
-            if !answer.status().is_success() {
+            // 401, 403: the key. 429: later. Any other 4xx is about this event, and will be next time.
+            if answer.status().is_server_error() || [401, 403, 429].contains(&answer.status().as_u16()) {
                 return Err("refused");
             }
             failures.remove(0);
@@ -132,7 +147,7 @@ fn breadcrumb(line: &str) -> Breadcrumb {
 }
 
 /// What Sentry searches and groups by; everything else of a line is `extra`.
-const TAGS: [&str; 8] = ["endpoint", "schedule", "call", "code", "requestId", "run_id", "account_id", "batch_id"];
+const TAGS: [&str; 9] = ["endpoint", "schedule", "call", "code", "requestId", "run_id", "account_id", "asked_account_id", "batch_id"];
 
 fn event(failure: &Failure) -> Event<'static> {
     let mut fields = fields(&failure.line);
@@ -148,7 +163,7 @@ fn event(failure: &Failure) -> Event<'static> {
     let kind = tag("code").unwrap_or_else(|| message.clone());
     let group = [tag("function"), target.clone(), Some(message.clone()), Some(kind.clone())];
     Event {
-        event_id: Uuid::new_v4(),
+        event_id: failure.id,
         level: Level::Error,
         fingerprint: Cow::Owned(group.into_iter().flatten().map(Cow::Owned).collect()),
         timestamp: timestamp.and_then(|at| time(&at)).unwrap_or_else(SystemTime::now),
@@ -187,7 +202,7 @@ mod tests {
     fn failure() -> Failure {
         let before =
             r#"{"timestamp":"2026-11-23T07:59:59Z","level":"WARN","message":"rate limit not counted","target":"t","scope":"general"}"#;
-        Failure { line: LINE.to_owned(), before: vec![before.to_owned()] }
+        Failure { id: uuid::Uuid::nil(), line: LINE.to_owned(), before: vec![before.to_owned()] }
     }
 
     #[test]
@@ -214,7 +229,7 @@ mod tests {
         let dsn = format!("http://public@{address}/7");
         Reporter::new(Arc::new(move || {
             let dsn = SecretString::from(dsn.clone());
-            Box::pin(async move { Some(dsn) })
+            Box::pin(async move { Ok(Some(dsn)) })
         }))
     }
 
@@ -235,7 +250,7 @@ mod tests {
         assert_eq!(unsent, []);
         assert!(request.starts_with("POST /api/7/envelope/ HTTP/1.1"), "{request}");
         assert!(request.contains("x-sentry-auth: Sentry sentry_key=public, sentry_version=7, sentry_timestamp="), "{request}");
-        assert!(reporter.silent_until.lock().unwrap().is_none());
+        assert!(reporter.silence().until.is_none());
     }
 
     #[tokio::test]
@@ -259,8 +274,35 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_address_nothing_is_sent() {
-        let off = Reporter::new(Arc::new(|| Box::pin(async { None })));
+        let off = Reporter::new(Arc::new(|| Box::pin(async { Ok(None) })));
         assert_eq!(off.report(vec![failure()]).await, []);
-        assert!(off.silent_until.lock().unwrap().is_none() && off.http.get().is_none());
+        assert!(off.silence().until.is_none() && off.http.get().is_none());
+        // Nobody knows the address at the moment: asked again later, and less and less often.
+        let unknown = Reporter::new(Arc::new(|| Box::pin(async { Err(()) })));
+        for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert_eq!(unknown.report(vec![failure()]).await, [failure()]);
+            let until = unknown.silence().until.take().expect("a pause");
+            assert!(until > Instant::now() + Duration::from_secs(minutes * 60 - 10), "{minutes}");
+            assert!(until <= Instant::now() + Duration::from_mins(minutes), "{minutes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_never_taken_holds_up_no_other() {
+        for (status, kept) in [("400", 0), ("413", 0), ("429", 1), ("403", 1), ("500", 1)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let reporter = reporter(&listener.local_addr().unwrap().to_string());
+            let project = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !String::from_utf8_lossy(&request).contains("postgresql: gone") {
+                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+                }
+                let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            };
+            let ((), unsent) = tokio::join!(project, reporter.report(vec![failure()]));
+            assert_eq!(unsent.len(), kept, "{status}");
+        }
     }
 }
