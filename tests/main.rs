@@ -102,11 +102,12 @@ fn main() {
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     world.contract.write_examples();
-    let leaks = runtime.block_on(world.leaks());
+    let logged = runtime.block_on(world.stack.log_lines(None)).expect("the functions' logs");
+    let leaks = runtime.block_on(world.leaks(&logged));
     for leak in &leaks {
         eprintln!("a log line tells too much: {leak}");
     }
-    let orphans = runtime.block_on(world.orphaned_lines());
+    let orphans = world.orphaned_lines(&logged);
     for orphan in &orphans {
         eprintln!("a log line does not tell whose it is: {orphan}");
     }

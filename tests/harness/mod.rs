@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use aho_corasick::AhoCorasick;
 use local::{Options, Stack};
 
 pub use account::{Account, Answer, Ended};
@@ -88,8 +89,8 @@ impl World {
         errors.split_off(errors.len().saturating_sub(100))
     }
 
-    /// Log lines, of the functions and of the servers, that hold a secret, a token, or text of a profile or its judgement.
-    pub async fn leaks(&self) -> Vec<String> {
+    /// Log lines, of the functions (`logged`) and of the servers, that hold a secret, a token, or text of a profile or its judgement.
+    pub async fn leaks(&self, logged: &[String]) -> Vec<String> {
         const SECRETS: [&str; 8] = [
             "apify_sandbox_token",
             "sk-sandbox-openai",
@@ -100,7 +101,7 @@ impl World {
             "postgres://",
             "Bearer ",
         ];
-        let mut lines = self.stack.log_lines(None).await.unwrap_or_else(|error| vec![format!("postgres:// logs not read: {error:#}")]);
+        let mut lines = logged.to_vec();
         for name in ["emulator.log", "postgres.log", "sandbox.log"] {
             let text = std::fs::read(self.stack.state_dir().join(name)).unwrap_or_default();
             lines.extend(String::from_utf8_lossy(&text).lines().map(ToOwned::to_owned));
@@ -108,20 +109,19 @@ impl World {
         // Beginnings of everything that strangers and models wrote in this run.
         let written = "SELECT DISTINCT left(text, 24) FROM (SELECT bio AS text FROM leads UNION SELECT summary_text FROM analyses
                        UNION SELECT business_one_liner FROM business_profiles) t WHERE length(text) > 24";
-        let texts: Vec<String> = self.db.rows(written, &[]).await.iter().map(|row| row.get(0)).collect();
+        let texts = self.db.rows(written, &[]).await.into_iter().map(|row| row.get::<_, String>(0));
+        // Thousands of texts in hundreds of thousands of lines: all at once.
+        let told = AhoCorasick::new(SECRETS.map(ToOwned::to_owned).into_iter().chain(texts)).expect("a searcher");
         // A JSON Web Token begins so. In the middle of a word it is chance: Stripe's ids are random letters.
         let token =
             |line: &str| line.match_indices("eyJ").any(|(at, _)| !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_'));
-        let tells = |line: &String| {
-            token(line) || SECRETS.iter().any(|secret| line.contains(secret)) || texts.iter().any(|text| line.contains(text.as_str()))
-        };
-        lines.into_iter().filter(tells).take(20).collect()
+        lines.into_iter().filter(|line| token(line) || told.is_match(line)).take(20).collect()
     }
 
-    /// Log lines of functions that do not say which request they belong to, or, of a run's tasks and requests, to which run and account.
-    pub async fn orphaned_lines(&self) -> Vec<String> {
-        let lines = self.stack.log_lines(None).await.unwrap_or_else(|error| vec![format!("{{\"level\":\"{error:#}\"}}")]);
-        let is_orphaned = |text: &String| {
+    /// Those of the functions' log lines that do not say which request they belong to, or, of a run's tasks and requests, to which run and
+    /// account.
+    pub fn orphaned_lines(&self, logged: &[String]) -> Vec<String> {
+        let is_orphaned = |text: &&String| {
             // The emulator's own lines are no JSON, and metrics have no level.
             let Some(line) = serde_json::from_str::<Value>(text).ok().filter(|line| line["level"].is_string()) else { return false };
             // Ends between requests.
@@ -137,7 +137,7 @@ impl World {
             let of_run = message == "answered" && line["path"].as_str().is_some_and(|path| path.contains("/run_"));
             !has("requestId") || (of_task || of_run) && !has("run_id") || of_task && !has("account_id")
         };
-        lines.into_iter().filter(is_orphaned).take(20).collect()
+        logged.iter().filter(is_orphaned).take(20).cloned().collect()
     }
 }
 
