@@ -62,5 +62,5 @@ async fn a_dead_sentry_costs_no_answer(world: Arc<World>) {
     // Each environment tries once, and then leaves it in peace for a minute.
     let environments = world.stack.function_pids("purchase_credits").len();
     assert!((1..=environments).contains(&asked.iter().sum()), "{asked:?} of {environments}");
-    world.kill_function("purchase_credits");
+    world.kill_function("purchase_credits").await;
 }

@@ -209,7 +209,7 @@ async fn a_rotated_signing_key_costs_no_request(world: Arc<World>) {
 async fn an_issuer_that_is_down_is_not_the_users_fault(world: Arc<World>) {
     let (account, run_id) = spent(&world).await;
     // A process that has yet to learn the keys.
-    world.kill_function("get_progress");
+    world.kill_function("get_progress").await;
     world.fault_rule(json!({ "vendor": "supabase", "fault": { "kind": "status", "status": 500 }, "times": 1 })).await;
     let path = format!("/api/analysis/{run_id}/progress");
     let refused = account.get(&path).await;

@@ -32,8 +32,8 @@ async fn lock_balance(world: &World, account: &Account) -> tokio_postgres::Clien
     holding(world, &format!("SELECT 1 FROM credit_balances WHERE account_id = '{}' FOR UPDATE", account.id)).await
 }
 
-fn kill(world: &World, binary: &str) {
-    assert!(world.kill_function(binary) > 0, "{binary} was running");
+async fn kill(world: &World, binary: &str) {
+    assert!(world.kill_function(binary).await > 0, "{binary} was running");
 }
 
 /// Asserts that the run completed, charged once.
@@ -128,7 +128,7 @@ async fn a_killed_admission_charges_once(world: Arc<World>) {
     let holder = lock_balance(&world, &account).await;
     let run_id = account.start(&world.handle("killed"), "light").await;
     world.until_waiting("admit_analysis").await;
-    kill(&world, "admit");
+    kill(&world, "admit").await;
     holder.batch_execute("COMMIT").await.unwrap();
     assert_paid(&account, &run_id, 1).await;
 }
@@ -148,7 +148,7 @@ async fn a_killed_cache_check_is_repeated(world: Arc<World>) {
     balance.batch_execute("COMMIT").await.unwrap();
     let table = locking.await.unwrap();
     world.until_waiting("begin_task").await;
-    kill(&world, "check_cache");
+    kill(&world, "check_cache").await;
     table.batch_execute("COMMIT").await.unwrap();
     assert_paid(&account, &run_id, 1).await;
 }
@@ -160,7 +160,7 @@ async fn a_killed_scrape_pays_no_second_actor_run(world: Arc<World>) {
     let run_id = account.start(&handle, "light").await;
     let sql = "SELECT scrape_run_id FROM analyses WHERE run_id = $1 AND scrape_run_id IS NOT NULL";
     until("the Actor run", PATIENCE, || async { world.db.value::<String>(sql, &[&run_id]).await }).await;
-    kill(&world, "scrape");
+    kill(&world, "scrape").await;
     assert_paid(&account, &run_id, 1).await;
     let starts = world.calls("apify", &handle).await.into_iter().filter(|call| call["op"] == "start").count();
     assert_eq!(starts, 1);
@@ -172,7 +172,7 @@ async fn a_killed_question_is_asked_again(world: Arc<World>) {
     world.slow_model("openai", &handle, 2000).await;
     let run_id = account.start(&handle, "light").await;
     until("a question", PATIENCE, || async { world.calls("openai", &handle).await.into_iter().next() }).await;
-    kill(&world, "analyze");
+    kill(&world, "analyze").await;
     assert_paid(&account, &run_id, 1).await;
     assert_eq!(world.calls("openai", &handle).await.len(), 2);
 }
@@ -182,7 +182,7 @@ async fn a_killed_save_is_repeated(world: Arc<World>) {
     let holder = holding(&world, "LOCK TABLE leads IN SHARE MODE").await;
     let run_id = account.start(&world.handle("killed"), "light").await;
     world.until_waiting("complete_analysis").await;
-    kill(&world, "save");
+    kill(&world, "save").await;
     holder.batch_execute("COMMIT").await.unwrap();
     assert_paid(&account, &run_id, 1).await;
 }
@@ -196,10 +196,10 @@ async fn a_killed_compensation_refunds_once(world: Arc<World>) {
     // The refund waits for the balance; its function is killed there, twice.
     let holder = lock_balance(&world, &account).await;
     world.until_waiting("fail_run").await;
-    kill(&world, "compensate");
+    kill(&world, "compensate").await;
     // The killed one's statement may still wait at the server: the next to come waits behind it, for the run's row.
     world.until_all_waiting(2, "fail_run").await;
-    kill(&world, "compensate");
+    kill(&world, "compensate").await;
     holder.batch_execute("COMMIT").await.unwrap();
     let ended = account.ended(&run_id).await;
     account.assert_refunded(&ended, "PROFILE_PRIVATE", 1, 9).await;

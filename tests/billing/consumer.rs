@@ -28,7 +28,7 @@ async fn a_consumer_killed_in_its_transaction_leaves_nothing_half_done(world: Ar
     world.stripe(&format!("sessions/{session}/pay"), json!({})).await;
     let event = world.stripe_event("checkout.session.completed", &session).await;
     world.until_waiting("apply_stripe_event").await;
-    assert!(world.kill_function("stripe_events") > 0);
+    assert!(world.kill_function("stripe_events").await > 0);
     // The server notices a client's death only when it wants to answer: end its statement as a restart of the pooler would.
     let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE position('apply_stripe_event' in query) > 0 AND pid <> pg_backend_pid()";
     assert!(world.db.value::<i64>(ended, &[]).await >= Some(1));
@@ -45,7 +45,7 @@ async fn a_consumer_killed_in_its_transaction_leaves_nothing_half_done(world: Ar
     holder.batch_execute(lock).await.unwrap();
     world.stripe(&format!("sessions/{session}/pay"), json!({})).await;
     world.until_waiting("apply_stripe_event").await;
-    assert!(world.kill_function("stripe_events") > 0);
+    assert!(world.kill_function("stripe_events").await > 0);
     holder.batch_execute("COMMIT").await.unwrap();
     account.until_balance(35).await;
     world.until_booked(&session).await;

@@ -156,7 +156,7 @@ async fn a_killed_purchase_goes_on_with_the_same_checkout(world: Arc<World>) {
         sessions.into_iter().find(|session| session["client_reference_id"] == json!(account.id))
     })
     .await;
-    assert!(world.kill_function("purchase_credits") > 0);
+    assert!(world.kill_function("purchase_credits").await > 0);
     let killed = buying.await.unwrap();
     assert!(killed.status >= 500, "{killed:?}");
     // For a minute its twin may still be at work, for all that anybody knows.

@@ -36,7 +36,7 @@ async fn a_consumer_killed_after_the_scrape_pays_for_it_once(world: Arc<World>) 
     // Remembered, and under way.
     let sql = "SELECT count(*) FROM analyses WHERE batch_id = $1 AND scrape_run_id IS NOT NULL HAVING count(*) > 0";
     until("a remembered Actor run", PATIENCE, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
-    assert!(world.kill_function("bulk_groups") > 0);
+    assert!(world.kill_function("bulk_groups").await > 0);
     assert_once(&account, &batch, &handles).await;
     world.until_groups_are_done().await;
     world.set_group_visibility(1080).await;
@@ -50,7 +50,7 @@ async fn a_consumer_killed_after_half_of_the_starts_starts_the_rest(world: Arc<W
     let batch = account.start_batch(&handles, "light").await;
     let sql = "SELECT count(*) FROM analyses WHERE batch_id = $1 AND status <> 'pending' HAVING count(*) > 0";
     until("the first run", PATIENCE, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
-    world.kill_function("bulk_groups");
+    world.kill_function("bulk_groups").await;
     assert_once(&account, &batch, &handles).await;
     world.until_groups_are_done().await;
     world.set_group_visibility(1080).await;

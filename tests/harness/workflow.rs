@@ -79,11 +79,16 @@ impl World {
         found.unwrap_or_else(|| panic!("no binary runs as {function}")).0.clone()
     }
 
-    /// Kills every process of a function with SIGKILL. Answers how many.
-    pub fn kill_function(&self, binary: &str) -> usize {
+    /// Kills every process of a function with SIGKILL and waits for their ends: until then the emulator would give them events. Answers how many.
+    pub async fn kill_function(&self, binary: &str) -> usize {
         let pids = self.stack.function_pids(binary);
-        let killed = pids.iter().filter(|pid| kill(Pid::from_raw(i32::try_from(**pid).expect("a pid")), Signal::SIGKILL).is_ok());
-        killed.count()
+        let killed = pids.iter().filter(|pid| kill(Pid::from_raw(i32::try_from(**pid).expect("a pid")), Signal::SIGKILL).is_ok()).count();
+        until("the end of what was killed", Duration::from_secs(20), || async {
+            let left = self.stack.function_pids(binary);
+            pids.iter().all(|pid| !left.contains(pid)).then_some(())
+        })
+        .await;
+        killed
     }
 }
 

@@ -189,7 +189,7 @@ async fn a_killed_cleanup_is_finished_by_the_next(world: Arc<World>) {
     holder.batch_execute("BEGIN; LOCK TABLE leads IN SHARE MODE").await.unwrap();
     let cleaning = start(&world, CLEAN_UP);
     world.until_waiting("remove_expired").await;
-    kill(&world, "clean_up");
+    kill(&world, "clean_up").await;
     assert!(cleaning.await.unwrap().is_err());
     holder.batch_execute("COMMIT").await.unwrap();
     assert_eq!(rows(&account).await[2], 0, "the analyses were removed before");

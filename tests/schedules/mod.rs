@@ -39,8 +39,8 @@ fn start(world: &Arc<World>, schedule: &'static str) -> tokio::task::JoinHandle<
 }
 
 /// Kills the schedule's process in the middle of its work.
-fn kill(world: &World, binary: &str) {
-    assert!(world.kill_function(binary) > 0, "{binary} was running");
+async fn kill(world: &World, binary: &str) {
+    assert!(world.kill_function(binary).await > 0, "{binary} was running");
 }
 
 fn number(summary: &Value, name: &str) -> u64 {

@@ -227,7 +227,7 @@ async fn a_killed_renewal_is_finished_by_the_next(world: Arc<World>) {
     holder.batch_execute(held).await.unwrap();
     let renewing = start(&world, RENEW);
     world.until_waiting("renew_subscriptions").await;
-    kill(&world, "renew_subscriptions");
+    kill(&world, "renew_subscriptions").await;
     assert!(renewing.await.unwrap().is_err());
     let renewed = "SELECT count(*) FROM credit_ledger l JOIN accounts a ON a.id = l.account_id WHERE a.slug LIKE 'killed-crowd-%' AND transaction_type = 'subscription_renewal'";
     assert_eq!(count(&world, renewed).await, 100);

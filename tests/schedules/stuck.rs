@@ -173,7 +173,7 @@ async fn a_killed_cleanup_of_runs_refunds_once(world: Arc<World>) {
     holder.batch_execute(&format!("BEGIN; SELECT 1 FROM credit_balances WHERE account_id = '{}' FOR UPDATE", account.id)).await.unwrap();
     let ending = start(&world, END_STUCK);
     world.until_waiting("end_stuck_run").await;
-    kill(&world, "end_stuck_runs");
+    kill(&world, "end_stuck_runs").await;
     assert!(ending.await.unwrap().is_err());
     let next = start(&world, END_STUCK);
     world.until_waiting("end_stuck_run").await;

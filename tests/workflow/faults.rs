@@ -133,7 +133,7 @@ impl<'a> Invoker<'a> {
             Fault::KilledWhile => self.killed_at_its_first_statement(task, input, false).await,
             Fault::KilledAfter => {
                 let outcome = self.plainly(task, input).await;
-                self.kill(task);
+                self.kill(task).await;
                 // What the state machine is told, in the place of the answer.
                 outcome.and(Err("Lambda.Unknown".to_owned()))
             }
@@ -141,9 +141,9 @@ impl<'a> Invoker<'a> {
         }
     }
 
-    fn kill(&self, task: &Task) {
+    async fn kill(&self, task: &Task) {
         let binary = self.world().binary_of(&task.function);
-        assert!(self.world().kill_function(&binary) > 0, "{binary} was running");
+        assert!(self.world().kill_function(&binary).await > 0, "{binary} was running");
     }
 
     /// Every task asks for its run, or for the account's balance, before it does anything else: both are locked meanwhile.
@@ -163,7 +163,7 @@ impl<'a> Invoker<'a> {
             let waiting = async || world.db.value::<i32>(sql, &[&holding]).await;
             let what = format!("a statement of {} that waits for its run", task.state);
             until(&what, Duration::from_secs(30), waiting).await;
-            self.kill(task);
+            self.kill(task).await;
             if end_statement {
                 world.db.rows(&format!("SELECT pg_terminate_backend(pid) FROM ({sql}) waiting"), &[&holding]).await;
             }
@@ -189,7 +189,7 @@ impl<'a> Invoker<'a> {
         let interfere = async {
             let asked = async || (world.calls(vendor.name, handle).await.len() > before).then_some(());
             until(&format!("{} is asked", vendor.name), Duration::from_secs(30), asked).await;
-            self.kill(task);
+            self.kill(task).await;
             slow(0).await;
         };
         let (outcome, ()) = tokio::join!(self.plainly(task, input), interfere);
