@@ -1,9 +1,11 @@
--- Who there is: users, the accounts that own everything, memberships, plans and subscriptions; and the two functions
--- through which every policy and every request learns what the caller may touch.
+-- Users, the accounts that own everything, memberships, plans and subscriptions; and the functions through which policies and requests
+-- learn what the caller may access.
 
 CREATE TABLE IF NOT EXISTS users (
     id uuid PRIMARY KEY REFERENCES auth.users (id) ON DELETE CASCADE,
-    email text UNIQUE, -- none for people who sign up by phone
+    -- A copy of Supabase's, which keeps emails unique. It is not unique here: an outdated copy must not block another user's signup.
+    -- Users who sign up by phone have none.
+    email text,
     full_name text,
     avatar_url text,
     is_suspended boolean NOT NULL DEFAULT false,
@@ -11,23 +13,32 @@ CREATE TABLE IF NOT EXISTS users (
     suspended_reason text,
     last_seen_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
-    updated_at timestamptz NOT NULL DEFAULT now()
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT users_lengths CHECK (char_length(full_name) <= 200 AND char_length(avatar_url) <= 2000)
 );
 
 CREATE TABLE IF NOT EXISTS accounts (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-    owner_id uuid NOT NULL REFERENCES users (id) ON DELETE RESTRICT,
+    owner_id uuid REFERENCES users (id) ON DELETE RESTRICT,
     name text NOT NULL,
     slug text NOT NULL UNIQUE,
-    stripe_customer_id text UNIQUE CHECK (stripe_customer_id LIKE 'cus\_%'),
+    stripe_customer_id text CHECK (stripe_customer_id LIKE 'cus\_%'),
     is_suspended boolean NOT NULL DEFAULT false,
     suspended_at timestamptz,
     suspended_reason text,
     deleted_at timestamptz,
+    anonymized_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
-    updated_at timestamptz NOT NULL DEFAULT now()
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT accounts_lengths CHECK (char_length(name) BETWEEN 1 AND 220 AND char_length(slug) <= 60),
+    CONSTRAINT accounts_owned CHECK ((owner_id IS NULL) = (anonymized_at IS NOT NULL))
 );
+COMMENT ON COLUMN accounts.anonymized_at IS 'when a deleted account was emptied: only its ledger and payments are left';
 CREATE INDEX IF NOT EXISTS accounts_owner ON accounts (owner_id);
+-- A partial index, not a UNIQUE constraint. A foreign key could reference the constraint, so setting the column would lock the row against
+-- every transaction that references the account: an admission held that lock and waited for the balance, which a Stripe event held.
+CREATE UNIQUE INDEX IF NOT EXISTS accounts_stripe_customer ON accounts (stripe_customer_id) WHERE stripe_customer_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS accounts_deleted ON accounts (deleted_at) WHERE deleted_at IS NOT NULL AND anonymized_at IS NULL;
 
 CREATE TABLE IF NOT EXISTS account_members (
     account_id uuid NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
@@ -54,22 +65,40 @@ INSERT INTO plans (id, name, credits_per_month, price_cents, max_businesses) VAL
     ('free', 'Free', 25, 0, 1), ('pro', 'Pro', 100, 3000, 3), ('agency', 'Agency', 300, 8000, 10), ('enterprise', 'Enterprise', 1500, 30000, NULL)
 ON CONFLICT (id) DO NOTHING;
 
+-- One free subscription an account, and any number of Stripe's beside it. Which one applies is computed (account_plan), not stored.
 CREATE TABLE IF NOT EXISTS subscriptions (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     account_id uuid NOT NULL REFERENCES accounts (id) ON DELETE RESTRICT,
     plan_id text NOT NULL REFERENCES plans (id),
     stripe_subscription_id text UNIQUE,
+    stripe_price_id text,
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'trialing', 'past_due', 'unpaid', 'paused', 'incomplete', 'incomplete_expired', 'canceled')),
     current_period_start timestamptz NOT NULL,
-    current_period_end timestamptz NOT NULL CHECK (current_period_end > current_period_start),
+    current_period_end timestamptz NOT NULL,
+    period_anchor timestamptz,
+    cancel_at_period_end boolean NOT NULL DEFAULT false,
     canceled_at timestamptz,
+    details_version text COLLATE "C" NOT NULL DEFAULT '',
+    reported_status text,
+    status_version text COLLATE "C" NOT NULL DEFAULT '',
+    failed_version text COLLATE "C" NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT now(),
-    updated_at timestamptz NOT NULL DEFAULT now()
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT subscriptions_period CHECK (current_period_end >= current_period_start)
 );
-CREATE UNIQUE INDEX IF NOT EXISTS one_active_subscription ON subscriptions (account_id) WHERE status = 'active';
+COMMENT ON COLUMN subscriptions.period_anchor IS
+    'the start of the first period, whose day of the month is every later period''s; null before the first renewal, when it is current_period_start';
+COMMENT ON COLUMN subscriptions.details_version IS 'version (stripe_version) of the event that plan and period come from: the greatest wins, in whatever order events arrive';
+COMMENT ON COLUMN subscriptions.reported_status IS 'the last status that the subscription''s own events reported, as of status_version; null while only a failed payment is known';
+COMMENT ON COLUMN subscriptions.failed_version IS 'version of the last failed payment: if it is after status_version, an active subscription is past due';
+CREATE UNIQUE INDEX IF NOT EXISTS one_free_subscription ON subscriptions (account_id) WHERE stripe_subscription_id IS NULL;
+CREATE INDEX IF NOT EXISTS subscriptions_account ON subscriptions (account_id);
+CREATE INDEX IF NOT EXISTS subscriptions_free_due ON subscriptions (current_period_end) WHERE stripe_subscription_id IS NULL AND status = 'active';
 
--- The accounts that the caller may see: live memberships of live accounts. Policies call it as
--- `account_id = ANY (ARRAY(SELECT user_account_ids()))`: evaluated once a statement, and usable by an index.
+-- --- What the caller may access -------------------------------------------------------------------------------------------
+
+-- The accounts that the caller may read: live memberships of live accounts. Policies call it as
+-- `account_id = ANY (ARRAY(SELECT user_account_ids()))`, which is evaluated once a statement and can use an index.
 CREATE OR REPLACE FUNCTION user_account_ids() RETURNS SETOF uuid
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT m.account_id
@@ -79,8 +108,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
     WHERE m.user_id = (SELECT auth.uid()) AND a.deleted_at IS NULL AND NOT a.is_suspended AND NOT u.is_suspended
 $$;
 
--- The account that a request works on: the one asked for if the caller is a member, else the oldest membership.
--- No row means no such account, or none at all: a caller is never moved to another account than the one named.
+-- The account that a request works on: the requested one if the caller is a member, else the oldest membership.
+-- Returns no row if there is no such account, or none at all: a caller never gets another account than the one named.
 CREATE OR REPLACE FUNCTION caller_account(p_requested uuid) RETURNS TABLE (account_id uuid, can_spend boolean)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT m.account_id, m.role <> 'viewer'
@@ -92,33 +121,17 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
     LIMIT 1
 $$;
 
-DO $$
-DECLARE
-    table_name text;
-BEGIN
-    FOREACH table_name IN ARRAY ARRAY['users', 'accounts', 'account_members', 'plans', 'subscriptions'] LOOP
-        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
-        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', table_name);
-        -- Supabase grants everything on new tables by default; here nothing is granted that is not written down.
-        EXECUTE format('REVOKE ALL ON %I FROM PUBLIC, anon, authenticated, service_role', table_name);
-        EXECUTE format('GRANT SELECT ON %I TO authenticated, service_role', table_name);
-    END LOOP;
-END
+-- Whether the caller may change what the account owns: every member but a viewer.
+CREATE OR REPLACE FUNCTION caller_may_write(p_account_id uuid) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT EXISTS (SELECT 1 FROM account_members m WHERE m.account_id = p_account_id AND m.user_id = (SELECT auth.uid())
+                   AND m.role <> 'viewer' AND m.account_id IN (SELECT user_account_ids()))
 $$;
-GRANT SELECT ON plans TO anon;
 
-DROP POLICY IF EXISTS users_read ON users;
-CREATE POLICY users_read ON users FOR SELECT TO authenticated USING (id = (SELECT auth.uid()));
-DROP POLICY IF EXISTS accounts_read ON accounts;
-CREATE POLICY accounts_read ON accounts FOR SELECT TO authenticated USING (id = ANY (ARRAY(SELECT user_account_ids())));
-DROP POLICY IF EXISTS account_members_read ON account_members;
-CREATE POLICY account_members_read ON account_members FOR SELECT TO authenticated
-    USING (account_id = ANY (ARRAY(SELECT user_account_ids())));
-DROP POLICY IF EXISTS plans_read ON plans;
-CREATE POLICY plans_read ON plans FOR SELECT TO anon, authenticated USING (is_active);
-DROP POLICY IF EXISTS subscriptions_read ON subscriptions;
-CREATE POLICY subscriptions_read ON subscriptions FOR SELECT TO authenticated
-    USING (account_id = ANY (ARRAY(SELECT user_account_ids())));
-
-REVOKE ALL ON FUNCTION user_account_ids(), caller_account(uuid) FROM PUBLIC, anon, authenticated, service_role;
-GRANT EXECUTE ON FUNCTION user_account_ids(), caller_account(uuid) TO authenticated;
+-- The plan that an account is on: its best paid subscription that is not over, else its free one.
+CREATE OR REPLACE FUNCTION account_plan(p_account_id uuid) RETURNS SETOF plans
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT p.* FROM subscriptions s JOIN plans p ON p.id = s.plan_id
+    WHERE s.account_id = p_account_id AND s.status IN ('active', 'trialing', 'past_due')
+    ORDER BY p.credits_per_month DESC, p.id LIMIT 1
+$$;

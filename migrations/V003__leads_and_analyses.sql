@@ -1,5 +1,7 @@
--- What an account works with: the businesses it sells for, the leads it judged, and the runs that judged them.
+-- The businesses that an account sells for, its leads, the runs that analyze them, and what vendors charged.
 -- A row of `analyses` is a run from its admission on; a terminal run never changes again.
+-- Reads go through row-level security. Writes go through the functions, which require a membership that may write: no role has INSERT,
+-- UPDATE or DELETE on these tables.
 
 CREATE TABLE IF NOT EXISTS business_profiles (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -15,9 +17,15 @@ CREATE TABLE IF NOT EXISTS business_profiles (
     deleted_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (id, account_id)
+    UNIQUE (id, account_id),
+    CONSTRAINT business_profiles_follower_range CHECK (
+        CASE WHEN jsonb_typeof(business_context_pack -> 'icp_min_followers') = 'number' AND jsonb_typeof(business_context_pack -> 'icp_max_followers') = 'number'
+             THEN (business_context_pack ->> 'icp_min_followers')::numeric <= (business_context_pack ->> 'icp_max_followers')::numeric ELSE true END),
+    CONSTRAINT business_profiles_bounded CHECK (
+        char_length(website) <= 2048 AND website ~* '^https?://' AND char_length(business_one_liner) <= 500 AND octet_length(business_context_pack::text) <= 65536)
 );
 CREATE INDEX IF NOT EXISTS business_profiles_account ON business_profiles (account_id, created_at DESC) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS business_profiles_deleted ON business_profiles (deleted_at) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS leads (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -46,9 +54,18 @@ CREATE TABLE IF NOT EXISTS leads (
     FOREIGN KEY (business_profile_id, account_id) REFERENCES business_profiles (id, account_id) ON DELETE RESTRICT
 );
 CREATE UNIQUE INDEX IF NOT EXISTS one_live_lead ON leads (account_id, business_profile_id, username) WHERE deleted_at IS NULL;
-CREATE INDEX IF NOT EXISTS leads_account ON leads (account_id, last_analyzed_at DESC NULLS LAST) WHERE deleted_at IS NULL;
+-- One index for each order of the list; the id makes an order total, so that pages neither repeat nor skip. Leads without the value come
+-- last in both directions, and an index read backwards would return them first: the two orders with nulls have an index for each direction.
+CREATE INDEX IF NOT EXISTS leads_by_analysis ON leads (account_id, last_analyzed_at DESC NULLS LAST, id DESC) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS leads_by_analysis_ascending ON leads (account_id, last_analyzed_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS leads_by_followers ON leads (account_id, follower_count DESC NULLS LAST, id DESC) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS leads_by_followers_ascending ON leads (account_id, follower_count, id) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS leads_by_creation ON leads (account_id, created_at DESC, id DESC) WHERE deleted_at IS NULL;
+-- For the cleanup, and for the foreign keys of rows that it removes.
+CREATE INDEX IF NOT EXISTS leads_deleted ON leads (deleted_at) WHERE deleted_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS leads_of_profile ON leads (business_profile_id);
 
--- What a run costs its account. The one place in the database that knows prices.
+-- What a run costs its account, in credits. The one place in the database that knows prices.
 CREATE OR REPLACE FUNCTION analysis_credits(p_type text) RETURNS integer
 LANGUAGE sql IMMUTABLE STRICT AS $$
     SELECT CASE p_type WHEN 'light' THEN 1 WHEN 'deep' THEN 3 WHEN 'xray' THEN 5 END
@@ -82,6 +99,7 @@ CREATE TABLE IF NOT EXISTS analyses (
     total_cost_micro_usd bigint CHECK (total_cost_micro_usd >= 0),
     cost jsonb,
     steps jsonb NOT NULL DEFAULT '[]',
+    percent smallint NOT NULL DEFAULT 0 CHECK (percent BETWEEN 0 AND 100),
     processing_duration_ms bigint,
     started_at timestamptz,
     last_step_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -90,29 +108,35 @@ CREATE TABLE IF NOT EXISTS analyses (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     FOREIGN KEY (lead_id, account_id) REFERENCES leads (id, account_id) ON DELETE CASCADE,
+    CONSTRAINT analyses_username CHECK (username ~ '^[a-z0-9_]([a-z0-9._]{0,28}[a-z0-9_])?$' AND username NOT LIKE '%..%'),
     CONSTRAINT analyses_price CHECK (credits_charged IN (0, analysis_credits(analysis_type))),
     CONSTRAINT analyses_completed CHECK (status <> 'completed' OR (lead_id IS NOT NULL AND overall_score IS NOT NULL AND completed_at IS NOT NULL)),
     CONSTRAINT analyses_failed CHECK ((status = 'failed') = (error_code IS NOT NULL)),
     CONSTRAINT analyses_ended CHECK ((status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL))
 );
-COMMENT ON COLUMN analyses.ai_answers IS 'what models said so far, by call: not readable by users, who could read it and cancel';
+COMMENT ON COLUMN analyses.ai_answers IS 'the models'' answers so far, by question; users may not read it: they could read the answers and cancel';
 COMMENT ON COLUMN analyses.credits_charged IS 'what the ledger debited for this run, also if it was refunded later';
-COMMENT ON COLUMN analyses.scrape_run_id IS 'the Apify run that fetches the profile: a repeated task waits for it instead of paying for another';
+COMMENT ON COLUMN analyses.scrape_run_id IS 'the Actor run that fetches the profile: a retried task waits for it instead of paying for another';
+COMMENT ON COLUMN analyses.percent IS 'how far the run came, for when its progress item has expired';
 -- The duplicate check: two live runs of one handle cannot exist.
 CREATE UNIQUE INDEX IF NOT EXISTS one_live_run ON analyses (account_id, business_profile_id, username) WHERE status IN ('pending', 'processing');
 CREATE INDEX IF NOT EXISTS analyses_lead ON analyses (lead_id, completed_at DESC) WHERE deleted_at IS NULL;
 CREATE INDEX IF NOT EXISTS analyses_account ON analyses (account_id, created_at DESC) WHERE deleted_at IS NULL;
+CREATE INDEX IF NOT EXISTS analyses_of_account ON analyses (account_id);
 CREATE INDEX IF NOT EXISTS analyses_batch ON analyses (batch_id) WHERE batch_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS analyses_live ON analyses (last_step_at) WHERE status IN ('pending', 'processing');
+CREATE INDEX IF NOT EXISTS analyses_deleted ON analyses (deleted_at) WHERE deleted_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS analyses_of_lead ON analyses (lead_id) WHERE lead_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS analyses_of_profile ON analyses (business_profile_id) WHERE business_profile_id IS NOT NULL;
 
--- Legal transitions only; what a run is about never changes; a terminal run changes in nothing but its retention.
+-- Allows legal transitions only. A run's identity (id, account, handle, tier) never changes; a terminal run changes only in its retention.
 CREATE OR REPLACE FUNCTION guard_analysis() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     retention CONSTANT text[] := ARRAY['deleted_at', 'updated_at', 'business_profile_id', 'requested_by'];
 BEGIN
     IF (NEW.run_id, NEW.account_id, NEW.username, NEW.analysis_type) IS DISTINCT FROM (OLD.run_id, OLD.account_id, OLD.username, OLD.analysis_type) THEN
-        RAISE EXCEPTION 'what a run is about cannot change' USING ERRCODE = 'OS409';
+        RAISE EXCEPTION 'the identity of a run cannot change' USING ERRCODE = 'OS409';
     END IF;
     IF OLD.status IN ('completed', 'failed', 'cancelled') THEN
         IF to_jsonb(NEW) - retention IS DISTINCT FROM to_jsonb(OLD) - retention
@@ -130,7 +154,7 @@ $$;
 DROP TRIGGER IF EXISTS guard_analysis ON analyses;
 CREATE TRIGGER guard_analysis BEFORE UPDATE ON analyses FOR EACH ROW EXECUTE FUNCTION guard_analysis();
 
--- What vendors cost us, one row a call that was paid or tried. Kept for 90 days.
+-- What vendors cost us, one row a call that was paid or attempted. Kept for 90 days.
 CREATE TABLE IF NOT EXISTS ai_usage_logs (
     id uuid PRIMARY KEY,
     account_id uuid NOT NULL REFERENCES accounts (id) ON DELETE RESTRICT,
@@ -151,34 +175,140 @@ CREATE TABLE IF NOT EXISTS ai_usage_logs (
     started_at timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
--- A vendor's own id of a call: recording the same call twice, as a repeated task may, counts it once.
+-- A vendor's own id of a call: recording the same call twice, as a retried task may, counts it once.
 CREATE UNIQUE INDEX IF NOT EXISTS one_row_a_vendor_call ON ai_usage_logs (provider, response_id) WHERE response_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ai_usage_logs_run ON ai_usage_logs (run_id);
 CREATE INDEX IF NOT EXISTS ai_usage_logs_age ON ai_usage_logs (created_at);
 
-DO $$
+-- --- Leads -------------------------------------------------------------------------------------------------------------
+
+-- Soft-deletes a lead and its analyses with one time stamp, by which a restoration finds the analyses that were deleted with it.
+-- Returns deleted, not_found or forbidden. A second deletion finds nothing.
+CREATE OR REPLACE FUNCTION delete_lead(p_lead_id uuid, p_account_id uuid DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    table_name text;
+    lead leads;
+    t CONSTANT timestamptz := clock_timestamp();
 BEGIN
-    FOREACH table_name IN ARRAY ARRAY['business_profiles', 'leads', 'analyses', 'ai_usage_logs'] LOOP
-        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
-        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', table_name);
-        EXECUTE format('REVOKE ALL ON %I FROM PUBLIC, anon, authenticated, service_role', table_name);
-        EXECUTE format('GRANT SELECT ON %I TO service_role', table_name);
-    END LOOP;
-    FOREACH table_name IN ARRAY ARRAY['business_profiles', 'leads', 'analyses'] LOOP
-        EXECUTE format('GRANT SELECT ON %I TO authenticated', table_name);
-        EXECUTE format('DROP POLICY IF EXISTS %I ON %I', table_name || '_read', table_name);
-        EXECUTE format('CREATE POLICY %I ON %I FOR SELECT TO authenticated '
-            'USING (deleted_at IS NULL AND account_id = ANY (ARRAY(SELECT user_account_ids())))', table_name || '_read', table_name);
-    END LOOP;
+    SELECT * INTO lead FROM leads
+    WHERE id = p_lead_id AND deleted_at IS NULL AND account_id IN (SELECT user_account_ids()) AND (p_account_id IS NULL OR account_id = p_account_id)
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'not_found';
+    ELSIF NOT caller_may_write(lead.account_id) THEN
+        RETURN 'forbidden';
+    END IF;
+    UPDATE leads SET deleted_at = t, updated_at = t WHERE id = lead.id;
+    UPDATE analyses SET deleted_at = t, updated_at = t WHERE lead_id = lead.id AND deleted_at IS NULL;
+    RETURN 'deleted';
 END
 $$;
 
--- Of a run its users see everything but the answers that come in before it is paid for good: whoever could read those would
--- cancel afterwards. Supabase serves this table to its users directly.
-REVOKE SELECT ON analyses FROM authenticated;
-GRANT SELECT (id, run_id, batch_id, account_id, business_profile_id, lead_id, requested_by, username, analysis_type, status, error_code,
-    error_details, ai_response, metrics, overall_score, niche_fit_score, engagement_score, confidence_level, summary_text, model_used, cache_hit,
-    credits_charged, total_cost_micro_usd, cost, steps, processing_duration_ms, started_at, last_step_at, completed_at, deleted_at, created_at,
-    updated_at) ON analyses TO authenticated;
+-- Restores a lead deleted within 30 days, with the analyses that were deleted with it. `outcome` is restored (also if it is live
+-- already), not_found, forbidden, or conflict with the live lead of the same handle that replaced it.
+CREATE OR REPLACE FUNCTION restore_lead(p_lead_id uuid, p_account_id uuid DEFAULT NULL) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    lead leads;
+    live uuid;
+    restored integer := 0;
+BEGIN
+    SELECT * INTO lead FROM leads
+    WHERE id = p_lead_id AND account_id IN (SELECT user_account_ids()) AND (p_account_id IS NULL OR account_id = p_account_id)
+      AND (deleted_at IS NULL OR deleted_at > clock_timestamp() - interval '30 days')
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN jsonb_build_object('outcome', 'not_found');
+    ELSIF NOT caller_may_write(lead.account_id) THEN
+        RETURN jsonb_build_object('outcome', 'forbidden');
+    END IF;
+    IF lead.deleted_at IS NOT NULL THEN
+        BEGIN
+            UPDATE leads SET deleted_at = NULL, updated_at = clock_timestamp() WHERE id = lead.id;
+        EXCEPTION WHEN unique_violation THEN
+            SELECT id INTO live FROM leads WHERE account_id = lead.account_id AND business_profile_id = lead.business_profile_id
+                AND username = lead.username AND deleted_at IS NULL;
+            RETURN jsonb_build_object('outcome', 'conflict', 'lead_id', live, 'username', lead.username);
+        END;
+        UPDATE analyses SET deleted_at = NULL, updated_at = clock_timestamp() WHERE lead_id = lead.id AND deleted_at = lead.deleted_at;
+        GET DIAGNOSTICS restored = ROW_COUNT;
+    END IF;
+    RETURN jsonb_build_object('outcome', 'restored', 'lead_id', lead.id, 'username', lead.username, 'analyses_restored', restored);
+END
+$$;
+
+-- --- Business profiles ---------------------------------------------------------------------------------------------------
+
+-- A profile as the API returns it, with the number of its leads and analyses.
+CREATE OR REPLACE FUNCTION business_profile_view(p business_profiles) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT to_jsonb(p) - 'deleted_at' || jsonb_build_object(
+        'leads_count', (SELECT count(*) FROM leads l WHERE l.account_id = p.account_id AND l.business_profile_id = p.id AND l.deleted_at IS NULL),
+        'analyses_count', (SELECT count(*) FROM analyses a WHERE a.business_profile_id = p.id AND a.deleted_at IS NULL))
+$$;
+
+-- Creates a profile if the plan allows another. p_fields holds valid fields. Concurrent creations wait for each other on the account's
+-- row, so they cannot exceed the limit together. `outcome` is created, no_account, forbidden or plan_limit.
+CREATE OR REPLACE FUNCTION create_business_profile(p_account_id uuid, p_fields jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    v_account uuid;
+    v_may boolean;
+    v_plan plans;
+    v_count bigint;
+    profile business_profiles;
+BEGIN
+    SELECT account_id, can_spend INTO v_account, v_may FROM caller_account(p_account_id);
+    IF NOT FOUND THEN
+        RETURN jsonb_build_object('outcome', 'no_account');
+    ELSIF NOT v_may THEN
+        RETURN jsonb_build_object('outcome', 'forbidden');
+    END IF;
+    PERFORM 1 FROM accounts WHERE id = v_account FOR NO KEY UPDATE;
+    SELECT * INTO v_plan FROM account_plan(v_account);
+    SELECT count(*) INTO v_count FROM business_profiles WHERE account_id = v_account AND deleted_at IS NULL;
+    IF v_count >= v_plan.max_businesses OR v_plan.id IS NULL THEN
+        RETURN jsonb_build_object('outcome', 'plan_limit', 'plan', v_plan.id, 'limit', coalesce(v_plan.max_businesses, 0), 'count', v_count);
+    END IF;
+    INSERT INTO business_profiles (account_id, business_name, website, business_one_liner, business_context_pack, context_manually_edited, context_updated_at)
+    VALUES (v_account, p_fields ->> 'business_name', p_fields ->> 'website', p_fields ->> 'business_one_liner',
+            jsonb_strip_nulls(p_fields -> 'business_context_pack'), true, now())
+    RETURNING * INTO profile;
+    RETURN jsonb_build_object('outcome', 'created', 'profile', business_profile_view(profile));
+END
+$$;
+
+-- Changes the fields that p_patch names and merges its pack into the existing one, key by key, in one statement: two writers of different
+-- keys both take effect. A null clears. `outcome` is updated, not_found, forbidden or follower_range.
+CREATE OR REPLACE FUNCTION update_business_profile(p_id uuid, p_account_id uuid, p_patch jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    profile business_profiles;
+    v_constraint text;
+BEGIN
+    SELECT * INTO profile FROM business_profiles
+    WHERE id = p_id AND deleted_at IS NULL AND account_id IN (SELECT user_account_ids()) AND (p_account_id IS NULL OR account_id = p_account_id)
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN jsonb_build_object('outcome', 'not_found');
+    ELSIF NOT caller_may_write(profile.account_id) THEN
+        RETURN jsonb_build_object('outcome', 'forbidden');
+    END IF;
+    UPDATE business_profiles SET
+        business_name = coalesce(p_patch ->> 'business_name', business_name),
+        website = CASE WHEN p_patch ? 'website' THEN p_patch ->> 'website' ELSE website END,
+        business_one_liner = CASE WHEN p_patch ? 'business_one_liner' THEN p_patch ->> 'business_one_liner' ELSE business_one_liner END,
+        business_context_pack = jsonb_strip_nulls(business_context_pack || coalesce(p_patch -> 'business_context_pack', '{}')),
+        context_manually_edited = context_manually_edited OR p_patch ? 'business_context_pack',
+        context_updated_at = CASE WHEN p_patch ? 'business_context_pack' THEN clock_timestamp() ELSE context_updated_at END,
+        updated_at = clock_timestamp()
+    WHERE id = profile.id RETURNING * INTO profile;
+    RETURN jsonb_build_object('outcome', 'updated', 'profile', business_profile_view(profile));
+EXCEPTION WHEN check_violation THEN
+    GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME;
+    IF v_constraint <> 'business_profiles_follower_range' THEN
+        RAISE;
+    END IF;
+    RETURN jsonb_build_object('outcome', 'follower_range');
+END
+$$;

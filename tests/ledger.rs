@@ -29,7 +29,7 @@ async fn owner_of(world: &World, account: &Account) -> String {
     world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await.unwrap()
 }
 
-const ROLES: [&str; 5] = ["anon", "authenticated", "service_role", "oslira_user", "owner"];
+const ROLES: [&str; 6] = ["anon", "authenticated", "oslira_api", "service_role", "oslira_user", "owner"];
 
 /// Runs a statement that must fail, and answers why.
 async fn refused(client: &Client, sql: &str) -> String {
@@ -155,48 +155,54 @@ async fn nobody_can_end_a_run_with_the_wrong_money(world: Arc<World>) {
 async fn tenants_see_and_touch_only_their_own_rows(world: Arc<World>) {
     let (victim, attacker) = (world.account(9).await, world.account(9).await);
     let run = victim.run(&world.handle("victim"), "light").await.run_id;
-    let client = session(&world, "authenticated", &attacker).await;
-    for table in ["business_profiles", "leads", "analyses", "credit_ledger", "credit_balances", "subscriptions", "account_members"] {
-        let foreign: i64 =
-            client.query_one(&format!("SELECT count(*) FROM {table} WHERE account_id <> '{}'", attacker.id), &[]).await.unwrap().get(0);
-        assert_eq!(foreign, 0, "{table}");
-    }
-    let people: i64 = client.query_one("SELECT count(*) FROM users", &[]).await.unwrap().get(0);
-    let accounts: i64 = client.query_one("SELECT count(*) FROM accounts", &[]).await.unwrap().get(0);
-    assert_eq!((people, accounts), (1, 1));
-    for attack in [
-        // Answers that are not paid for yet, and the history of migrations.
-        "SELECT ai_answers FROM analyses".to_owned(),
-        "SELECT * FROM analyses".to_owned(),
-        "DELETE FROM refinery_schema_history".to_owned(),
-        "SELECT * FROM refinery_schema_history".to_owned(),
-        format!("UPDATE accounts SET owner_id = owner_id WHERE id = '{}'", victim.id),
-        "UPDATE users SET is_suspended = true".to_owned(),
-        format!("INSERT INTO account_members (account_id, user_id, role) SELECT '{}', id, 'owner' FROM users", victim.id),
-        format!("UPDATE analyses SET deleted_at = now() WHERE run_id = '{run}'"),
-        format!("DELETE FROM leads WHERE account_id = '{}'", victim.id),
-        format!(
-            "INSERT INTO leads (account_id, business_profile_id, username) VALUES ('{}', '{}', 'x')",
-            victim.id, victim.business_profile_id
-        ),
-        "SELECT * FROM ai_usage_logs".to_owned(),
-        "SELECT * FROM ledger_faults".to_owned(),
-        "SELECT * FROM auth.users".to_owned(),
-        format!("SELECT grant_credits('{}', 100, 'admin_grant', 'gift')", attacker.id),
-        format!("SELECT fail_run('{run}', 'X')"),
-        "SELECT create_account_atomic(gen_random_uuid())".to_owned(),
-    ] {
-        assert_eq!(refused(&client, &attack).await, "42501", "{attack}");
+    // A signed-in user of Supabase's Data API, and the API itself in the name of that user.
+    for role in ["authenticated", "oslira_api"] {
+        let client = session(&world, role, &attacker).await;
+        for table in ["business_profiles", "leads", "credit_ledger", "credit_balances", "subscriptions", "account_members"] {
+            let sql = format!("SELECT count(*) FROM {table} WHERE account_id <> '{}'", attacker.id);
+            let foreign: i64 = client.query_one(&sql, &[]).await.unwrap().get(0);
+            assert_eq!(foreign, 0, "{role}: {table}");
+        }
+        let sql = format!("SELECT count(*) FROM analyses WHERE account_id <> '{}'", attacker.id);
+        let foreign: i64 = client.query_one(&sql, &[]).await.unwrap().get(0);
+        let people: i64 = client.query_one("SELECT count(*) FROM users", &[]).await.unwrap().get(0);
+        let accounts: i64 = client.query_one("SELECT count(*) FROM accounts", &[]).await.unwrap().get(0);
+        assert_eq!((foreign, people, accounts), (0, 1, 1), "{role}");
+        for attack in [
+            // Answers that are not paid for yet, and the history of migrations.
+            "SELECT ai_answers FROM analyses".to_owned(),
+            "SELECT * FROM analyses".to_owned(),
+            "DELETE FROM refinery_schema_history".to_owned(),
+            "SELECT * FROM refinery_schema_history".to_owned(),
+            format!("UPDATE accounts SET owner_id = owner_id WHERE id = '{}'", victim.id),
+            "UPDATE users SET is_suspended = true".to_owned(),
+            format!("INSERT INTO account_members (account_id, user_id, role) SELECT '{}', id, 'owner' FROM users", victim.id),
+            format!("UPDATE analyses SET deleted_at = now() WHERE run_id = '{run}'"),
+            format!("DELETE FROM leads WHERE account_id = '{}'", victim.id),
+            format!(
+                "INSERT INTO leads (account_id, business_profile_id, username) VALUES ('{}', '{}', 'x')",
+                victim.id, victim.business_profile_id
+            ),
+            "SELECT * FROM ai_usage_logs".to_owned(),
+            "SELECT * FROM ledger_faults".to_owned(),
+            "SELECT * FROM auth.users".to_owned(),
+            format!("SELECT grant_credits('{}', 100, 'admin_grant', 'gift')", attacker.id),
+            format!("SELECT fail_run('{run}', 'X')"),
+            "SELECT create_account_atomic(gen_random_uuid())".to_owned(),
+        ] {
+            assert_eq!(refused(&client, &attack).await, "42501", "{role}: {attack}");
+        }
     }
     // Cancelling a foreign run: not found, with and without claiming that it is one's own.
+    let client = session(&world, "oslira_api", &attacker).await;
     let user = owner_of(&world, &attacker).await;
-    let seed = json!({ "account_id": victim.id, "business_profile_id": victim.business_profile_id, "requested_by": user, "username": "x", "tier": "light" });
-    for sql in [format!("SELECT cancel_analysis('{run}')"), format!("SELECT cancel_analysis('{run}', '{seed}')")] {
+    let input = json!({ "account_id": victim.id, "business_profile_id": victim.business_profile_id, "requested_by": user, "username": "x", "tier": "light" });
+    for sql in [format!("SELECT cancel_analysis('{run}')"), format!("SELECT cancel_analysis('{run}', '{input}')")] {
         let answer: crate::harness::Value = client.query_one(&sql, &[]).await.unwrap().get(0);
         assert_eq!(answer, json!({ "outcome": "not_found" }));
     }
     let anon = session(&world, "anon", &attacker).await;
-    for table in ["users", "accounts", "analyses", "leads", "credit_ledger", "credit_balances", "business_profiles"] {
+    for table in ["users", "accounts", "analyses", "leads", "credit_ledger", "credit_balances", "business_profiles", "plans"] {
         assert_eq!(refused(&anon, &format!("SELECT * FROM {table}")).await, "42501", "{table}");
     }
 }
@@ -209,7 +215,7 @@ async fn the_logins_can_do_nothing_by_themselves(world: Arc<World>) {
         assert_eq!(refused(&user, &format!("SET ROLE {role}")).await, "42501", "{role}");
     }
     // Without claims the user's role sees nothing at all.
-    user.batch_execute("SET ROLE authenticated").await.unwrap();
+    user.batch_execute("SET ROLE oslira_api").await.unwrap();
     let seen: i64 = user.query_one("SELECT count(*) FROM analyses", &[]).await.unwrap().get(0);
     assert_eq!(seen, 0);
 }
@@ -258,19 +264,19 @@ async fn prices_are_the_same_in_code_and_database(world: Arc<World>) {
 }
 
 async fn every_table_has_forced_row_level_security(world: Arc<World>) {
-    // (The history of migrations is its owner's own business, and must not be forced on it.)
+    // (Except for the history of migrations, which its owner must read.)
     let sql = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
                AND NOT (relrowsecurity AND (relforcerowsecurity OR relname = 'refinery_schema_history'))";
     let open: Vec<String> = world.db.rows(sql, &[]).await.iter().map(|row| row.get(0)).collect();
     assert_eq!(open, Vec::<String>::new());
-    // Nor may anybody turn a sequence back, which would make the inserts that draw from it fail.
-    for role in ["anon", "authenticated", "service_role", "oslira_user", "oslira_admin"] {
+    // No role may set back a sequence, which would make the inserts that draw from it fail.
+    for role in ["anon", "authenticated", "oslira_api", "service_role", "oslira_user", "oslira_admin"] {
         let sql = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
                    AND CASE WHEN relkind = 'S' THEN has_sequence_privilege($1, oid, 'USAGE, SELECT, UPDATE') END";
         let open: Vec<String> = world.db.rows(sql, &[&role]).await.iter().map(|row| row.get(0)).collect();
         assert_eq!(open, Vec::<String>::new(), "{role}");
     }
-    // No function runs with somebody else's search path, and strangers may run none.
+    // No function runs with its caller's search path, and `anon` may execute none.
     let sql = "SELECT p.proname::text FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace
                AND (p.prosecdef AND p.proconfig IS NULL OR has_function_privilege('anon', p.oid, 'EXECUTE'))";
     let open: Vec<String> = world.db.rows(sql, &[]).await.iter().map(|row| row.get(0)).collect();

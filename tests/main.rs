@@ -32,6 +32,7 @@ mod load;
 mod migrations;
 mod observability;
 mod pooler;
+mod privileges;
 mod roles;
 mod rotation;
 mod sandbox;
@@ -63,6 +64,7 @@ fn main() {
         ledger_machine::cases(),
         signup::cases(),
         pooler::cases(),
+        privileges::cases(),
         roles::cases(),
         sandbox::cases(),
         isolation::cases(),

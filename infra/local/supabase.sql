@@ -1,6 +1,6 @@
--- What Supabase has and a plain PostgreSQL has not: the API roles, schema auth with its claim readers, and the default
--- privileges that give every new table of `public` to the API roles. The last is reproduced on purpose: migrations that
--- forgot to revoke them would pass here and leak there. Idempotent; never run on Supabase itself.
+-- What a Supabase project has and a plain PostgreSQL database lacks: the API roles, schema `auth` with its functions that read claims, and
+-- the default privileges that grant every new object of `public` to the API roles. The last are reproduced on purpose: a migration that
+-- forgot to revoke them would pass here and leak in production. Idempotent; never run on Supabase itself.
 
 DO $$
 DECLARE
@@ -30,7 +30,6 @@ CREATE TABLE IF NOT EXISTS auth.users (
     is_anonymous boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now()
 );
-ALTER TABLE auth.users ADD COLUMN IF NOT EXISTS is_anonymous boolean NOT NULL DEFAULT false; -- stacks from before
 REVOKE ALL ON auth.users FROM PUBLIC, anon, authenticated;
 
 -- After a transaction a custom setting reads '' rather than NULL, hence the nullifs.

@@ -62,12 +62,12 @@ async fn a_run_that_only_progress_knows_is_cancelled_for_good(world: Arc<World>)
     assert_eq!(account.progress(&run_id).await["status"], json!("cancelled"));
 }
 
-/// Supabase lets users call `cancel_analysis` directly, with whatever they like.
+/// The function does not rely on the endpoint: it rejects what the API would not send.
 async fn users_vouch_only_for_fresh_runs_of_their_own(world: Arc<World>) {
     let (account, other) = (world.account(9).await, world.account(9).await);
     let (user, stranger) = (account.owner().await, other.owner().await);
     let client = world.db.connect().await;
-    let claims = format!("SELECT set_config('request.jwt.claims', '{{\"sub\":\"{user}\"}}', false); SET ROLE authenticated");
+    let claims = format!("SELECT set_config('request.jwt.claims', '{{\"sub\":\"{user}\"}}', false); SET ROLE oslira_api");
     client.batch_execute(&claims).await.unwrap();
     let now = jiff::Timestamp::now().as_millisecond();
     let fresh = || format!("run_{}", uuid::Uuid::now_v7().simple());
@@ -133,7 +133,7 @@ async fn a_task_that_waited_for_a_cancellation_sees_it(world: Arc<World>) {
         assert_eq!(admitted.unwrap()["outcome"], json!("admitted"));
         let (canceller, task) = (world.db.connect().await, world.db.connect().await);
         let cancel = format!(
-            "BEGIN; SELECT set_config('request.jwt.claims', '{{\"sub\":\"{user}\"}}', true); SET LOCAL ROLE authenticated; SELECT cancel_analysis('{run_id}')"
+            "BEGIN; SELECT set_config('request.jwt.claims', '{{\"sub\":\"{user}\"}}', true); SET LOCAL ROLE oslira_api; SELECT cancel_analysis('{run_id}')"
         );
         canceller.batch_execute(&cancel).await.unwrap();
         let pid: i32 = task.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);

@@ -108,7 +108,7 @@ async fn a_refused_request_leaves_its_key_unused(world: Arc<World>) {
     assert_eq!(account.ended(&run_id).await.status(), "completed");
 }
 
-/// Supabase lets users call the function that claims keys. What they write there is their own, and must cost us neither a 5xx nor the disk.
+/// A stored key may hold something that the endpoint did not write. It must cause neither a 5xx nor a full disk.
 async fn what_users_keep_under_a_key_themselves_is_not_repeated(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("forged");
@@ -116,7 +116,7 @@ async fn what_users_keep_under_a_key_themselves_is_not_repeated(world: Arc<World
     let claims = json!({ "sub": account.owner().await, "role": "authenticated" }).to_string();
     let user = world.db.connect().await;
     user.execute("SELECT set_config('request.jwt.claims', $1, false)", &[&claims]).await.unwrap();
-    user.batch_execute("SET ROLE authenticated").await.unwrap();
+    user.batch_execute("SET ROLE oslira_api").await.unwrap();
     let claim = "SELECT claim_idempotency_key($1::text::uuid, $2, encode(sha256(convert_to($3, 'UTF8')), 'hex'), $4, $5)";
     let request = format!("POST /api/leads/analyze\n{body}");
     let run = format!("run_{}", uuid::Uuid::now_v7().simple());

@@ -64,7 +64,7 @@ async fn users_reach_nothing_of_stripes_but_their_invoices(world: Arc<World>) {
         "SELECT plan_of_price('price_pro')".to_owned(),
         format!("SELECT account_plan('{}')", other.id),
     ];
-    for role in ["authenticated", "anon"] {
+    for role in ["authenticated", "oslira_api", "anon"] {
         let client = as_role(&world, role, &account).await;
         for attack in &attacks {
             assert_forbidden(&client, role, attack).await;

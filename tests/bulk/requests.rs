@@ -99,7 +99,7 @@ async fn the_hourly_limit_counts_handles(world: Arc<World>) {
     account.bulk(&world.handles("few", 1), "light").await.problem(429, "RATE_LIMIT_EXCEEDED");
 }
 
-/// Through Supabase's Data API anybody who is signed in may call these functions with whatever they like.
+/// The function does not rely on the endpoint: it rejects what the API would not send.
 async fn what_users_call_directly_asks_everything_itself(world: Arc<World>) {
     let (owner, stranger) = (world.account(5).await, world.account(5).await);
     let user: String = world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&stranger.id]).await.unwrap();
@@ -107,7 +107,7 @@ async fn what_users_call_directly_asks_everything_itself(world: Arc<World>) {
     let claims = json!({ "sub": user, "role": "authenticated" }).to_string();
     let id = |prefix: &str| format!("{prefix}_{}", uuid::Uuid::now_v7().simple());
     let attempt = async |account: &str, profile: &str, tier: &str, batch: &str, runs: Value| -> Result<String, String> {
-        client.batch_execute("BEGIN; SET LOCAL ROLE authenticated").await.unwrap();
+        client.batch_execute("BEGIN; SET LOCAL ROLE oslira_api").await.unwrap();
         client.query("SELECT set_config('request.jwt.claims', $1, true)", &[&claims]).await.unwrap();
         let sql = "SELECT create_bulk_analyses($1::text::uuid, $2::text::uuid, $3, $4, $5) ->> 'outcome'";
         let answer = client.query_one(sql, &[&account, &profile, &tier, &batch, &runs]).await;
@@ -141,7 +141,7 @@ async fn what_users_call_directly_asks_everything_itself(world: Arc<World>) {
             let client = world.db.connect().await;
             client.query("SELECT set_config('request.jwt.claims', $1, false)", &[claims]).await.unwrap();
             let runs: Vec<Value> = (0..60).map(|n| json!({ "run_id": id("run"), "username": format!("pile_{ask}_{n}") })).collect();
-            client.batch_execute("SET ROLE authenticated").await.unwrap();
+            client.batch_execute("SET ROLE oslira_api").await.unwrap();
             client.query_one(sql, &[&own, &profile, &id("batch"), &json!(runs)]).await.unwrap().get::<_, String>(0)
         }
     });

@@ -283,7 +283,7 @@ async fn only_members_who_may_write_check_their_own_leads(world: Arc<World>) {
     assert_eq!(world.scrapes(&checked.handle).await, before);
     assert_eq!(world.entry(&checked.handle).await, checked.entry);
     // Costs are written by the backend alone.
-    for (role, may) in [("anon", false), ("authenticated", false), ("service_role", true)] {
+    for (role, may) in [("anon", false), ("authenticated", false), ("oslira_api", false), ("service_role", true)] {
         let sql = "SELECT has_function_privilege($1::text::name, 'record_account_call(uuid,jsonb)'::regprocedure, 'EXECUTE')";
         assert_eq!(world.db.value::<bool>(sql, &[&role]).await, Some(may), "{role}");
     }

@@ -19,7 +19,7 @@ pub use account::{Account, Answer, Ended};
 pub use case::{Case, cases};
 pub use contract::Contract;
 pub use serde_json::{Value, json};
-pub use sql::connect;
+pub use sql::{connect, migration_files};
 pub use stripe::{Dice, Feed};
 
 /// The stack, and the connections to look at it from outside.

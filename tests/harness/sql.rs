@@ -1,5 +1,6 @@
 //! The database as its owner sees it, through connections that survive its restarts.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
@@ -57,6 +58,14 @@ impl Pool {
     }
 }
 
+/// The files of all migrations, in order.
+pub fn migration_files() -> Vec<PathBuf> {
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations")).unwrap();
+    let mut files: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|it| it == "sql")).collect();
+    files.sort();
+    files
+}
+
 /// A connection to `url`, driven in the background.
 pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
@@ -108,12 +117,9 @@ impl World {
         static TURN: Mutex<()> = Mutex::const_new(());
         let _turn = TURN.lock().await;
         let client = connect(url).await.unwrap();
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let mut files: Vec<_> = std::fs::read_dir(root.join("migrations")).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        files.insert(0, root.join("infra/local/supabase.sql"));
-        for file in &files {
-            let sql = std::fs::read_to_string(file).unwrap();
+        let supabase = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/local/supabase.sql").into();
+        for file in std::iter::once(supabase).chain(migration_files()) {
+            let sql = std::fs::read_to_string(&file).unwrap();
             client.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{}: {error:?}", file.display()));
         }
     }

@@ -1,6 +1,5 @@
 //! How PostgreSQL answers a list: 100,000 leads of one account beside 1,000 other accounts.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use oslira_db::leads::{LeadFilter, LeadOrder, list_statement};
@@ -43,18 +42,9 @@ async fn database(world: &World) -> Client {
     let owner = world.db.connect().await;
     owner.batch_execute(&format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")).await.unwrap();
     owner.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await.unwrap();
-    let url = &world.stack.info().admin_database_url;
-    let client = crate::harness::connect(&format!("{}/{DATABASE}", url.rsplit_once('/').unwrap().0)).await.unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut files: Vec<_> = std::fs::read_dir(root.join("migrations")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    files.insert(0, root.join("infra/local/supabase.sql"));
-    for file in files {
-        client
-            .batch_execute(&std::fs::read_to_string(&file).unwrap())
-            .await
-            .unwrap_or_else(|error| panic!("{}: {error:?}", file.display()));
-    }
+    let url = format!("{}/{DATABASE}", world.stack.info().admin_database_url.rsplit_once('/').unwrap().0);
+    let client = crate::harness::connect(&url).await.unwrap();
+    world.migrate(&url).await;
     client.batch_execute(ROWS).await.unwrap_or_else(|error| panic!("{error:?}"));
     client.batch_execute("VACUUM (ANALYZE) leads, analyses, accounts, account_members, users, business_profiles").await.unwrap();
     client
@@ -127,7 +117,7 @@ async fn lists_of_100000_leads_use_their_indexes_and_policies_cost_little(world:
         let (mut owners, mut users) = (Vec::new(), Vec::new());
         for _ in 0..RUNS {
             owners.push(explain(&client, "none", &filter).await);
-            users.push(explain(&client, "authenticated", &filter).await);
+            users.push(explain(&client, "oslira_api", &filter).await);
         }
         for plan in [&owners[0], &users[0]] {
             let mut found = Vec::new();

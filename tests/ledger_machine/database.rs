@@ -76,7 +76,7 @@ impl Desk {
     pub async fn open(url: &str) -> Self {
         let (tasks, users) = (connect(url).await.unwrap(), connect(url).await.unwrap());
         tasks.batch_execute("SET ROLE service_role").await.unwrap();
-        users.batch_execute("SET ROLE authenticated").await.unwrap();
+        users.batch_execute("SET ROLE oslira_api").await.unwrap();
         Self { tasks, users }
     }
 

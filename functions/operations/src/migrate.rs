@@ -186,7 +186,7 @@ mod tests {
             "ResourceType": "Custom::Schema",
             "LogicalResourceId": "Schema",
             "PhysicalResourceId": "schema",
-            "ResourceProperties": { "ServiceToken": "arn:function", "Version": "V012__bulk" },
+            "ResourceProperties": { "ServiceToken": "arn:function", "Version": "V007__bulk" },
         }))
         .unwrap()
     }
@@ -197,12 +197,12 @@ mod tests {
         let told = answer(&deployment(), &long);
         assert_eq!((&told["Status"], &told["PhysicalResourceId"]), (&json!("FAILED"), &json!("schema")));
         assert_eq!(told["Reason"].as_str().unwrap().len(), REASON_CHARS);
-        let told = answer(&deployment(), &Ok(json!({ "schema": "V012__bulk" })));
+        let told = answer(&deployment(), &Ok(json!({ "schema": "V007__bulk" })));
         assert_eq!(
             told,
             json!({
                 "Status": "SUCCESS", "PhysicalResourceId": "schema", "StackId": "arn:stack", "RequestId": "r",
-                "LogicalResourceId": "Schema", "Data": { "Schema": "V012__bulk" },
+                "LogicalResourceId": "Schema", "Data": { "Schema": "V007__bulk" },
             })
         );
     }

@@ -1,4 +1,4 @@
-//! The database before and after the deployment, which applies the migrations, and the accounts in it.
+//! Prepares the database before the deployment, which applies the migrations, completes it afterwards, and creates accounts in it.
 
 use std::net::IpAddr;
 
@@ -10,10 +10,11 @@ use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
 use crate::postgres::{Cluster, DATABASE};
+use crate::progress::Progress;
 
 const SUPABASE: &str = include_str!("../supabase.sql");
 
-/// What every new account is given by the signup.
+/// The credits that the signup grants to every new account.
 const SIGNUP_CREDITS: u32 = 25;
 
 /// URLs of the stack's logins.
@@ -40,25 +41,41 @@ pub(crate) async fn connect(url: &str) -> Result<Client> {
     Ok(client)
 }
 
-/// Creates the database in a private cluster when it is missing, and prepares it.
-pub(crate) async fn prepare_in(cluster: &Cluster) -> Result<Logins> {
+/// Creates the database in a private cluster if it is missing, and prepares it. Replaces one whose migrations differ from this checkout's.
+pub(crate) async fn prepare_in(cluster: &Cluster, progress: Progress) -> Result<Logins> {
     let maintenance = connect(&cluster.url("postgres")).await?;
+    let exists = maintenance.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&DATABASE]).await?.is_some();
+    if exists && oslira_db::differs(&connect(&cluster.url(DATABASE)).await?).await? {
+        progress.notice("the local database has other migrations than this checkout: starting with an empty one");
+        // The first migration creates the roles; an older one may have given them other memberships.
+        maintenance.batch_execute(&format!("DROP DATABASE {DATABASE} WITH (FORCE)")).await?;
+        maintenance.batch_execute("DROP ROLE IF EXISTS oslira_user, oslira_admin, oslira_api").await?;
+    }
     if maintenance.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&DATABASE]).await?.is_none() {
         maintenance.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
     }
     prepare(cluster.url(DATABASE)).await
 }
 
-/// Makes the database what Supabase's are before anything is deployed, and thinks up passwords for the logins. The deployment applies the
-/// migrations and sets them. One on another machine is refused: it may be somebody's real one, which `DATABASE_URL` often names.
+/// Gives the database what a Supabase project has before the first deployment, and generates passwords for the logins. The deployment
+/// applies the migrations and sets the passwords.
+///
+/// # Errors
+/// Fails for a database on another machine, because `DATABASE_URL` often names a real one; and for one whose migrations differ from this
+/// checkout's.
 pub(crate) async fn prepare(owner: String) -> Result<Logins> {
     ensure!(is_here(&owner)?, "the local stack uses no database but one on this machine (127.0.0.1, ::1 or localhost)");
-    connect(&owner).await?.batch_execute(SUPABASE).await.context("infra/local/supabase.sql")?;
+    let client = connect(&owner).await?;
+    ensure!(
+        !oslira_db::differs(&client).await?,
+        "the database has other migrations than this checkout (see migrations/README.md): create it anew and start again"
+    );
+    client.batch_execute(SUPABASE).await.context("infra/local/supabase.sql")?;
     let login = |name| with_login(&owner, name, &crate::random_password());
     Ok(Logins { user: login("oslira_user")?, admin: login("oslira_admin")?, owner })
 }
 
-/// Whether the URL leads to this machine and to nowhere else.
+/// Whether the URL names this machine and no other.
 fn is_here(url: &str) -> Result<bool> {
     let config: tokio_postgres::Config = url.parse().context("not a URL of PostgreSQL")?;
     let local = |host: &Host| match host {
@@ -68,11 +85,11 @@ fn is_here(url: &str) -> Result<bool> {
     Ok(!config.get_hosts().is_empty() && config.get_hosts().iter().all(local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback))
 }
 
-/// Does what is left to do once the schema is there. With `real_prices` Stripe is real, and whoever has put its prices there keeps them.
-pub(crate) async fn furnish(owner: &str, real_prices: bool) -> Result<()> {
+/// Completes the database once the schema exists. With `real_prices` Stripe is real, and prices that are already set stay.
+pub(crate) async fn complete(owner: &str, real_prices: bool) -> Result<()> {
     let client = connect(owner).await?;
     end_orphans(&client).await?;
-    // What whoever deploys does once for the prices in their Stripe account.
+    // An operator does this once for the prices of a real Stripe account.
     let prices = "UPDATE plans SET stripe_price_id = 'price_' || id WHERE id <> 'free' AND (stripe_price_id IS NULL OR NOT $1)";
     client.execute(prices, &[&real_prices]).await?;
     Ok(())
@@ -87,7 +104,7 @@ fn with_login(url: &str, login: &str, password: &str) -> Result<String> {
     Ok(url.into())
 }
 
-/// Ends and refunds the runs that the last stack left open: their executions died with its emulator.
+/// Fails and refunds the runs that the last stack left open: their executions ended with its emulator.
 async fn end_orphans(client: &Client) -> Result<()> {
     for run in client.query("SELECT run_id FROM analyses WHERE status IN ('pending', 'processing')", &[]).await? {
         client.execute("SELECT fail_run($1, 'INTERNAL_ERROR')", &[&run.get::<_, String>(0)]).await?;
@@ -95,7 +112,7 @@ async fn end_orphans(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Signs somebody up and leaves the account with exactly so many credits.
+/// Signs a new user up and leaves the account with exactly `credits` credits.
 pub(crate) async fn create_account(owner_url: &str, credits: u32) -> Result<Account> {
     let mut client = connect(owner_url).await?;
     let tx = client.transaction().await?;
@@ -129,7 +146,7 @@ pub(crate) async fn create_account(owner_url: &str, credits: u32) -> Result<Acco
     Ok(Account { user_id, email, id: account_id, business_profile_id: profile.get(0) })
 }
 
-/// Whether an account of an earlier start is still there.
+/// Whether an account of an earlier start still exists.
 pub(crate) async fn has_account(owner_url: &str, account: &Account) -> Result<bool> {
     let client = connect(owner_url).await?;
     let found = client
@@ -153,7 +170,7 @@ pub struct LedgerEntry {
     pub balance_after: i32,
     /// Its type, such as `analysis` or `refund`.
     pub transaction_type: String,
-    /// What it tells the customer.
+    /// What the customer reads.
     pub description: String,
 }
 

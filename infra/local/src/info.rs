@@ -66,7 +66,7 @@ pub struct StackInfo {
     pub api: String,
     /// Address of the emulator, for any AWS SDK.
     pub aws_endpoint: String,
-    /// The login that API functions use: it can become `authenticated`.
+    /// The login that API functions use: it can become `oslira_api`.
     pub database_url: String,
     /// The owner of the schema.
     pub admin_database_url: String,

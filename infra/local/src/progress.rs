@@ -55,6 +55,13 @@ impl Progress {
         outcome
     }
 
+    /// Prints a line about something that the developer did not ask for.
+    pub(crate) fn notice(self, text: &str) {
+        if self.shown {
+            eprintln!("{} {text}", style("!").yellow());
+        }
+    }
+
     /// Tells the end of a phase that showed its own progress.
     pub(crate) fn done(self, name: &str, time: Duration, succeeded: bool) {
         if self.shown {

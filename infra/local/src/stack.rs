@@ -75,7 +75,7 @@ impl Stack {
                         return anyhow::Ok((None, database::prepare(yours).await.context("DATABASE_URL")?));
                     };
                     let cluster = Cluster::start(binaries, &state, &mark, options.fresh).await?;
-                    let logins = database::prepare_in(&cluster).await?;
+                    let logins = database::prepare_in(&cluster, progress).await?;
                     Ok((Some(cluster), logins))
                 };
                 let home = state.empty_dir("emulator")?;
@@ -97,7 +97,7 @@ impl Stack {
                     vendors::write_secrets(sdk, logins, sandbox, live).await?;
                     let deployment = deploy::deploy(sdk, template, &phase).await?;
                     let routes = routes::create(sdk, &deployment).await?;
-                    database::furnish(&logins.owner, live.is_some_and(Live::has_stripe)).await?;
+                    database::complete(&logins.owner, live.is_some_and(Live::has_stripe)).await?;
                     Ok((deployment, routes))
                 }
             })

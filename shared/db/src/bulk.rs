@@ -335,7 +335,7 @@ impl AdminDb {
     ) -> Result<Option<String>, DbError> {
         let params: [Param<'_>; 4] =
             [(&batch_id.as_str(), Type::TEXT), (&texts(run_ids), Type::TEXT_ARRAY), (&scrape_run_id, Type::TEXT), (&replaces, Type::TEXT)];
-        let row = self.one("SELECT remember_group_scrape($1, $2, $3, $4)", &params).await?;
+        let row = self.one("SELECT record_group_scrape_run($1, $2, $3, $4)", &params).await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
     }
 
@@ -346,7 +346,7 @@ impl AdminDb {
     pub async fn book_group_scrape(&self, batch_id: &BatchId, run_ids: &[RunId], call: &VendorCall) -> Result<(), DbError> {
         let call = json!(call);
         let params: [Param<'_>; 3] = [(&batch_id.as_str(), Type::TEXT), (&texts(run_ids), Type::TEXT_ARRAY), (&call, Type::JSONB)];
-        self.one("SELECT book_group_scrape($1, $2, $3)", &params).await.map(drop)
+        self.one("SELECT record_group_scrape_cost($1, $2, $3)", &params).await.map(drop)
     }
 
     /// Fails those of the runs that were not admitted, uncharged. Answers how many.

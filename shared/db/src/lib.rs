@@ -27,5 +27,5 @@ pub mod workflow;
 pub use connect::{Credential, CredentialSource};
 pub use error::DbError;
 pub use listing::{Listed, Slice};
-pub use migrations::{Schema, give_password, migrate};
+pub use migrations::{Schema, differs, give_password, migrate};
 pub use session::{AdminDb, Claims, UserDb};

@@ -22,6 +22,9 @@ const USER_DEADLINE: Duration = Duration::from_secs(20);
 /// The same for the workflow, whose login may take 20 s and whose functions have 30 s or more.
 const ADMIN_DEADLINE: Duration = Duration::from_secs(22);
 
+/// The role of the API's transactions: reads as a signed-in user does, and may execute the API's functions.
+const API_ROLE: &str = "oslira_api";
+
 /// One connection, opened when first needed and opened again when it ended.
 struct Session {
     source: CredentialSource,
@@ -101,8 +104,9 @@ impl UserDb {
     }
 
     pub(crate) async fn query(&self, claims: &Claims, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
+        // The claims are those of the caller's token, whose role is `authenticated`. The transaction's own role is the API's.
         let claims = serde_json::json!({ "sub": claims.user_id, "role": "authenticated" }).to_string();
-        self.0.run("authenticated", &claims, sql, params).await
+        self.0.run(API_ROLE, &claims, sql, params).await
     }
 
     /// Runs a statement that answers one JSON document.
@@ -117,7 +121,7 @@ impl UserDb {
     /// # Errors
     /// As any statement.
     pub async fn ping(&self) -> Result<(), DbError> {
-        self.0.run("authenticated", "{}", "SELECT 1", &[]).await.map(drop)
+        self.0.run(API_ROLE, "{}", "SELECT 1", &[]).await.map(drop)
     }
 }
 

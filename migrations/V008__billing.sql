@@ -1,9 +1,9 @@
--- Stripe's side of the books. Events come twice, late and in any order; what they leave behind must not depend on it. So every table
--- here is merged by a rule that commutes (the newest version, the maximum, a set), and credits follow money, not announcements:
+-- Stripe's side of the ledger. Events arrive twice, late and in any order; their result must not depend on it. So every table here is
+-- merged by a rule that commutes (the newest version, the maximum, a set), and credits follow money, not announcements:
 --   a paid invoice gives what its lines are worth at their plans' rates, in proportion to what was paid of it;
 --   a reversal waits for its payment, and takes back no more than that payment gave.
 -- A subscription that starts, is tried out or changes its plan gives nothing by itself: what it costs is invoiced, and the invoice gives.
--- One function, apply_stripe_event(), takes an event with all its effects in one transaction.
+-- One function, apply_stripe_event(), applies an event with all its effects in one transaction.
 
 CREATE TABLE IF NOT EXISTS webhook_events (
     stripe_event_id text PRIMARY KEY CHECK (stripe_event_id LIKE 'evt\_%'),
@@ -19,20 +19,6 @@ CREATE TABLE IF NOT EXISTS webhook_events (
 COMMENT ON TABLE webhook_events IS 'events whose effects are committed: a row and its effects are one transaction';
 CREATE INDEX IF NOT EXISTS webhook_events_account ON webhook_events (account_id, event_created);
 
--- A free subscription for each account, and any number of Stripe's beside it: which one counts is a question (account_plan), not a state.
-DROP INDEX IF EXISTS one_active_subscription;
-CREATE UNIQUE INDEX IF NOT EXISTS one_free_subscription ON subscriptions (account_id) WHERE stripe_subscription_id IS NULL;
-CREATE INDEX IF NOT EXISTS subscriptions_account ON subscriptions (account_id);
-ALTER TABLE subscriptions ADD COLUMN IF NOT EXISTS stripe_price_id text;
-ALTER TABLE subscriptions ADD COLUMN IF NOT EXISTS cancel_at_period_end boolean NOT NULL DEFAULT false;
-ALTER TABLE subscriptions ADD COLUMN IF NOT EXISTS details_version text COLLATE "C" NOT NULL DEFAULT '';
-ALTER TABLE subscriptions ADD COLUMN IF NOT EXISTS status_version text COLLATE "C" NOT NULL DEFAULT '';
-COMMENT ON COLUMN subscriptions.details_version IS 'of the event that plan and period are from: the greatest wins, whenever it arrives';
-ALTER TABLE subscriptions ADD COLUMN IF NOT EXISTS told_status text;
-ALTER TABLE subscriptions ADD COLUMN IF NOT EXISTS failed_version text COLLATE "C" NOT NULL DEFAULT '';
-COMMENT ON COLUMN subscriptions.told_status IS 'what its own events say last, as of status_version; null while only a failed payment is known';
-COMMENT ON COLUMN subscriptions.failed_version IS 'of the last failed payment: one after status_version makes a running subscription past due';
-
 CREATE TABLE IF NOT EXISTS subscription_periods (
     stripe_subscription_id text NOT NULL,
     period_start timestamptz NOT NULL,
@@ -42,8 +28,10 @@ CREATE TABLE IF NOT EXISTS subscription_periods (
     granted integer NOT NULL DEFAULT 0 CHECK (granted >= 0),
     PRIMARY KEY (stripe_subscription_id, period_start)
 );
-COMMENT ON COLUMN subscription_periods.level IS 'what the invoices that charged this period were worth';
+COMMENT ON COLUMN subscription_periods.level IS 'what the invoices that charged this period were worth, in credits';
 COMMENT ON COLUMN subscription_periods.granted IS 'what the ledger gave for it: follows level once the period is paid';
+CREATE INDEX IF NOT EXISTS subscription_periods_account ON subscription_periods (account_id);
+CREATE INDEX IF NOT EXISTS subscription_periods_owed ON subscription_periods (stripe_subscription_id, period_start) WHERE paid AND level > granted;
 
 CREATE TABLE IF NOT EXISTS stripe_invoices (
     stripe_invoice_id text PRIMARY KEY,
@@ -61,8 +49,9 @@ CREATE TABLE IF NOT EXISTS stripe_invoices (
     invoiced_at timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON COLUMN stripe_invoices.amount_due IS 'in cents, as all amounts of Stripe''s';
+COMMENT ON COLUMN stripe_invoices.amount_due IS 'in cents, as all of Stripe''s amounts';
 CREATE INDEX IF NOT EXISTS stripe_invoices_account ON stripe_invoices (account_id, invoiced_at DESC);
+CREATE INDEX IF NOT EXISTS stripe_invoices_subscription ON stripe_invoices (stripe_subscription_id) WHERE stripe_subscription_id IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS stripe_payments (
     source text PRIMARY KEY,
@@ -85,8 +74,8 @@ COMMENT ON COLUMN stripe_payments.taken IS 'credits taken back';
 COMMENT ON COLUMN stripe_payments.shortfall IS 'credits that should have been taken back but were spent';
 CREATE INDEX IF NOT EXISTS stripe_payments_account ON stripe_payments (account_id);
 
--- Who pays for which account. An account has one customer of our making, which its checkouts use (accounts.stripe_customer_id), and
--- whoever else subscribed for it.
+-- Which customer pays for which account. An account has one customer that we created, which its checkouts use
+-- (accounts.stripe_customer_id), and any others that subscribed for it.
 CREATE TABLE IF NOT EXISTS stripe_customers (
     stripe_customer_id text PRIMARY KEY,
     account_id uuid NOT NULL REFERENCES accounts (id) ON DELETE RESTRICT,
@@ -96,29 +85,36 @@ CREATE TABLE IF NOT EXISTS stripe_customers (
 );
 CREATE INDEX IF NOT EXISTS stripe_customers_account ON stripe_customers (account_id);
 
-ALTER TABLE subscriptions DROP CONSTRAINT IF EXISTS subscriptions_check;
-ALTER TABLE subscriptions DROP CONSTRAINT IF EXISTS subscriptions_period;
-ALTER TABLE subscriptions ADD CONSTRAINT subscriptions_period CHECK (current_period_end >= current_period_start);
+-- --- For the API -------------------------------------------------------------------------------------------------------
 
-DO $$
+-- What a purchase needs to know of its account, and the claim of its key, in one round trip. `outcome` as of claim_idempotency_key, or
+-- no_account or forbidden.
+CREATE OR REPLACE FUNCTION begin_purchase(p_account_id uuid, p_key text, p_hash text, p_work_id text) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    table_name text;
+    v_account uuid;
+    v_may boolean;
+    v_claim jsonb := jsonb_build_object('outcome', 'claimed', 'work_id', p_work_id);
 BEGIN
-    FOREACH table_name IN ARRAY ARRAY['stripe_customers', 'webhook_events', 'subscription_periods', 'stripe_invoices', 'stripe_payments'] LOOP
-        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
-        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', table_name);
-        EXECUTE format('REVOKE ALL ON %I FROM PUBLIC, anon, authenticated, service_role', table_name);
-        EXECUTE format('GRANT SELECT ON %I TO service_role', table_name);
-    END LOOP;
+    SELECT account_id, can_spend INTO v_account, v_may FROM caller_account(p_account_id);
+    IF NOT FOUND THEN
+        RETURN jsonb_build_object('outcome', 'no_account');
+    ELSIF NOT v_may THEN
+        RETURN jsonb_build_object('outcome', 'forbidden');
+    END IF;
+    IF p_key IS NOT NULL THEN
+        v_claim := claim_idempotency_key(v_account, p_key, p_hash, p_work_id);
+    END IF;
+    RETURN v_claim || (SELECT jsonb_build_object('account_id', a.id, 'customer', a.stripe_customer_id, 'email', u.email)
+                       FROM accounts a JOIN users u ON u.id = a.owner_id WHERE a.id = v_account);
 END
 $$;
-GRANT SELECT ON stripe_invoices TO authenticated;
-DROP POLICY IF EXISTS stripe_invoices_read ON stripe_invoices;
-CREATE POLICY stripe_invoices_read ON stripe_invoices FOR SELECT TO authenticated USING (account_id = ANY (ARRAY(SELECT user_account_ids())));
 
--- Where an event stands among those of its object: the end of the object last, else by Stripe's clock. That counts in seconds, and a
--- subscription changes several times in one when it starts or renews: there the creation comes first, a later period after an earlier one,
--- and then how far the status has come. The id makes the order total. Compared as text (collation C).
+-- --- Events ------------------------------------------------------------------------------------------------------------
+
+-- Orders the events of one object: the end of the object last, else by Stripe's clock. That counts in seconds, and a subscription changes
+-- several times in one when it starts or renews: within a second the creation comes first, a later period after an earlier one, and then
+-- how far the status has come. The id makes the order total. Compared as text (collation C).
 CREATE OR REPLACE FUNCTION stripe_version(p_final boolean, p_created bigint, p_type text, p_period_start bigint, p_status text, p_event_id text) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT concat_ws(':', CASE WHEN p_final THEN '1' ELSE '0' END, lpad(p_created::text, 12, '0'), CASE WHEN p_type LIKE '%.created' THEN '0' ELSE '1' END,
@@ -126,7 +122,7 @@ LANGUAGE sql IMMUTABLE AS $$
         CASE p_status WHEN 'incomplete' THEN '1' WHEN 'trialing' THEN '2' WHEN 'active' THEN '3' WHEN 'past_due' THEN '4' ELSE '5' END, p_event_id)
 $$;
 
--- The account that an object is about: its customer's, else the one of its subscription, else the one that it names itself.
+-- The account that an object is about: its customer's, else its subscription's, else the one that it names itself.
 CREATE OR REPLACE FUNCTION stripe_account(p_customer text, p_subscription text, p_account_id uuid) RETURNS uuid
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT coalesce((SELECT account_id FROM stripe_customers WHERE stripe_customer_id = p_customer),
@@ -134,6 +130,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
                     (SELECT id FROM accounts WHERE id = p_account_id))
 $$;
 
+-- The plan of a price; raises OS404 while no plan has it.
 CREATE OR REPLACE FUNCTION plan_of_price(p_price_id text) RETURNS plans
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -147,7 +144,7 @@ BEGIN
 END
 $$;
 
--- Adds to what a period's invoices are worth, and grants what it is entitled to beyond what it got.
+-- Adds to what a period's invoices are worth, and grants what the period is entitled to beyond what it got.
 CREATE OR REPLACE FUNCTION settle_period(p_subscription text, p_account_id uuid, p_start timestamptz, p_level integer, p_paid boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -159,7 +156,7 @@ BEGIN
     ON CONFLICT (stripe_subscription_id, period_start) DO UPDATE SET level = p.level + excluded.level, paid = p.paid OR excluded.paid
     RETURNING * INTO period;
     IF period.paid AND period.level > period.granted THEN
-        -- The period's first grant has the key that every other way to renew it uses too.
+        -- The first grant of a period has the key that every other way to renew it uses too.
         PERFORM grant_credits(period.account_id, period.level - period.granted, 'subscription_renewal',
             CASE WHEN period.granted = 0 THEN v_key ELSE v_key || ':' || period.level END,
             'Monthly credits',
@@ -189,7 +186,7 @@ BEGIN
         + (SELECT coalesce(sum((value ->> 'cents')::bigint) FILTER (WHERE NOT (value ->> 'won')::boolean), 0) FROM jsonb_each(payment.disputes)));
     owed := payment.credits::bigint * reversed / payment.amount_cents;
     due := owed - payment.taken - payment.shortfall;
-    -- What is owed only grows, but for disputes that are won.
+    -- What is owed only grows, except for disputes that are won.
     v_key := concat_ws(':', 'reversal', p_source, owed, (SELECT nullif(count(*), 0) FROM jsonb_each(payment.disputes) WHERE (value ->> 'won')::boolean));
     IF due > 0 THEN
         v_taken := chargeback_credits(payment.account_id, due, v_key, 'Payment returned');
@@ -204,7 +201,7 @@ BEGIN
 END
 $$;
 
--- A payment and what it gives are known now; reversals may have come before it. False if it was known before.
+-- Records a payment and what it gives; its reversals may have arrived before it. False if it was known before.
 CREATE OR REPLACE FUNCTION record_payment(p_source text, p_account_id uuid, p_credits integer, p_amount_cents bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -215,7 +212,7 @@ BEGIN
 END
 $$;
 
--- Remembers for whom a customer pays. What we made ourselves is beyond doubt; what a payment link says comes from whoever opened it.
+-- Records for which account a customer pays. A customer that we created is certain; a payment link's claim comes from its payer.
 CREATE OR REPLACE FUNCTION apply_customer(p_account_id uuid, p_customer text, p_made_by_us boolean, p_deleted boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -249,11 +246,11 @@ BEGIN
 END
 $$;
 
--- How a subscription stands, from what its own events and its failed payments say, in whatever order they came.
+-- Derives a subscription's status from its own events and its failed payments, in whatever order they arrived.
 CREATE OR REPLACE FUNCTION settle_status(p_subscription text) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     UPDATE subscriptions SET updated_at = clock_timestamp(), status = CASE
-        WHEN told_status IS NULL OR told_status IN ('active', 'trialing') AND failed_version > status_version THEN 'past_due' ELSE told_status END
+        WHEN reported_status IS NULL OR reported_status IN ('active', 'trialing') AND failed_version > status_version THEN 'past_due' ELSE reported_status END
     WHERE stripe_subscription_id = p_subscription
 $$;
 
@@ -272,15 +269,16 @@ BEGIN
         current_period_end = excluded.current_period_end, cancel_at_period_end = excluded.cancel_at_period_end, canceled_at = excluded.canceled_at,
         details_version = excluded.details_version, updated_at = clock_timestamp()
     WHERE s.details_version < excluded.details_version;
-    UPDATE subscriptions SET told_status = e ->> 'status', status_version = p_version
+    UPDATE subscriptions SET reported_status = e ->> 'status', status_version = p_version
     WHERE stripe_subscription_id = e ->> 'subscription_id' AND status_version <= p_version;
     PERFORM settle_status(e ->> 'subscription_id');
 END
 $$;
 
--- What a paid invoice is worth, in credits: each line at its plan's rate (what a change of plans gives back counts against what it
--- charges), in proportion to what was paid of it: what was settled with earlier money has given its credits then. A trial's line costs
--- nothing and gives nothing; a discount lowers the total and takes no credits.
+-- What a paid invoice is worth, in credits: each line at its plan's rate (what a change of plans returns counts against what it
+-- charges), in proportion to what was paid of it: what was settled with earlier money gave its credits then. A trial's line costs nothing
+-- and gives nothing; a discount lowers the total and takes no credits. An invoice that owes the customer money gives nothing: what it
+-- exchanges may be worth more at one plan's rate than at the other's.
 CREATE OR REPLACE FUNCTION invoice_credits(e jsonb) RETURNS integer
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -297,7 +295,9 @@ BEGIN
             v_worth := v_worth + (v_line ->> 'amount')::numeric * v_plan.credits_per_month / v_plan.price_cents;
         END IF;
     END LOOP;
-    IF (e ->> 'total')::numeric > 0 THEN
+    IF (e ->> 'total')::numeric < 0 THEN
+        RETURN 0; -- the money went to the customer's balance
+    ELSIF (e ->> 'total')::numeric > 0 THEN
         v_worth := v_worth * least(1, (e ->> 'amount_paid')::numeric / (e ->> 'total')::numeric);
     END IF;
     RETURN greatest(0, round(v_worth));
@@ -322,7 +322,7 @@ BEGIN
         hosted_invoice_url = excluded.hosted_invoice_url, version = excluded.version
     WHERE i.version < excluded.version;
     IF e ->> 'subscription_id' IS NULL THEN
-        RETURN; -- of something else that is sold
+        RETURN; -- an invoice for something else
     ELSIF v_paid THEN
         IF record_payment(e ->> 'invoice_id', p_account_id, v_credits, (e ->> 'amount_paid')::bigint) THEN
             IF e ->> 'price_id' IS NOT NULL THEN
@@ -335,7 +335,7 @@ BEGIN
         PERFORM settle_reversal(e ->> 'invoice_id');
     ELSIF e ->> 'price_id' IS NOT NULL AND e ->> 'billing_reason' IS DISTINCT FROM 'subscription_create' THEN
         v_plan := plan_of_price(e ->> 'price_id');
-        -- The first payment of a subscription that never started leaves it incomplete, as its own events say.
+        -- Not for a first payment (subscription_create): a failed one leaves its subscription incomplete, as that one's own events report.
         INSERT INTO subscriptions (account_id, plan_id, stripe_subscription_id, stripe_price_id, status, current_period_start, current_period_end, failed_version)
         VALUES (p_account_id, v_plan.id, e ->> 'subscription_id', e ->> 'price_id', 'past_due', v_start, v_end, p_version)
         ON CONFLICT (stripe_subscription_id) DO UPDATE SET failed_version = greatest(subscriptions.failed_version, excluded.failed_version);
@@ -369,7 +369,7 @@ END
 $$;
 
 -- Applies an event once. p_event: event_id, event_type, created (seconds), api_version and its effect, whose kinds are those of
--- `Effect` in shared/vendors. Raises OS404 while the account or the plan that it is about is unknown: it may be on its way.
+-- `Effect` in shared/vendors. Raises OS404 while its account or plan is unknown: the event that makes it known may arrive later.
 CREATE OR REPLACE FUNCTION apply_stripe_event(p_event jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -390,13 +390,13 @@ BEGIN
     END IF;
     IF v_account IS NULL AND (v_kind = 'customer' OR v_kind IN ('subscription', 'invoice') AND NOT EXISTS (
         SELECT 1 FROM plans WHERE stripe_price_id = e ->> 'price_id' OR stripe_price_id IN (SELECT l ->> 'price_id' FROM jsonb_array_elements(e -> 'lines') l))) THEN
-        v_outcome := 'ignored'; -- about something else that the Stripe account is used for
+        v_outcome := 'ignored'; -- the Stripe account is used for something else too
     ELSIF v_account IS NULL AND v_kind NOT IN ('ignored', 'reversal') THEN
         RAISE EXCEPTION 'no account for customer %', coalesce(e ->> 'customer', '(none)') USING ERRCODE = 'OS404';
     END IF;
-    -- The events of one account take turns; those of different accounts do not wait for each other. The account's row comes first: other
-    -- transactions hold it by their foreign keys when they ask for the balance.
-    PERFORM 1 FROM accounts WHERE id = v_account FOR UPDATE;
+    -- Events of one account run one after the other; those of different accounts do not wait for each other. NO KEY: a refund locks the
+    -- balance and then, by its foreign key, shares the account's row. With FOR UPDATE here the two would wait for each other.
+    PERFORM 1 FROM accounts WHERE id = v_account FOR NO KEY UPDATE;
     PERFORM 1 FROM credit_balances WHERE account_id = v_account FOR UPDATE;
     INSERT INTO webhook_events (stripe_event_id, event_type, api_version, event_created, effect, account_id, outcome)
     VALUES (p_event ->> 'event_id', v_type, p_event ->> 'api_version', to_timestamp(v_created), e, v_account, v_outcome)
@@ -417,49 +417,3 @@ BEGIN
     RETURN jsonb_build_object('outcome', v_outcome, 'account_id', v_account);
 END
 $$;
-
--- The books again, with what is known of Stripe: the ledger gave every period and took from every payment what is written there.
-CREATE OR REPLACE VIEW ledger_faults AS
-    SELECT 'balance is not the sum of the ledger' AS fault, b.account_id::text AS subject
-    FROM credit_balances b
-    WHERE b.current_balance <> (SELECT coalesce(sum(l.amount), 0) FROM credit_ledger l WHERE l.account_id = b.account_id)
-UNION ALL
-    SELECT 'entries are not chained', l.account_id || ' ' || l.entry_no
-    FROM (SELECT account_id, entry_no, balance_after, amount,
-                 lag(balance_after, 1, 0) OVER w AS previous, lag(entry_no, 1, 0::bigint) OVER w AS previous_no
-          FROM credit_ledger WINDOW w AS (PARTITION BY account_id ORDER BY entry_no)) l
-    WHERE l.balance_after <> l.previous + l.amount OR l.entry_no <> l.previous_no + 1
-UNION ALL
-    SELECT 'run is ' || a.status || ' with ' || m.charged || ' charged and ' || m.refunded || ' refunded', a.run_id
-    FROM analyses a
-    CROSS JOIN LATERAL (
-        SELECT coalesce(-sum(amount) FILTER (WHERE transaction_type = 'analysis'), 0) AS charged,
-               coalesce(sum(amount) FILTER (WHERE transaction_type = 'refund'), 0) AS refunded
-        FROM credit_ledger l WHERE l.run_id = a.run_id) m
-    WHERE m.charged <> a.credits_charged
-       OR a.status = 'pending' AND m.charged <> 0
-       OR a.status IN ('processing', 'completed') AND (m.charged = 0 OR m.refunded <> 0)
-       OR a.status IN ('failed', 'cancelled') AND m.charged <> m.refunded
-UNION ALL
-    SELECT 'period is entitled to ' || CASE WHEN p.paid THEN p.level ELSE 0 END || ', granted ' || p.granted || ', in the ledger ' || m.given,
-           p.stripe_subscription_id || ' ' || p.period_start
-    FROM subscription_periods p
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sum(l.amount), 0) AS given FROM credit_ledger l
-        WHERE l.account_id = p.account_id AND l.transaction_type = 'subscription_renewal'
-          AND starts_with(l.idempotency_key || ':', 'renewal:' || p.stripe_subscription_id || ':' || extract(epoch FROM p.period_start)::bigint || ':')) m
-    WHERE p.granted <> CASE WHEN p.paid THEN p.level ELSE 0 END OR p.granted <> m.given
-UNION ALL
-    SELECT 'payment is charged back ' || p.taken || ', in the ledger ' || m.taken, p.source
-    FROM stripe_payments p
-    CROSS JOIN LATERAL (
-        SELECT coalesce(-sum(l.amount), 0) AS taken FROM credit_ledger l
-        WHERE l.account_id = p.account_id AND l.transaction_type IN ('chargeback', 'admin_grant')
-          AND (starts_with(l.idempotency_key, 'reversal:' || p.source || ':') OR starts_with(l.idempotency_key, 'reinstated:' || p.source || ':'))) m
-    WHERE p.taken <> m.taken;
-
-REVOKE ALL ON FUNCTION stripe_version(boolean, bigint, text, bigint, text, text), stripe_account(text, text, uuid), plan_of_price(text), invoice_credits(jsonb),
-    settle_period(text, uuid, timestamptz, integer, boolean), settle_reversal(text, text), record_payment(text, uuid, integer, bigint),
-    apply_customer(uuid, text, boolean, boolean), apply_payment(uuid, jsonb), settle_status(text), apply_subscription(uuid, jsonb, text),
-    apply_invoice(uuid, jsonb, text), apply_reversal(jsonb), apply_stripe_event(jsonb) FROM PUBLIC, anon, authenticated, service_role;
-GRANT EXECUTE ON FUNCTION apply_stripe_event(jsonb) TO service_role;

@@ -1,7 +1,7 @@
--- Credits: an append-only ledger that the database itself keeps true.
+-- Credits: an append-only ledger that the database itself keeps true, and the signup, which grants the first ones.
 --   Negative is a debit and positive a grant, everywhere.
---   Nobody writes a balance: it follows from the ledger row that was just inserted, under the lock of the balance row.
---   Nobody changes a ledger row: corrections are new rows.
+--   No role writes a balance: it follows from the ledger entry that was just inserted, under the lock of the balance row.
+--   No role changes a ledger entry: corrections are new entries.
 
 CREATE TABLE IF NOT EXISTS credit_balances (
     account_id uuid PRIMARY KEY REFERENCES accounts (id) ON DELETE RESTRICT,
@@ -35,8 +35,11 @@ COMMENT ON COLUMN credit_ledger.entry_no IS 'counts an account''s entries from 1
 CREATE UNIQUE INDEX IF NOT EXISTS one_charge_a_run ON credit_ledger (run_id) WHERE transaction_type = 'analysis';
 CREATE UNIQUE INDEX IF NOT EXISTS one_refund_a_run ON credit_ledger (run_id) WHERE transaction_type = 'refund';
 CREATE UNIQUE INDEX IF NOT EXISTS one_grant_a_key ON credit_ledger (account_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS ledger_by_type ON credit_ledger (account_id, transaction_type, entry_no);
+-- Every end of a run sums up its entries (guard_run_money). The unique indexes hold one type of entries each, so neither serves for that.
+CREATE INDEX IF NOT EXISTS ledger_by_run ON credit_ledger (run_id) WHERE run_id IS NOT NULL;
 
--- Number, balance and legality of an entry are decided here, under the balance's lock, whatever the statement said.
+-- Decides an entry's number, balance and legality under the balance's lock, whatever the statement said.
 CREATE OR REPLACE FUNCTION ledger_before_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -63,6 +66,7 @@ BEGIN
 END
 $$;
 
+-- Moves the balance onto the entry.
 CREATE OR REPLACE FUNCTION ledger_after_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -73,7 +77,7 @@ BEGIN
 END
 $$;
 
--- A balance takes exactly one step at a time, onto the ledger entry that says so: owners are held to it too.
+-- A balance takes exactly one step at a time, onto the ledger entry that records it. This binds the owner of the tables too.
 CREATE OR REPLACE FUNCTION guard_balance() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -92,7 +96,7 @@ $$;
 CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    RAISE EXCEPTION '% is kept forever and append-only', TG_TABLE_NAME USING ERRCODE = 'OS403';
+    RAISE EXCEPTION 'rows of % are permanent', TG_TABLE_NAME USING ERRCODE = 'OS403';
 END
 $$;
 
@@ -141,7 +145,7 @@ DROP TRIGGER IF EXISTS guard_run_money ON analyses;
 CREATE CONSTRAINT TRIGGER guard_run_money AFTER INSERT OR UPDATE OF status, credits_charged ON analyses DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION guard_run_money();
 
--- Grants credits once for a key: a second call with the same key changes nothing and answers as the first did.
+-- Grants credits once a key: a second call with the same key changes nothing and returns the first one's entry.
 CREATE OR REPLACE FUNCTION grant_credits(p_account_id uuid, p_amount integer, p_type text, p_idempotency_key text,
                                          p_description text DEFAULT NULL, p_metadata jsonb DEFAULT '{}', p_created_by uuid DEFAULT NULL)
 RETURNS TABLE (transaction_id uuid, new_balance integer, granted boolean)
@@ -164,7 +168,7 @@ BEGIN
 END
 $$;
 
--- Takes back what is left of p_amount, never below zero. Answers what was taken.
+-- Takes back what is left of p_amount, never below zero. Returns what was taken.
 CREATE OR REPLACE FUNCTION chargeback_credits(p_account_id uuid, p_amount integer, p_idempotency_key text, p_description text DEFAULT NULL)
 RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -185,7 +189,7 @@ BEGIN
 END
 $$;
 
--- Charges a run once. A repeat answers the first charge; too little credit raises OS402.
+-- Charges a run once. A repetition returns the first charge; too few credits raise OS402.
 CREATE OR REPLACE FUNCTION deduct_credits_atomic(p_account_id uuid, p_amount integer, p_run_id text, p_description text DEFAULT NULL)
 RETURNS TABLE (transaction_id uuid, new_balance integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -205,8 +209,8 @@ BEGIN
 END
 $$;
 
--- Refunds a run's charge once and answers the amount; 0 if there was no charge or it is refunded already.
--- Only in the transaction that ends the run: at commit a refund of a run that is not ended fails.
+-- Refunds a run's charge once and returns the amount; 0 if there was no charge or it is refunded already.
+-- Only in the transaction that ends the run: at commit a refund of a run that has not ended fails.
 CREATE OR REPLACE FUNCTION refund_run(p_run_id text) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -221,37 +225,75 @@ BEGIN
 END
 $$;
 
--- Everything that must never be: empty while the books are true. Tests ask after every case; operations ask nightly.
-CREATE OR REPLACE VIEW ledger_faults AS
-    SELECT 'balance is not the sum of the ledger' AS fault, b.account_id::text AS subject
-    FROM credit_balances b
-    WHERE b.current_balance <> (SELECT coalesce(sum(l.amount), 0) FROM credit_ledger l WHERE l.account_id = b.account_id)
-UNION ALL
-    SELECT 'entries are not chained', l.account_id || ' ' || l.entry_no
-    FROM (SELECT account_id, entry_no, balance_after, amount,
-                 lag(balance_after, 1, 0) OVER w AS previous, lag(entry_no, 1, 0::bigint) OVER w AS previous_no
-          FROM credit_ledger WINDOW w AS (PARTITION BY account_id ORDER BY entry_no)) l
-    WHERE l.balance_after <> l.previous + l.amount OR l.entry_no <> l.previous_no + 1
-UNION ALL
-    SELECT 'run is ' || a.status || ' with ' || m.charged || ' charged and ' || m.refunded || ' refunded', a.run_id
-    FROM analyses a
-    CROSS JOIN LATERAL (
-        SELECT coalesce(-sum(amount) FILTER (WHERE transaction_type = 'analysis'), 0) AS charged,
-               coalesce(sum(amount) FILTER (WHERE transaction_type = 'refund'), 0) AS refunded
-        FROM credit_ledger l WHERE l.run_id = a.run_id) m
-    WHERE m.charged <> a.credits_charged
-       OR a.status = 'pending' AND m.charged <> 0
-       OR a.status IN ('processing', 'completed') AND (m.charged = 0 OR m.refunded <> 0)
-       OR a.status IN ('failed', 'cancelled') AND m.charged <> m.refunded;
+-- --- Signup ------------------------------------------------------------------------------------------------------------
+-- When Supabase Auth creates a user, the user gets an account, its ownership, a free subscription, a balance and 25 credits, once. A
+-- trigger makes it part of Supabase's own transaction; the function may also be called by hand.
 
-ALTER TABLE credit_balances ENABLE ROW LEVEL SECURITY;
-ALTER TABLE credit_balances FORCE ROW LEVEL SECURITY;
-ALTER TABLE credit_ledger ENABLE ROW LEVEL SECURITY;
-ALTER TABLE credit_ledger FORCE ROW LEVEL SECURITY;
-REVOKE ALL ON credit_balances, credit_ledger, ledger_faults FROM PUBLIC, anon, authenticated, service_role;
-GRANT SELECT ON credit_balances, credit_ledger TO authenticated, service_role;
-GRANT SELECT ON ledger_faults TO service_role;
-DROP POLICY IF EXISTS credit_balances_read ON credit_balances;
-CREATE POLICY credit_balances_read ON credit_balances FOR SELECT TO authenticated USING (account_id = ANY (ARRAY(SELECT user_account_ids())));
-DROP POLICY IF EXISTS credit_ledger_read ON credit_ledger;
-CREATE POLICY credit_ledger_read ON credit_ledger FOR SELECT TO authenticated USING (account_id = ANY (ARRAY(SELECT user_account_ids())));
+-- Creates an account for a user, once. Anonymous users (Supabase's `is_anonymous`) cost nothing to create: they get an account without a
+-- subscription and without credits, and both when they become permanent.
+CREATE OR REPLACE FUNCTION create_account_atomic(p_user_id uuid, p_email text DEFAULT NULL, p_full_name text DEFAULT NULL, p_avatar_url text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    v_full_name CONSTANT text := nullif(trim(left(trim(p_full_name), 200)), '');
+    -- A truncated link is useless.
+    v_avatar_url CONSTANT text := CASE WHEN char_length(p_avatar_url) <= 2000 THEN p_avatar_url END;
+    v_name CONSTANT text := coalesce(v_full_name, nullif(left(split_part(p_email, '@', 1), 200), ''), 'New');
+    v_base CONSTANT text := coalesce(nullif(trim(BOTH '-' FROM left(regexp_replace(lower(v_name), '[^a-z0-9]+', '-', 'g'), 44)), ''), 'account');
+    v_slug text := v_base;
+    v_account uuid;
+    is_new boolean;
+    is_permanent boolean;
+BEGIN
+    INSERT INTO users (id, email, full_name, avatar_url) VALUES (p_user_id, p_email, v_full_name, v_avatar_url)
+    ON CONFLICT (id) DO UPDATE SET email = coalesce(excluded.email, users.email), full_name = coalesce(excluded.full_name, users.full_name),
+        avatar_url = coalesce(excluded.avatar_url, users.avatar_url), updated_at = now();
+    -- The upsert above locks the user's row: two signups of one user run one after the other from here.
+    SELECT id INTO v_account FROM accounts WHERE owner_id = p_user_id ORDER BY created_at LIMIT 1;
+    is_new := NOT FOUND;
+    IF is_new THEN
+        LOOP
+            INSERT INTO accounts (owner_id, name, slug) VALUES (p_user_id, v_name || '''s Account', v_slug)
+            ON CONFLICT (slug) DO NOTHING RETURNING id INTO v_account;
+            EXIT WHEN FOUND;
+            v_slug := v_base || '-' || left(gen_random_uuid()::text, 8);
+        END LOOP;
+        INSERT INTO account_members (account_id, user_id, role) VALUES (v_account, p_user_id, 'owner');
+    END IF;
+    INSERT INTO credit_balances (account_id) VALUES (v_account) ON CONFLICT (account_id) DO NOTHING;
+    SELECT NOT is_anonymous INTO is_permanent FROM auth.users WHERE id = p_user_id;
+    IF is_permanent THEN
+        INSERT INTO subscriptions (account_id, plan_id, current_period_start, current_period_end)
+        SELECT v_account, 'free', now(), now() + interval '1 month' WHERE NOT EXISTS (SELECT 1 FROM subscriptions WHERE account_id = v_account);
+        PERFORM grant_credits(v_account, 25, 'signup_bonus', 'signup', 'Welcome to Oslira');
+    END IF;
+    RETURN jsonb_build_object('user_id', p_user_id, 'account_id', v_account, 'email', p_email, 'is_new_user', is_new,
+        'credit_balance', (SELECT current_balance FROM credit_balances WHERE account_id = v_account));
+END
+$$;
+
+CREATE OR REPLACE FUNCTION on_auth_user_created() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    PERFORM create_account_atomic(NEW.id, NEW.email, NEW.raw_user_meta_data ->> 'full_name', NEW.raw_user_meta_data ->> 'avatar_url');
+    RETURN NULL;
+END
+$$;
+DROP TRIGGER IF EXISTS oslira_on_auth_user_created ON auth.users;
+CREATE TRIGGER oslira_on_auth_user_created AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION on_auth_user_created();
+
+-- Updates our copy of the email, and completes the signup of users who stop being anonymous.
+CREATE OR REPLACE FUNCTION on_auth_user_changed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    UPDATE users SET email = NEW.email, updated_at = now() WHERE id = NEW.id AND email IS DISTINCT FROM NEW.email;
+    IF OLD.is_anonymous AND NOT NEW.is_anonymous THEN
+        PERFORM create_account_atomic(NEW.id, NEW.email, NEW.raw_user_meta_data ->> 'full_name', NEW.raw_user_meta_data ->> 'avatar_url');
+    END IF;
+    RETURN NULL;
+END
+$$;
+DROP TRIGGER IF EXISTS oslira_on_auth_user_changed ON auth.users;
+CREATE TRIGGER oslira_on_auth_user_changed AFTER UPDATE OF email, is_anonymous ON auth.users FOR EACH ROW
+    WHEN (OLD.email IS DISTINCT FROM NEW.email OR OLD.is_anonymous IS DISTINCT FROM NEW.is_anonymous)
+    EXECUTE FUNCTION on_auth_user_changed();

@@ -1,13 +1,14 @@
--- Bulk analyses: many runs that were asked for together. A batch is nothing but its runs, which share a `batch_id`, and what is told of
--- it is counted from them. The Actor run that fetches a group's profiles is remembered with each of the group's runs, in the column where a
--- single run remembers its own: a repeated delivery resumes it, and a run whose profile left the cache meanwhile reads it from there.
+-- Bulk analyses: many runs that were requested together. A batch is nothing but its runs, which share a `batch_id`; what the API reports
+-- about it is counted from them. The Actor run that fetches a group's profiles is recorded with each of the group's runs, in the column in
+-- which a single run records its own: a redelivered message resumes it, and a run whose profile has left the cache reads it from there.
 
--- --- What users call ---------------------------------------------------------------------------------------------------
--- Records the runs of a batch as pending, in one transaction with the claim of the request's idempotency key, if it has one. Users reach
--- this directly, so it asks everything itself; what they make by doing so waits for a message that nobody sends, and ends uncharged.
--- p_runs is [{"run_id", "username"}], at most a hundred. `outcome` is created (also for the runs that an earlier request with the same key
--- made, and died), no_account, forbidden, no_profile, insufficient, too_many, duplicates when every handle is being analysed already, or one
--- of claim_idempotency_key's.
+-- --- For the API -------------------------------------------------------------------------------------------------------
+
+-- Records the runs of a batch as pending, in one transaction with the claim of the request's idempotency key, if it has one. The function
+-- checks everything itself. p_runs is [{"run_id", "username"}], at most a hundred. Batches of an account run one after the other, at most
+-- 200 runs an hour. `outcome` is created (also for the runs that an earlier request with the same key recorded before it died),
+-- no_account, forbidden, no_profile, insufficient, too_many, duplicates if every handle is being analyzed already, or one of
+-- claim_idempotency_key's.
 CREATE OR REPLACE FUNCTION create_bulk_analyses(p_account_id uuid, p_profile_id uuid, p_type text, p_batch_id text, p_runs jsonb,
     p_key text DEFAULT NULL, p_hash text DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -24,7 +25,7 @@ DECLARE
     v_available integer;
     v_claim jsonb;
     v_refusal text;
-    v_stuck text;
+    v_stuck text[];
     v_runs jsonb;
     v_running jsonb;
 BEGIN
@@ -40,10 +41,10 @@ BEGIN
                   WHERE (run_id_time(r.run_id) BETWEEN v_earliest AND v_latest) IS NOT TRUE
                      OR (r.username ~ '^[a-z0-9_]([a-z0-9._]{0,28}[a-z0-9_])?$' AND r.username NOT LIKE '%..%') IS NOT TRUE)
        OR EXISTS (SELECT 1 FROM analyses WHERE batch_id = p_batch_id AND account_id <> v_account) THEN
-        RAISE EXCEPTION 'not a batch that the API would make' USING ERRCODE = 'OS400';
+        RAISE EXCEPTION 'not a batch that the API creates' USING ERRCODE = 'OS400';
     END IF;
     v_handles := ARRAY(SELECT r ->> 'username' FROM jsonb_array_elements(p_runs) r);
-    -- A statement that was sent again after its connection broke finds its own key.
+    -- A statement that is retried after its connection broke finds its own key.
     IF p_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM idempotency_keys
                                          WHERE account_id = v_account AND user_id = v_user AND key = p_key AND work_id = p_batch_id) THEN
         v_claim := claim_idempotency_key(v_account, p_key, p_hash, p_batch_id);
@@ -51,26 +52,30 @@ BEGIN
             RETURN v_claim;
         END IF;
         v_batch := v_claim ->> 'work_id';
+        -- The key may have been claimed for something other than a batch.
+        IF v_batch !~ '^batch_[0-9a-f]{32}$' OR EXISTS (SELECT 1 FROM analyses WHERE batch_id = v_batch AND account_id <> v_account) THEN
+            RAISE EXCEPTION 'not a batch that the API creates' USING ERRCODE = 'OS400';
+        END IF;
     END IF;
+    -- Batches of an account run one after the other: each counts those before it.
+    PERFORM 1 FROM accounts WHERE id = v_account FOR NO KEY UPDATE;
 
     SELECT coalesce(current_balance, 0) INTO v_available FROM credit_balances WHERE account_id = v_account;
     IF NOT EXISTS (SELECT 1 FROM analyses WHERE batch_id = v_batch AND account_id = v_account) THEN
         v_refusal := CASE
             WHEN NOT EXISTS (SELECT 1 FROM business_profiles WHERE id = p_profile_id AND account_id = v_account AND deleted_at IS NULL) THEN 'no_profile'
             WHEN coalesce(v_available, 0) < v_price THEN 'insufficient'
-            -- Far above what the API's limits let through: it bounds what somebody can pile up who calls this directly.
+            -- As many as the API's limit allows in any hour: two of its windows may fall into one.
             WHEN (SELECT count(*) FROM analyses WHERE account_id = v_account AND created_at > v_earliest AND batch_id IS NOT NULL
-                  AND deleted_at IS NULL) + v_count > 1000 THEN 'too_many' END;
+                  AND deleted_at IS NULL) + v_count > 200 THEN 'too_many' END;
         IF v_refusal IS NULL THEN
-            FOR v_stuck IN
-                SELECT a.run_id FROM analyses a
+            -- Locks all runs before any balance, and in one order.
+            v_stuck := ARRAY(SELECT a.run_id FROM analyses a
                 WHERE a.account_id = v_account AND a.business_profile_id = p_profile_id AND a.username = ANY (v_handles)
                   AND run_is_stuck(a.status, a.batch_id, a.last_step_at)
-                ORDER BY a.run_id FOR UPDATE
-            LOOP
-                PERFORM fail_run(v_stuck, 'TIMED_OUT', jsonb_build_object('replaced_by', v_batch));
-            END LOOP;
-            -- In the order of handles: two batches that share some wait for each other in one direction only.
+                ORDER BY a.run_id FOR UPDATE);
+            PERFORM fail_run(s.run_id, 'TIMED_OUT', jsonb_build_object('replaced_by', v_batch)) FROM unnest(v_stuck) AS s (run_id);
+            -- In the order of handles: two batches that share handles wait for each other in one direction only.
             INSERT INTO analyses (run_id, batch_id, account_id, business_profile_id, requested_by, username, analysis_type, status)
             SELECT r.run_id, v_batch, v_account, p_profile_id, v_user, r.username, p_type, 'pending'
             FROM jsonb_to_recordset(p_runs) AS r (run_id text, username text) ORDER BY r.username
@@ -84,7 +89,7 @@ BEGIN
       AND a.status IN ('pending', 'processing') AND a.batch_id IS DISTINCT FROM v_batch;
     IF v_runs IS NULL THEN
         v_refusal := coalesce(v_refusal, 'duplicates');
-        -- A request that was refused leaves its key unused.
+        -- A rejected request leaves its key unused.
         DELETE FROM idempotency_keys WHERE account_id = v_account AND user_id = v_user AND key = p_key AND work_id = v_batch AND answer IS NULL;
     END IF;
     RETURN jsonb_build_object('outcome', coalesce(v_refusal, 'created'), 'account_id', v_account, 'batch_id', v_batch,
@@ -92,7 +97,7 @@ BEGIN
 END
 $$;
 
--- Cancels what has not ended of a batch and refunds it, in one transaction. What has ended stays as it is; a second call answers the same.
+-- Cancels what has not ended of a batch and refunds it, in one transaction. What has ended stays as it is; a second call returns the same.
 CREATE OR REPLACE FUNCTION cancel_batch(p_batch_id text, p_account_id uuid DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -101,7 +106,7 @@ DECLARE
     newly integer := 0;
     refunded integer := 0;
 BEGIN
-    -- All runs before any balance, and in one order.
+    -- Locks all runs before any balance, and in one order.
     v_runs := ARRAY(SELECT a FROM analyses a
         WHERE a.batch_id = p_batch_id AND a.account_id IN (SELECT user_account_ids()) AND a.deleted_at IS NULL
           AND (p_account_id IS NULL OR a.account_id = p_account_id)
@@ -122,15 +127,16 @@ BEGIN
             'cancelled', count(*) FILTER (WHERE a.status = 'cancelled'), 'completed', count(*) FILTER (WHERE a.status = 'completed'),
             'failed', count(*) FILTER (WHERE a.status = 'failed'),
             'credits_refunded', coalesce(sum(a.credits_charged) FILTER (WHERE a.status = 'cancelled'), 0),
-            -- Those whose execution may be under way.
+            -- Those whose execution may be running.
             'begun', coalesce(jsonb_agg(a.run_id ORDER BY a.run_id) FILTER (WHERE a.status = 'cancelled' AND a.started_at IS NOT NULL), '[]'))
         FROM analyses a WHERE a.run_id IN (SELECT r.run_id FROM unnest(v_runs) r));
 END
 $$;
 
--- --- What the consumers of the queue call --------------------------------------------------------------------------------
--- The runs of a group that still wait to be started, after those were ended that cannot be: of a business or an account that is gone, or
--- when the balance does not pay for one of them. Marks that they move.
+-- --- For the queue's consumers -------------------------------------------------------------------------------------------
+
+-- The runs of a group that still wait to be started. First ends those that cannot be: of a business profile or an account that is gone,
+-- or that the balance, generously estimated, cannot pay for. Notes that the others move.
 CREATE OR REPLACE FUNCTION begin_bulk_group(p_batch_id text, p_run_ids text[]) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -138,6 +144,7 @@ DECLARE
         WHERE a.batch_id = p_batch_id AND a.run_id = ANY (p_run_ids) AND a.status = 'pending' ORDER BY a.run_id FOR UPDATE);
     run analyses;
     v_available integer;
+    v_before bigint;
 BEGIN
     FOREACH run IN ARRAY v_runs LOOP
         IF NOT EXISTS (SELECT 1 FROM business_profiles p JOIN accounts a ON a.id = p.account_id
@@ -146,8 +153,13 @@ BEGIN
             PERFORM end_run(run, 'failed', 'BUSINESS_PROFILE_NOT_FOUND');
             CONTINUE;
         END IF;
-        SELECT current_balance INTO v_available FROM credit_balances WHERE account_id = run.account_id;
-        IF coalesce(v_available, 0) < analysis_credits(run.analysis_type) THEN
+        SELECT coalesce(current_balance, 0) INTO v_available FROM credit_balances WHERE account_id = run.account_id;
+        -- How many of its batch wait before it. Twice as many as the balance pays for, and a group more, are attempted, since some will
+        -- turn out to be private or gone; a scrape of the rest would cost us without a result.
+        SELECT count(*) INTO v_before FROM analyses a
+        WHERE a.batch_id = p_batch_id AND a.account_id = run.account_id AND a.status = 'pending' AND a.run_id < run.run_id;
+        IF coalesce(v_available, 0) < analysis_credits(run.analysis_type)
+           OR v_before >= 2 * (coalesce(v_available, 0) / analysis_credits(run.analysis_type)) + 10 THEN
             PERFORM end_run(run, 'failed', 'INSUFFICIENT_CREDITS',
                 jsonb_build_object('available', coalesce(v_available, 0), 'required', analysis_credits(run.analysis_type)));
         END IF;
@@ -161,9 +173,9 @@ BEGIN
 END
 $$;
 
--- Remembers the Actor run that fetches these profiles (or forgets it, with null), where what is remembered so far is p_replaces. Answers
--- which one to wait for, the first one's if several were started; null when none of the runs waits any longer.
-CREATE OR REPLACE FUNCTION remember_group_scrape(p_batch_id text, p_run_ids text[], p_scrape_run_id text, p_replaces text DEFAULT NULL) RETURNS text
+-- Records the Actor run that fetches these profiles (or removes it, with null) if the recorded one is p_replaces. Returns the one to wait
+-- for, which is the first if several were started; null if none of the runs waits any longer.
+CREATE OR REPLACE FUNCTION record_group_scrape_run(p_batch_id text, p_run_ids text[], p_scrape_run_id text, p_replaces text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     PERFORM 1 FROM analyses WHERE batch_id = p_batch_id AND run_id = ANY (p_run_ids) AND status = 'pending' ORDER BY run_id FOR UPDATE;
@@ -173,9 +185,9 @@ BEGIN
 END
 $$;
 
--- Books the Actor run of a group, once, in shares that add up to its cost to the millionth. The first share bears the Actor run's own id,
--- under which a single run would book it: so one that comes to read from it later adds nothing.
-CREATE OR REPLACE FUNCTION book_group_scrape(p_batch_id text, p_run_ids text[], p_call jsonb) RETURNS integer
+-- Records the cost of a group's Actor run, once, in shares that add up to it to the millionth. The first share has the Actor run's own id,
+-- under which a single run would record it: a run that reads from it later adds nothing.
+CREATE OR REPLACE FUNCTION record_group_scrape_cost(p_batch_id text, p_run_ids text[], p_call jsonb) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     v_id CONSTANT text := p_call ->> 'response_id';
@@ -197,7 +209,7 @@ BEGIN
 END
 $$;
 
--- Fails those of the runs that were not admitted, which costs nobody anything. Answers how many.
+-- Fails those of the runs that were not admitted, which costs no account anything. Returns how many.
 CREATE OR REPLACE FUNCTION fail_pending_runs(p_batch_id text, p_run_ids text[], p_code text) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -211,10 +223,3 @@ BEGIN
     RETURN cardinality(v_runs);
 END
 $$;
-
-REVOKE ALL ON FUNCTION create_bulk_analyses(uuid, uuid, text, text, jsonb, text, text), cancel_batch(text, uuid), begin_bulk_group(text, text[]),
-    remember_group_scrape(text, text[], text, text), book_group_scrape(text, text[], jsonb), fail_pending_runs(text, text[], text)
-    FROM PUBLIC, anon, authenticated, service_role;
-GRANT EXECUTE ON FUNCTION create_bulk_analyses(uuid, uuid, text, text, jsonb, text, text), cancel_batch(text, uuid) TO authenticated;
-GRANT EXECUTE ON FUNCTION begin_bulk_group(text, text[]), remember_group_scrape(text, text[], text, text),
-    book_group_scrape(text, text[], jsonb), fail_pending_runs(text, text[], text) TO service_role;
