@@ -111,7 +111,8 @@ async fn a_migration_that_fails_leaves_the_version_before_it_and_goes_on_when_it
     assert_eq!(left, None, "nothing of the failed one stays");
     // Grants are in the last migration. Until it is applied everything is closed: neither the history nor any table or function is open.
     for role in ["anon", "authenticated", "oslira_api", "service_role"] {
-        let sql = "SELECT ARRAY(SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')
+        let sql =
+            "SELECT ARRAY(SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')
                        AND has_table_privilege($1, oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE'))
                 || ARRAY(SELECT proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname <> 'take_metrics'
                        AND has_function_privilege($1, oid, 'EXECUTE'))";

@@ -232,8 +232,5 @@ async fn roles_have_the_attributes_and_memberships_that_are_listed(world: Arc<Wo
                    (SELECT string_agg(' in ' || g.rolname, '' ORDER BY g.rolname) FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid))
                FROM pg_roles r WHERE rolname LIKE 'oslira%' ORDER BY rolname";
     let roles: Vec<String> = world.db.rows(sql, &[]).await.iter().map(|row| row.get(0)).collect();
-    assert_eq!(
-        roles,
-        ["oslira_admin login in service_role", "oslira_api inherit in authenticated", "oslira_user login in oslira_api"]
-    );
+    assert_eq!(roles, ["oslira_admin login in service_role", "oslira_api inherit in authenticated", "oslira_user login in oslira_api"]);
 }

@@ -61,7 +61,8 @@ impl Pool {
 /// The files of all migrations, in order.
 pub fn migration_files() -> Vec<PathBuf> {
     let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations")).unwrap();
-    let mut files: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|it| it == "sql")).collect();
+    let mut files: Vec<PathBuf> =
+        folder.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|it| it == "sql")).collect();
     files.sort();
     files
 }
