@@ -1,11 +1,10 @@
 //! `POST /api/analysis/{runId}/cancel`
 
-use http::StatusCode;
 use oslira_aws::executions::Executions;
 use oslira_aws::limits::GENERAL;
 use oslira_domain::{RunId, RunStatus};
 use oslira_http::openapi::Api;
-use oslira_http::{Problem, Reply, Request};
+use oslira_http::{Problem, Reply, Request, endpoint, errors};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -21,23 +20,22 @@ pub struct Cancelled {
     message: &'static str,
 }
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("cancel_analysis.rs"))
+    api.user(ROUTE)
         .path::<RunId>("runId")
         .limited(&[GENERAL])
-        .answers::<Cancelled>(200)
-        .refuses(403, "FORBIDDEN", "Viewers cannot cancel analyses.")
-        .not_found("analysis")
-        .refuses(409, "ALREADY_COMPLETE", "It has completed or failed.")
+        .responds::<Cancelled>(200)
+        .refuses(&errors::FORBIDDEN.meaning("Viewers cannot cancel analyses."))
+        .refuses(&errors::ANALYSIS_NOT_FOUND)
+        .refuses(&errors::ALREADY_COMPLETE)
         .end();
 }
 
-/// Cancels a run and gives its credits back; a second cancel answers the same. The database decides: one transaction cancels and
-/// refunds, and a completion that was first wins. Stopping the execution afterwards only saves vendor calls.
+/// Cancels a run and refunds its credits. Cancelling a cancelled run returns the same response. Requires at least the role `member`.
 ///
-/// # Errors
-/// `NOT_FOUND` 404, `FORBIDDEN` 403 for a viewer, `ALREADY_COMPLETE` 409 for a run that ended otherwise.
+/// One transaction cancels and refunds; a run that completes first stays completed.
+#[endpoint(POST, "/api/analysis/{runId}/cancel")]
 pub async fn cancel_analysis(request: Request, deps: Deps, executions: Executions) -> Result<Reply, Problem> {
     let run_id: RunId = request.path("runId")?;
     tracing::Span::current().record("run_id", run_id.as_str());
@@ -49,11 +47,11 @@ pub async fn cancel_analysis(request: Request, deps: Deps, executions: Execution
     let outcome = deps.db.cancel(&request.caller.claims(), &run_id, accepted.as_ref()).await?;
     match outcome.outcome.as_str() {
         "cancelled" => {}
-        "not_found" => return Err(Problem::not_found("Analysis")),
-        "forbidden" => return Err(Problem::forbidden("Viewers cannot cancel analyses.")),
+        "not_found" => return Err(Problem::of(&errors::ANALYSIS_NOT_FOUND)),
+        "forbidden" => return Err(Problem::of(&errors::FORBIDDEN).message("Viewers cannot cancel analyses.")),
         ended => {
-            let message = format!("The analysis has {ended} already.");
-            return Err(Problem::new(StatusCode::CONFLICT, "ALREADY_COMPLETE", message));
+            let message = format!("The analysis has already {ended}.");
+            return Err(Problem::of(&errors::ALREADY_COMPLETE).message(message));
         }
     }
     // Also when it was cancelled before: that call may have died before it came here.

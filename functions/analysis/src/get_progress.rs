@@ -6,7 +6,7 @@ use oslira_aws::progress::Progress;
 use oslira_db::runs::RunRow;
 use oslira_domain::{FailureCode, RunId, RunStatus, Step, StepTiming, Tier};
 use oslira_http::openapi::Api;
-use oslira_http::{Problem, Reply, Request};
+use oslira_http::{Problem, Reply, Request, endpoint, errors};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -120,27 +120,18 @@ impl From<&RunRow> for Known {
     }
 }
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("get_progress.rs"))
-        .path::<RunId>("runId")
-        .limited(&[PROGRESS])
-        .answers::<ProgressView>(200)
-        .not_found("analysis")
-        .end();
+    api.user(ROUTE).path::<RunId>("runId").limited(&[PROGRESS]).responds::<ProgressView>(200).refuses(&errors::ANALYSIS_NOT_FOUND).end();
 }
 
-/// Shows how far a run is: percentage, current step, and all twelve steps with their times.
-///
-/// DynamoDB knows a running analysis best; the database knows how it ended and outlives it. Both are asked at once and the
-/// database's word on the end counts.
-///
-/// # Errors
-/// `NOT_FOUND` 404 for unknown runs and those of other accounts.
+/// Returns the progress of a run: percentage, current step, and all twelve steps with their times.
+#[endpoint(GET, "/api/analysis/{runId}/progress")]
 pub async fn get_progress(request: Request, deps: Deps) -> Result<Reply, Problem> {
     let run_id: RunId = request.path("runId")?;
     tracing::Span::current().record("run_id", run_id.as_str());
     let claims = request.caller.claims();
+    // DynamoDB has the progress of a live run; the database has its end, which outlives the item and takes precedence.
     let (view, item) = tokio::join!(deps.db.run(&claims, &run_id), deps.progress.get(&run_id, request.received_at));
     let view = view?;
     let item = item.unwrap_or_else(|error| {
@@ -153,9 +144,9 @@ pub async fn get_progress(request: Request, deps: Deps) -> Result<Reply, Problem
         (None, Some(item)) => {
             (item.run.username.to_string(), item.run.tier, Timestamp::from_millisecond(item.run.requested_at_ms).unwrap_or(item.updated_at))
         }
-        (None, None) => return Err(Problem::not_found("Analysis")),
+        (None, None) => return Err(Problem::of(&errors::ANALYSIS_NOT_FOUND)),
     };
-    let Some(known) = merge(view.run.as_ref(), item) else { return Err(Problem::not_found("Analysis")) };
+    let Some(known) = merge(view.run.as_ref(), item) else { return Err(Problem::of(&errors::ANALYSIS_NOT_FOUND)) };
     let row = view.run.as_ref();
     let report = row.filter(|row| row.status == RunStatus::Completed).map(|row| &row.ai_response["report"]);
     let field = |name: &str| report.map(|report| report[name].clone());

@@ -1,13 +1,13 @@
 //! `GET /api/analysis/{runId}/result`
 
-use http::StatusCode;
 use jiff::Timestamp;
 use oslira_aws::limits::GENERAL;
 use oslira_db::runs::RunRow;
 use oslira_domain::assessment::{Commercial, DeepCore, LightCore, Outreach, Personality, Psychographic};
 use oslira_domain::{FailureCode, Metrics, Performance, RunId, RunStatus, Tier};
+use oslira_http::errors::{CancelledRun, FailedRun, IncompleteRun};
 use oslira_http::openapi::Api;
-use oslira_http::{Problem, Reply, Request};
+use oslira_http::{Problem, Reply, Request, endpoint, errors};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -124,54 +124,21 @@ struct VendorCall {
     duration_ms: i64,
 }
 
-/// Why there is no result.
-#[derive(Serialize, JsonSchema)]
-struct Failed {
-    run_id: RunId,
-    /// As in its progress.
-    code: FailureCode,
-    /// More about it, such as the credits that were missing.
-    #[schemars(with = "Option<Map<String, Value>>")]
-    details: Option<Value>,
-    credits_refunded: i32,
-}
-
-/// What a cancellation gave back.
-#[derive(Serialize, JsonSchema)]
-struct Cancelled {
-    run_id: RunId,
-    credits_refunded: i32,
-}
-
-/// Where the run is instead.
-#[derive(Serialize, JsonSchema)]
-struct NotComplete {
-    run_id: RunId,
-    status: RunStatus,
-    progress_url: String,
-}
-
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("get_result.rs"))
+    api.user(ROUTE)
         .path::<RunId>("runId")
         .limited(&[GENERAL])
-        .answers::<AnalysisResult>(200)
-        .not_found("analysis")
-        .refuses(409, "ANALYSIS_FAILED", "It ended without a result, uncharged; `details` says why.")
-        .details::<Failed>()
-        .refuses(409, "ANALYSIS_CANCELLED", "It was cancelled.")
-        .details::<Cancelled>()
-        .refuses(425, "NOT_COMPLETE", "It is still running.")
-        .details::<NotComplete>()
+        .responds::<AnalysisResult>(200)
+        .refuses(&errors::ANALYSIS_NOT_FOUND)
+        .refuses(&errors::ANALYSIS_FAILED)
+        .refuses(&errors::ANALYSIS_CANCELLED)
+        .refuses(&errors::NOT_COMPLETE)
         .end();
 }
 
-/// The result of a completed run: every field of its tier, flat, with what it cost.
-///
-/// # Errors
-/// `NOT_FOUND` 404; `NOT_COMPLETE` 425 while it runs; `ANALYSIS_FAILED` and `ANALYSIS_CANCELLED` 409 for a run that ended without a
-/// result, with the reason.
+/// Returns the result of a completed run: every field of its tier in one object, with the costs of the run.
+#[endpoint(GET, "/api/analysis/{runId}/result")]
 pub async fn get_result(request: Request, deps: Deps) -> Result<Reply, Problem> {
     let run_id: RunId = request.path("runId")?;
     tracing::Span::current().record("run_id", run_id.as_str());
@@ -180,26 +147,26 @@ pub async fn get_result(request: Request, deps: Deps) -> Result<Reply, Problem> 
         // Accepted, but not admitted yet: only progress knows it. A run that has ended has a row; one that cannot be seen went with its lead.
         let item = deps.progress.get(&run_id, request.received_at).await?;
         let known = item.is_some_and(|item| view.account_ids.contains(&item.run.account_id) && !item.status.is_terminal());
-        return Err(if known { not_complete(&run_id, RunStatus::Pending) } else { Problem::not_found("Analysis") });
+        return Err(if known { not_complete(&run_id, RunStatus::Pending) } else { Problem::of(&errors::ANALYSIS_NOT_FOUND) });
     };
     match row.status {
         RunStatus::Completed => Reply::ok(&result(&run_id, row)),
         RunStatus::Failed => {
             let code = row.error_code.unwrap_or(FailureCode::InternalError);
-            let details = Failed { run_id, code, details: row.error_details, credits_refunded: row.credits_refunded };
-            Err(Problem::new(StatusCode::CONFLICT, "ANALYSIS_FAILED", code.message()).with_details(json!(details)))
+            let details = FailedRun { run_id, code, details: row.error_details, credits_refunded: row.credits_refunded };
+            Err(Problem::with_details(&errors::ANALYSIS_FAILED, &details).message(code.message()))
         }
         RunStatus::Cancelled => {
-            let details = Cancelled { run_id, credits_refunded: row.credits_refunded };
-            Err(Problem::new(StatusCode::CONFLICT, "ANALYSIS_CANCELLED", "The analysis was cancelled.").with_details(json!(details)))
+            let details = CancelledRun { run_id, credits_refunded: row.credits_refunded };
+            Err(Problem::with_details(&errors::ANALYSIS_CANCELLED, &details))
         }
         status => Err(not_complete(&run_id, status)),
     }
 }
 
 fn not_complete(run_id: &RunId, status: RunStatus) -> Problem {
-    let details = NotComplete { progress_url: format!("/api/analysis/{run_id}/progress"), run_id: run_id.clone(), status };
-    Problem::new(StatusCode::TOO_EARLY, "NOT_COMPLETE", "The analysis is still running.").with_details(json!(details)).with_retry_after(1)
+    let progress_url = format!("/api/analysis/{run_id}/progress");
+    Problem::with_details(&errors::NOT_COMPLETE, &IncompleteRun { run_id: run_id.clone(), status, progress_url })
 }
 
 /// The tier's fields and, over them, what the row itself knows.

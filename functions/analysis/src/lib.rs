@@ -1,4 +1,4 @@
-//! Single analyses: start one, watch it, cancel it, read what came of it.
+//! Single analyses: start, progress, result and cancellation.
 
 mod cancel_analysis;
 mod get_progress;
@@ -16,7 +16,7 @@ use oslira_http::openapi::Api;
 
 /// Describes the endpoints of this feature.
 pub fn describe(api: &mut Api) {
-    api.feature("Analyses", include_str!("lib.rs"));
+    api.feature("Analyses", "Single analyses: start, progress, result and cancellation.");
     start_analysis::describe(api);
     get_progress::describe(api);
     get_result::describe(api);

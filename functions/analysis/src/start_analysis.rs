@@ -1,15 +1,14 @@
 //! `POST /api/leads/analyze`
 
-use http::StatusCode;
 use jiff::Timestamp;
 use oslira_aws::executions::Executions;
 use oslira_aws::limits::{ANALYSES, STARTS};
 use oslira_domain::{AccountId, BusinessProfileId, Run, RunId, RunStatus, Step, StepTiming, Tier, Username};
+use oslira_http::errors::{LiveRun, Shortfall};
 use oslira_http::openapi::Api;
-use oslira_http::{Fields, FromFields, Problem, Reply, Request, text};
+use oslira_http::{Fields, FromFields, Problem, Reply, Request, endpoint, errors, parsed};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::Deps;
@@ -24,9 +23,9 @@ pub struct StartAnalysis {
 
 impl FromFields for StartAnalysis {
     fn from_fields(fields: &mut impl Fields) -> Option<Self> {
-        let username = fields.required("username", text());
-        let business_profile_id = fields.required("businessProfileId", text());
-        let tier = fields.required("analysisType", text());
+        let username = fields.required("username", parsed());
+        let business_profile_id = fields.required("businessProfileId", parsed());
+        let tier = fields.required("analysisType", parsed());
         Some(Self { username: username?, business_profile_id: business_profile_id?, tier: tier? })
     }
 }
@@ -60,48 +59,30 @@ pub struct Started {
     message: &'static str,
 }
 
-/// The run that is in the way.
-#[derive(Serialize, JsonSchema)]
-struct Running {
-    run_id: RunId,
-    progress_url: String,
-}
-
-/// What there is and what it takes.
-#[derive(Serialize, JsonSchema)]
-struct Shortfall {
-    available: i32,
-    required: i32,
-}
-
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("start_analysis.rs"))
+    api.user(ROUTE)
         .body::<StartAnalysis>()
         .idempotent()
         .limited(&[STARTS, ANALYSES])
-        .answers::<Started>(202)
-        .refuses(402, "INSUFFICIENT_CREDITS", "The balance does not cover the tier's price.")
-        .details::<Shortfall>()
-        .needs_account()
-        .not_for_viewers()
-        .not_found("business profile")
-        .refuses(409, "DUPLICATE_ANALYSIS", "The handle is being analysed for this business already.")
-        .details::<Running>()
+        .responds::<Started>(202)
+        .refuses(&errors::INSUFFICIENT_CREDITS)
+        .requires_account()
+        .refuses(&errors::READ_ONLY)
+        .refuses(&errors::BUSINESS_PROFILE_NOT_FOUND)
+        .refuses(&errors::DUPLICATE_ANALYSIS)
         .end();
 }
 
-/// Starts an analysis of a profile for one of the account's businesses; 202, the work goes on in the background.
+/// Starts an analysis of a profile for a business profile of the account. It continues in the background. Requires at least the role
+/// `member`.
 ///
-/// The checks here answer the common refusals at once. They promise nothing: the run's admission, which charges it, decides for
-/// good, and a run that it refuses ends failed with the same code, uncharged.
+/// The endpoint checks balance, business profile and duplicates, so that common errors are reported at once. The run's admission checks them
+/// again when it charges the run. A run that is not admitted fails with the same code and is not charged.
 ///
-/// With an `Idempotency-Key` a repeated request gets the first answer, word for word, and never a second run. A request that was refused
-/// leaves its key unused.
-///
-/// # Errors
-/// `INSUFFICIENT_CREDITS` 402, `FORBIDDEN` 403 for a viewer, `NOT_FOUND` 404 for a business profile that is not the account's,
-/// `DUPLICATE_ANALYSIS` 409 with the live run of the same handle, `IDEMPOTENCY_KEY_REUSED` 422 for another request with the same key, `RATE_LIMIT_EXCEEDED` 429 above 100 an hour and account.
+/// Repeating the request with the same `Idempotency-Key` returns the first response and does not start a second run. A request that was
+/// refused leaves its key unused.
+#[endpoint(POST, "/api/leads/analyze")]
 pub async fn start_analysis(request: Request, deps: Deps, executions: Executions) -> Result<Reply, Problem> {
     let input: StartAnalysis = request.body()?;
     let key = request.idempotency_key()?;
@@ -111,39 +92,39 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
     let claims = caller.claims();
     let (within, found) = tokio::join!(
         deps.gateway.count(STARTS, &subject, 1),
-        deps.db.precheck(&claims, caller.account_id, input.business_profile_id, &input.username, key.as_ref().map(|key| &*key.key))
+        deps.db.precheck(&claims, caller.requested_account, input.business_profile_id, &input.username, key.as_ref().map(|key| &*key.key))
     );
     within?;
-    let check = found?.ok_or_else(|| Problem::no_account(caller.account_id))?;
+    let check = found?.ok_or_else(|| Problem::no_account(caller.requested_account))?;
     let required = input.tier.credits().0;
     if !check.can_spend {
-        return Err(Problem::forbidden("Viewers cannot spend credits."));
+        return Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot spend credits."));
     }
     if let (Some(key), Some(used)) = (&key, check.key) {
         if used.request_hash != key.hash {
-            return Err(Problem::key_reused());
+            return Err(Problem::of(&errors::IDEMPOTENCY_KEY_REUSED));
         }
         if used.known {
-            return Reply::repeated(&used.answer);
+            return Reply::replay(&used.answer);
         }
         // Its process died before it started the run, or the run is on its way.
         deps.gateway.count(ANALYSES, &check.account_id.to_string(), 1).await?;
-        let run = input.run(used.work_id.parse().map_err(|_| Problem::key_reused())?, check.account_id, &request);
+        let run = input.run(used.work_id.parse().map_err(|_| Problem::of(&errors::IDEMPOTENCY_KEY_REUSED))?, check.account_id, &request);
         return repeat(run, &used.answer, &executions).await;
     }
     if !check.business_profile_exists {
-        return Err(Problem::not_found("Business profile"));
+        return Err(Problem::of(&errors::BUSINESS_PROFILE_NOT_FOUND));
     }
     if let Some(running) = check.running {
         let progress_url = format!("/api/analysis/{running}/progress");
-        let links = json!(Running { run_id: running, progress_url });
-        let message = format!("@{} is being analysed already.", input.username);
-        return Err(Problem::new(StatusCode::CONFLICT, "DUPLICATE_ANALYSIS", message).with_details(links));
+        let details = LiveRun { run_id: running, progress_url };
+        let message = format!("@{} is already being analyzed.", input.username);
+        return Err(Problem::with_details(&errors::DUPLICATE_ANALYSIS, &details).message(message));
     }
     if check.available < required {
-        let message = format!("This analysis costs {required} credits, {} are left.", check.available);
-        let details = json!(Shortfall { available: check.available, required });
-        return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "INSUFFICIENT_CREDITS", message).with_details(details));
+        let message = format!("The analysis costs {required} credits, and {} are available.", check.available);
+        let details = Shortfall { available: check.available, required };
+        return Err(Problem::with_details(&errors::INSUFFICIENT_CREDITS, &details).message(message));
     }
     let standing = deps.gateway.count(ANALYSES, &check.account_id.to_string(), 1).await?;
 
@@ -159,14 +140,14 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
         match (claim.outcome.as_str(), claim.work_id, claim.answer) {
             ("claimed", ..) => {}
             ("replay", Some(id), Some(answer)) => {
-                let twin = Run { run_id: id.parse().map_err(|_| Problem::key_reused())?, ..run };
+                let twin = Run { run_id: id.parse().map_err(|_| Problem::of(&errors::IDEMPOTENCY_KEY_REUSED))?, ..run };
                 return repeat(twin, &answer, &executions).await;
             }
-            ("mismatch", ..) => return Err(Problem::key_reused()),
-            _ => return Err(Problem::key_in_use()),
+            ("mismatch", ..) => return Err(Problem::of(&errors::IDEMPOTENCY_KEY_REUSED)),
+            _ => return Err(Problem::of(&errors::IDEMPOTENCY_KEY_IN_USE)),
         }
         begin(&run, &request, &deps, &executions).await?;
-        return Ok(Reply::repeated(&stored)?.with_limit(standing));
+        return Ok(Reply::replay(&stored)?.with_limit(standing));
     }
     begin(&run, &request, &deps, &executions).await?;
     Ok(reply.with_limit(standing))
@@ -187,7 +168,7 @@ async fn begin(run: &Run, request: &Request, deps: &Deps, executions: &Execution
 async fn repeat(run: Run, answer: &str, executions: &Executions) -> Result<Reply, Problem> {
     tracing::Span::current().record("run_id", run.run_id.as_str()).record("account_id", run.account_id.to_string());
     executions.start(&run, &[first_step(&run, 0)]).await?;
-    Reply::repeated(answer)
+    Reply::replay(answer)
 }
 
 fn first_step(run: &Run, duration_us: i128) -> StepTiming {

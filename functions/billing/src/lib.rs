@@ -10,6 +10,6 @@ use oslira_http::openapi::Api;
 
 /// Describes the endpoints of this feature.
 pub fn describe(api: &mut Api) {
-    api.feature("Stripe", include_str!("lib.rs"));
+    api.feature("Stripe", "The webhook that receives Stripe's events.");
     stripe_webhook::describe(api);
 }

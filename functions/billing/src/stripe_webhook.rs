@@ -1,12 +1,11 @@
 //! `POST /api/webhooks/stripe`
 
-use http::StatusCode;
 use jiff::Timestamp;
 use oslira_aws::queues::Queue;
 use oslira_aws::secrets::{Fetcher, Secrets};
 use oslira_aws::{MissingVariable, sdk_config};
 use oslira_http::openapi::Api;
-use oslira_http::{Delivery, Problem, Reply};
+use oslira_http::{Delivery, Problem, Reply, endpoint, errors};
 use oslira_vendors::stripe::{Event, SignatureError, verify};
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -54,7 +53,7 @@ impl Receiver {
                 SignatureError::Stale => "The signature is too old.",
                 SignatureError::Mismatch => "The signature is not Stripe's for this body.",
             };
-            invalid_signature(message).with_cause(error)
+            invalid_signature(message).cause(error)
         })
     }
 }
@@ -67,40 +66,33 @@ struct Received {
     event_id: String,
 }
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.stripe(include_str!("stripe_webhook.rs"))
-        .raw_body(
-            &json!({ "type": "object", "description": "An event of Stripe's." }),
-            "The event as Stripe sent it, byte by byte, of at most 256 KB.",
-        )
-        .answers::<Received>(200)
-        .refuses(400, "SIGNATURE_INVALID", "The signature is missing, too old, or not of this body.")
-        .refuses(400, "INVALID_EVENT", "The body is no event of Stripe's.")
-        .refuses(413, "PAYLOAD_TOO_LARGE", "The body is larger than 256 KB.")
+    api.stripe(ROUTE)
+        .raw_body(&json!({ "type": "object", "description": "A Stripe event." }), "The event exactly as Stripe sent it, at most 256 KB.")
+        .responds::<Received>(200)
+        .refuses(&errors::SIGNATURE_INVALID)
+        .refuses(&errors::INVALID_EVENT)
+        .refuses(&errors::PAYLOAD_TOO_LARGE.meaning("The body is larger than 256 KB."))
         .end();
 }
 
-/// Takes in an event that Stripe has signed: puts it into the queue as it came and says so. What it means is found out later, so that
-/// Stripe is never kept waiting and nothing is lost while the database is down.
-///
-/// # Errors
-/// `SIGNATURE_INVALID` 400, `INVALID_EVENT` 400, `PAYLOAD_TOO_LARGE` 413 above 256 KB; `SERVICE_UNAVAILABLE` 503 when the queue cannot take
-/// it: Stripe delivers it again then.
+/// Receives an event that Stripe has signed and queues it unchanged. A consumer applies it afterwards. Stripe redelivers an event after a 503.
+#[endpoint(POST, "/api/webhooks/stripe")]
 pub async fn stripe_webhook(delivery: Delivery, receiver: Receiver) -> Result<Reply, Problem> {
+    // The event is applied asynchronously, so that the response is fast and no event is lost while the database is unavailable.
     let body = delivery.body(MAX_BYTES)?;
     let signature = delivery.header("stripe-signature").ok_or_else(|| invalid_signature("The Stripe-Signature header is missing."))?;
     receiver.verify(signature, body, delivery.received_at).await?;
-    let no_event = || Problem::new(StatusCode::BAD_REQUEST, "INVALID_EVENT", "The body is no event of Stripe's.");
-    let event = Event::parse(body).map_err(|_| no_event())?;
-    let text = std::str::from_utf8(body).map_err(|_| no_event())?;
+    let event = Event::parse(body).map_err(|_| &errors::INVALID_EVENT)?;
+    let text = std::str::from_utf8(body).map_err(|_| &errors::INVALID_EVENT)?;
     receiver.queue.send(text.to_owned()).await?;
     tracing::info!(event_id = event.id, event_type = event.kind, "queued");
     Reply::ok(&Received { received: true, event_id: event.id })
 }
 
 fn invalid_signature(message: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "SIGNATURE_INVALID", message)
+    Problem::of(&errors::SIGNATURE_INVALID).message(message)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use oslira_aws::limits::GENERAL;
 use oslira_aws::progress::ProgressTable;
 use oslira_domain::{BatchId, RunId, RunStatus};
 use oslira_http::openapi::Api;
-use oslira_http::{Environment, Problem, Reply, Request};
+use oslira_http::{Environment, Problem, Reply, Request, endpoint, errors};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -33,22 +33,20 @@ struct Cancellation {
     message: String,
 }
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("cancel_bulk.rs"))
+    api.user(ROUTE)
         .path::<BatchId>("batchId")
         .limited(&[GENERAL])
-        .answers::<Cancellation>(200)
-        .refuses(403, "FORBIDDEN", "Viewers cannot cancel analyses.")
-        .not_found("batch")
+        .responds::<Cancellation>(200)
+        .refuses(&errors::FORBIDDEN.meaning("Viewers cannot cancel analyses."))
+        .refuses(&errors::BATCH_NOT_FOUND)
         .end();
 }
 
-/// Cancels what waits and what runs of a batch and gives the credits back, in one transaction; what has ended stays. A second cancel
-/// answers the same. Groups that are still queued find their runs cancelled, and stopping executions afterwards only saves vendor calls.
-///
-/// # Errors
-/// `NOT_FOUND` 404, `FORBIDDEN` 403 for a viewer.
+/// Cancels the runs of a batch that have not ended and refunds their credits, in one transaction. Runs that have ended stay as they are.
+/// Cancelling a cancelled batch returns the same counts, with `newly_cancelled` 0. Requires at least the role `member`.
+#[endpoint(POST, "/api/leads/analyze/bulk/{batchId}/cancel")]
 pub async fn cancel_bulk(
     request: Request,
     environment: Environment,
@@ -56,11 +54,11 @@ pub async fn cancel_bulk(
     progress: ProgressTable,
 ) -> Result<Reply, Problem> {
     let batch_id: BatchId = request.path("batchId")?;
-    let outcome = environment.db.cancel_batch(&request.caller.claims(), request.caller.account_id, &batch_id).await?;
+    let outcome = environment.db.cancel_batch(&request.caller.claims(), request.caller.requested_account, &batch_id).await?;
     match outcome.outcome.as_str() {
         "cancelled" => {}
-        "forbidden" => return Err(Problem::forbidden("Viewers cannot cancel analyses.")),
-        _ => return Err(Problem::not_found("Batch")),
+        "forbidden" => return Err(Problem::of(&errors::FORBIDDEN).message("Viewers cannot cancel analyses.")),
+        _ => return Err(Problem::of(&errors::BATCH_NOT_FOUND)),
     }
     // Also those that were cancelled before: that call may have died before it came here.
     let now = request.received_at;

@@ -4,28 +4,26 @@ use oslira_aws::limits::PROGRESS;
 use oslira_db::bulk::{Batch, StatusCounts};
 use oslira_domain::BatchId;
 use oslira_http::openapi::Api;
-use oslira_http::{Environment, Problem, Reply, Request};
+use oslira_http::{Environment, Problem, Reply, Request, endpoint, errors};
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("get_bulk_progress.rs"))
+    api.user(ROUTE)
         .path::<BatchId>("batchId")
         .limited(&[PROGRESS])
-        .answers::<Batch>(200)
-        .needs_account()
-        .not_found("batch")
+        .responds::<Batch>(200)
+        .requires_account()
+        .refuses(&errors::BATCH_NOT_FOUND)
         .end();
 }
 
-/// Shows how far a batch is: how many of its runs are where, and each of them in short. All of it is counted from the runs in one query;
-/// what was refused when the batch was made is not in it.
-///
-/// # Errors
-/// `NOT_FOUND` 404 for unknown batches and those of other accounts.
+/// Returns the progress of a batch: the number of its runs by status, and a summary of each run. Handles that were refused when the batch
+/// was created are not included.
+#[endpoint(GET, "/api/leads/analyze/bulk/{batchId}/progress")]
 pub async fn get_bulk_progress(request: Request, environment: Environment) -> Result<Reply, Problem> {
     let batch_id: BatchId = request.path("batchId")?;
-    let found = environment.db.batch(&request.caller.claims(), request.caller.account_id, &batch_id).await?;
-    let mut batch = found.ok_or_else(|| Problem::not_found("Batch"))?;
+    let found = environment.db.batch(&request.caller.claims(), request.caller.requested_account, &batch_id).await?;
+    let mut batch = found.ok_or(&errors::BATCH_NOT_FOUND)?;
     for run in &mut batch.analyses {
         run.error = run.error_code.map(Into::into);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use oslira_domain::{RunId, Username};
-use oslira_http::Reader;
+use oslira_http::{Reader, errors};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::Value;
@@ -26,7 +26,7 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// The handle is being analysed by that run already.
     pub(crate) fn running(username: &Username, run_id: Option<RunId>) -> Self {
-        Self { code: "DUPLICATE_ANALYSIS", message: format!("@{username} is being analysed already."), run_id }
+        Self { code: errors::DUPLICATE_ANALYSIS.code(), message: format!("@{username} is already being analyzed."), run_id }
     }
 }
 
@@ -49,7 +49,7 @@ impl Handles {
         let entries = entries.ok_or_else(|| format!("expected a list of 1 to {MOST} handles"))?;
         let mut known = BTreeSet::new();
         let read = |(number, entry): (usize, &Value)| {
-            let text = entry.as_str().ok_or_else(|| format!("entry {number}: expected a text"))?;
+            let text = entry.as_str().ok_or_else(|| format!("entry {number}: expected a string"))?;
             Ok(match text.parse::<Username>() {
                 Ok(username) if known.insert(username.clone()) => Entry { shown: username.to_string(), handle: Ok(username) },
                 Ok(username) => {

@@ -19,7 +19,7 @@ use oslira_http::openapi::Api;
 
 /// Describes the endpoints of this feature.
 pub fn describe(api: &mut Api) {
-    api.feature("Bulk analyses", include_str!("lib.rs"));
+    api.feature("Bulk analyses", "Bulk analyses: up to 100 handles in a request. Each run is charged by itself.");
     start_bulk::describe(api);
     get_bulk_progress::describe(api);
     cancel_bulk::describe(api);

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use http::StatusCode;
 use oslira_aws::limits::{ANALYSES, BULK_REQUESTS, STARTS};
 use oslira_aws::queues::Queue;
 use oslira_db::DbError;
 use oslira_db::bulk::{BatchCreation, NewBatch, NewRun};
 use oslira_domain::{AccountId, BatchId, BusinessProfileId, RunId, Tier, Username};
 use oslira_http::openapi::Api;
-use oslira_http::{Environment, Fault, Fields, FromFields, Problem, Reply, Request, text};
+use oslira_http::{ApiError, Environment, Fault, Fields, FromFields, Problem, Reply, Request, endpoint, errors, parsed};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::group::Group;
@@ -29,8 +27,8 @@ pub struct StartBulk {
 impl FromFields for StartBulk {
     fn from_fields(fields: &mut impl Fields) -> Option<Self> {
         let handles = fields.required("usernames", HandleList);
-        let business_profile_id = fields.required("businessProfileId", text());
-        let tier = fields.required("analysisType", text());
+        let business_profile_id = fields.required("businessProfileId", parsed());
+        let tier = fields.required("analysisType", parsed());
         Some(Self { handles: handles?, business_profile_id: business_profile_id?, tier: tier? })
     }
 }
@@ -76,7 +74,7 @@ struct Entry {
     error: Option<Refusal>,
 }
 
-/// What there is and what one analysis takes.
+/// The credits that are available, those that one analysis requires, and how many analyses the balance covers.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "BulkShortfall")]
 struct Shortfall {
@@ -85,44 +83,45 @@ struct Shortfall {
     affordable: i32,
 }
 
-/// What became of each handle.
+/// The outcome for each handle.
 #[derive(Serialize, JsonSchema)]
 struct AllRunning {
     analyses: Vec<Entry>,
 }
 
-/// What the API's document says of this endpoint.
+/// The balance does not cover a single analysis.
+const NONE_AFFORDABLE: ApiError<Shortfall> =
+    errors::INSUFFICIENT_CREDITS.details().meaning("The balance does not cover a single analysis of the batch.");
+/// Every handle has a live run.
+const ALL_RUNNING: ApiError<AllRunning> =
+    errors::DUPLICATE_ANALYSIS.details().meaning("All handles are already being analyzed for this business profile.");
+
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("start_bulk.rs"))
+    api.user(ROUTE)
         .body::<StartBulk>()
         .idempotent()
         .limited(&[STARTS, BULK_REQUESTS, ANALYSES])
-        .answers::<Started>(202)
-        .refuses(402, "INSUFFICIENT_CREDITS", "Not one of the analyses is affordable.")
-        .details::<Shortfall>()
-        .needs_account()
-        .not_for_viewers()
-        .not_found("business profile")
-        .refuses(409, "DUPLICATE_ANALYSIS", "All of the handles are being analysed for this business already.")
-        .details::<AllRunning>()
+        .responds::<Started>(202)
+        .refuses(&NONE_AFFORDABLE)
+        .requires_account()
+        .refuses(&errors::READ_ONLY)
+        .refuses(&errors::BUSINESS_PROFILE_NOT_FOUND)
+        .refuses(&ALL_RUNNING)
         .end();
 }
 
-/// Starts analyses of up to a hundred profiles for one of the account's businesses; 202, the work goes on in the background.
+/// Starts analyses of up to 100 profiles for a business profile of the account. They continue in the background. Requires at least the role
+/// `member`.
 ///
-/// Handles that are none, that the request names twice or that are being analysed already are reported one by one and hinder nobody. All
-/// others are recorded at once and queued in groups. Each run is charged when it begins: when the credits do not last for all, the rest end
-/// with that reason, uncharged. The account's hourly limit of analyses counts the handles.
+/// Invalid handles, duplicates within the request and handles that are already being analyzed are reported one by one and do not affect the
+/// others. The others are recorded in one transaction and queued in groups. Each run is charged when it is admitted: if the credits do not
+/// suffice for all, the remaining runs fail with `INSUFFICIENT_CREDITS` and are not charged. The account's hourly limit of analyses counts
+/// every handle.
 ///
-/// With an `Idempotency-Key` a repeated request gets the first answer, word for word, and never a second batch; if the first one died before
-/// its groups were in the queue, the repetition puts them there. Without a key such a batch waits and is ended, uncharged, within two hours.
-///
-/// # Errors
-/// `VALIDATION_ERROR` 400, also when not one entry is a handle; `INSUFFICIENT_CREDITS` 402 when not one is affordable; `FORBIDDEN` 403 for a
-/// viewer; `NOT_FOUND` 404 for a business profile that is not the account's; `DUPLICATE_ANALYSIS` 409 when all are being analysed already;
-/// `IDEMPOTENCY_KEY_REUSED` 422; `RATE_LIMIT_EXCEEDED` 429 above 5 requests or 100 analyses an hour and account; `SERVICE_UNAVAILABLE` 503
-/// when the queue cannot be reached: without a key nothing is started then; with one some groups may be, and the repetition of the request
-/// goes on with that batch.
+/// Repeating the request with the same `Idempotency-Key` returns the first response and does not create a second batch. After a 503 the
+/// repetition continues with the recorded batch; without a key, nothing was started.
+#[endpoint(POST, "/api/leads/analyze/bulk")]
 pub async fn start_bulk(request: Request, environment: Environment, queue: Queue) -> Result<Reply, Problem> {
     let input: StartBulk = request.body()?;
     let key = request.idempotency_key()?;
@@ -132,17 +131,17 @@ pub async fn start_bulk(request: Request, environment: Environment, queue: Queue
     let handles: Vec<Username> = input.handles.valid().cloned().collect();
     let (within, found) = tokio::join!(
         gateway.count(STARTS, &subject, 1),
-        db.bulk_precheck(&claims, caller.account_id, input.business_profile_id, &handles, key.as_ref().map(|key| &*key.key))
+        db.bulk_precheck(&claims, caller.requested_account, input.business_profile_id, &handles, key.as_ref().map(|key| &*key.key))
     );
     within?;
-    let check = found?.ok_or_else(|| Problem::no_account(caller.account_id))?;
+    let check = found?.ok_or_else(|| Problem::no_account(caller.requested_account))?;
     if !check.can_spend {
-        return Err(Problem::forbidden("Viewers cannot spend credits."));
+        return Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot spend credits."));
     }
     let repeats = match (&key, &check.key) {
-        (Some(key), Some(used)) if used.request_hash != key.hash => return Err(Problem::key_reused()),
+        (Some(key), Some(used)) if used.request_hash != key.hash => return Err(Problem::of(&errors::IDEMPOTENCY_KEY_REUSED)),
         (Some(_), Some(used)) => match &used.answer {
-            Some(answer) => return Reply::repeated(answer),
+            Some(answer) => return Reply::replay(answer),
             None => true,
         },
         _ => false,
@@ -168,13 +167,13 @@ pub async fn start_bulk(request: Request, environment: Environment, queue: Queue
     };
     let created = db.create_batch(&claims, &batch).await.map_err(|error| match error {
         // The key stands for something that is no batch of the caller's: it was claimed in the database directly, past this endpoint.
-        DbError::Rule { code, .. } if code == "OS400" && key.is_some() => Problem::key_reused(),
+        DbError::Rule { code, .. } if code == "OS400" && key.is_some() => Problem::of(&errors::IDEMPOTENCY_KEY_REUSED),
         error => error.into(),
     })?;
     let batch_id = match (created.outcome.as_str(), &created.batch_id, &created.answer) {
         ("created", Some(batch_id), _) => batch_id.clone(),
-        ("replay", _, Some(answer)) => return Reply::repeated(answer),
-        (outcome, ..) => return Err(input.refusal(outcome, &created, caller.account_id)),
+        ("replay", _, Some(answer)) => return Reply::replay(answer),
+        (outcome, ..) => return Err(input.refusal(outcome, &created, caller.requested_account)),
     };
     let span = tracing::Span::current();
     span.record("account_id", check.account_id.to_string());
@@ -197,7 +196,7 @@ pub async fn start_bulk(request: Request, environment: Environment, queue: Queue
     if let Err(error) = db.settle_key(&claims, check.account_id, &key.key, Some(&stored)).await {
         tracing::warn!(%error, "answer not kept"); // a repetition finds the batch all the same
     }
-    Ok(Reply::repeated(&stored)?.with_limit(standing))
+    Ok(Reply::replay(&stored)?.with_limit(standing))
 }
 
 /// Puts the groups of a batch into the queue, ten a request.
@@ -214,14 +213,14 @@ impl StartBulk {
     /// How many analyses the request can start, as far as is known before anything is recorded.
     fn startable(&self, profile_exists: bool, available: i32, running: &BTreeMap<String, RunId>) -> Result<u32, Problem> {
         if !profile_exists {
-            return Err(Problem::not_found("Business profile"));
+            return Err(Problem::of(&errors::BUSINESS_PROFILE_NOT_FOUND));
         }
         let valid = self.handles.valid().count();
         if valid == 0 {
             let faults = self.handles.0.iter().enumerate().filter_map(|(number, entry)| {
                 Some(Fault::invalid(&format!("usernames[{number}]"), entry.handle.as_ref().err()?.message.clone()))
             });
-            return Err(Problem::validation(&faults.collect::<Vec<_>>()));
+            return Err(faults.collect::<Vec<_>>().into());
         }
         let free = self.handles.valid().filter(|handle| !running.contains_key(handle.as_str())).count();
         if free == 0 {
@@ -237,15 +236,15 @@ impl StartBulk {
     fn refusal(&self, outcome: &str, created: &BatchCreation, account: Option<AccountId>) -> Problem {
         match outcome {
             "no_account" => Problem::no_account(account),
-            "forbidden" => Problem::forbidden("Viewers cannot spend credits."),
-            "no_profile" => Problem::not_found("Business profile"),
+            "forbidden" => Problem::of(&errors::READ_ONLY).message("Viewers cannot spend credits."),
+            "no_profile" => Problem::of(&errors::BUSINESS_PROFILE_NOT_FOUND),
             "insufficient" => self.insufficient(created.available),
             "duplicates" => self.all_running(&created.running),
-            "mismatch" => Problem::key_reused(),
-            "in_progress" => Problem::key_in_use(),
+            "mismatch" => Problem::of(&errors::IDEMPOTENCY_KEY_REUSED),
+            "in_progress" => Problem::of(&errors::IDEMPOTENCY_KEY_IN_USE),
             "too_many" => {
-                let message = "Too many analyses are waiting. Please wait until they have ended.";
-                Problem::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", message).with_retry_after(600)
+                let message = "Too many analyses are pending. Please wait until they have ended.";
+                Problem::of(&errors::RATE_LIMIT_EXCEEDED).message(message).retry_after(600)
             }
             outcome => Problem::internal(format!("unknown outcome {outcome}")),
         }
@@ -253,15 +252,12 @@ impl StartBulk {
 
     fn insufficient(&self, available: i32) -> Problem {
         let required = self.tier.credits().0;
-        let message = format!("Not one analysis is affordable: each costs {required} credits, {available} are left.");
-        let details = json!(Shortfall { available, required, affordable: 0 });
-        Problem::new(StatusCode::PAYMENT_REQUIRED, "INSUFFICIENT_CREDITS", message).with_details(details)
+        let message = format!("Each analysis costs {required} credits, and {available} are available.");
+        Problem::with_details(&NONE_AFFORDABLE, &Shortfall { available, required, affordable: 0 }).message(message)
     }
 
     fn all_running(&self, running: &BTreeMap<String, RunId>) -> Problem {
-        let details = json!(AllRunning { analyses: self.entries(&BTreeMap::new(), running) });
-        let message = "All of these profiles are being analysed already.";
-        Problem::new(StatusCode::CONFLICT, "DUPLICATE_ANALYSIS", message).with_details(details)
+        Problem::with_details(&ALL_RUNNING, &AllRunning { analyses: self.entries(&BTreeMap::new(), running) })
     }
 
     /// What became of each entry of the request, in its order.

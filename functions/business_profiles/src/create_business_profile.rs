@@ -1,23 +1,21 @@
 //! `POST /api/business-profiles`
 
-use http::StatusCode;
 use oslira_db::UserDb;
 use oslira_db::business_profiles::BusinessProfileDetail;
+use oslira_http::errors::PlanLimit;
 use oslira_http::openapi::Api;
-use oslira_http::{Fields, FromFields, GENERAL, Problem, Reply, Request, words};
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use oslira_http::{Fields, FromFields, GENERAL, Problem, Reply, Request, endpoint, errors, string};
+use serde_json::{Map, Value};
 
 use crate::fields::{NewPack, own_fields};
 
-/// A new business.
+/// The body of the request: the fields of the new business profile.
 #[derive(Debug)]
 struct NewProfile(Map<String, Value>);
 
 impl FromFields for NewProfile {
     fn from_fields(fields: &mut impl Fields) -> Option<Self> {
-        let name = fields.required("business_name", words(1, 200));
+        let name = fields.required("business_name", string(1, 200));
         let mut own = own_fields(fields);
         let pack = fields.required_object::<NewPack>("business_context_pack");
         own.insert("business_name".to_owned(), Value::from(name?));
@@ -26,46 +24,36 @@ impl FromFields for NewProfile {
     }
 }
 
-/// The plan that allows no more.
-#[derive(Serialize, JsonSchema)]
-struct PlanLimit {
-    plan: Option<String>,
-    limit: Option<i64>,
-}
-
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("create_business_profile.rs"))
+    api.user(ROUTE)
         .body::<NewProfile>()
         .limited(&[GENERAL])
-        .answers::<BusinessProfileDetail>(201)
-        .needs_account()
-        .not_for_viewers()
-        .refuses(403, "PLAN_LIMIT", "The plan allows no more business profiles.")
-        .details::<PlanLimit>()
+        .responds::<BusinessProfileDetail>(201)
+        .requires_account()
+        .refuses(&errors::READ_ONLY)
+        .refuses(&errors::PLAN_LIMIT)
         .end();
 }
 
-/// Creates a business profile, whose context leads are judged by; 201.
-///
-/// # Errors
-/// `VALIDATION_ERROR` 400 with every fault; `PLAN_LIMIT` 403 when the plan allows no more; `FORBIDDEN` 403 for a viewer.
+/// Creates a business profile. Its context pack states what leads are judged by. Requires at least the role `member`.
+#[endpoint(POST, "/api/business-profiles")]
 pub async fn create_business_profile(request: Request, db: UserDb) -> Result<Reply, Problem> {
     let NewProfile(fields) = request.body()?;
     let caller = &request.caller;
-    let written = db.create_business_profile(&caller.claims(), caller.account_id, &Value::Object(fields)).await?;
+    let written = db.create_business_profile(&caller.claims(), caller.requested_account, &Value::Object(fields)).await?;
     match (written.outcome.as_str(), written.profile) {
         ("created", Some(profile)) => Reply::created(&profile),
-        ("no_account", _) => Err(Problem::no_account(caller.account_id)),
+        ("no_account", _) => Err(Problem::no_account(caller.requested_account)),
         ("plan_limit", _) => {
             let message = format!(
                 "Your plan's limit of business profiles is reached ({}). Upgrade to add another.",
                 written.limit.unwrap_or_default()
             );
-            let details = json!(PlanLimit { plan: written.plan, limit: written.limit });
-            Err(Problem::new(StatusCode::FORBIDDEN, "PLAN_LIMIT", message).with_details(details))
+            let details = PlanLimit { plan: written.plan, limit: written.limit };
+            Err(Problem::with_details(&errors::PLAN_LIMIT, &details).message(message))
         }
-        ("forbidden", _) => Err(Problem::forbidden("Viewers cannot create business profiles.")),
+        ("forbidden", _) => Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot create business profiles.")),
         (outcome, _) => Err(Problem::internal(format!("unexpected outcome {outcome}"))),
     }
 }

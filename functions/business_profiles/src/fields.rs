@@ -1,57 +1,57 @@
-//! What a business profile is made of, as a creation gives all of it and a change some.
+//! The fields of a business profile. A creation requires some of them, a change none.
 
-use oslira_http::{Fields, FromFields, Reader, list, number, whole, words};
+use oslira_http::{Fields, FromFields, Reader, decimal, integer, list, string};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value};
 use url::Url;
 
-/// The longest texts, in characters; prompts cut at the same lengths.
+/// Maximum lengths of texts in characters. Prompts truncate at the same lengths.
 const SHORT: usize = 200;
 const LONG: usize = 600;
-/// The longest list.
+/// The maximum length of lists.
 const ENTRIES: usize = 10;
-const LONGEST_URL: usize = 2048;
-/// More than anybody has.
+const URL_MAX: usize = 2048;
+/// More followers than any profile has.
 const MAX_FOLLOWERS: i64 = 2_000_000_000;
 
-/// The context pack of a new profile: what to look for in leads, and how to speak to them. Only the fields that were given, checked.
+/// The context pack of a new business profile: what to look for in leads, and how to address them. Holds the given fields, validated.
 #[derive(Debug)]
 pub(crate) struct NewPack(pub(crate) Map<String, Value>);
 
 impl FromFields for NewPack {
     fn from_fields(fields: &mut impl Fields) -> Option<Self> {
-        let audience = fields.required(AUDIENCE, words(1, LONG));
+        let audience = fields.required(AUDIENCE, string(1, LONG));
         let mut pack = pack(fields);
         pack.insert(AUDIENCE.to_owned(), audience?.into());
         Some(Self(pack))
     }
 }
 
-/// What changes of a context pack: null clears a field, but for the audience, which every profile has.
+/// The changes of a context pack. Null clears a field, except the audience, which every business profile has.
 #[derive(Debug)]
 pub(crate) struct PackChange(pub(crate) Map<String, Value>);
 
 impl FromFields for PackChange {
     fn from_fields(fields: &mut impl Fields) -> Option<Self> {
-        let audience = fields.present(AUDIENCE, words(1, LONG));
+        let audience = fields.non_null(AUDIENCE, string(1, LONG));
         let mut pack = pack(fields);
         pack.extend(audience.map(|audience| (AUDIENCE.to_owned(), audience.into())));
         Some(Self(pack))
     }
 }
 
-/// The one field of a pack that there must be.
+/// The required field of a context pack.
 const AUDIENCE: &str = "target_audience";
 
-/// The other fields of a pack, as far as they were given.
+/// Reads the optional fields of a context pack and returns those that are given.
 fn pack(fields: &mut impl Fields) -> Map<String, Value> {
     let mut pack = Map::new();
-    let mut keep = |name: &str, value: Option<Option<Value>>| {
+    let mut insert = |name: &str, value: Option<Option<Value>>| {
         if let Some(value) = value {
             pack.insert(name.to_owned(), value.unwrap_or(Value::Null));
         }
     };
-    for (name, most) in [
+    for (name, max) in [
         ("industry", SHORT),
         ("offering", LONG),
         ("icp_geographic_focus", SHORT),
@@ -59,30 +59,30 @@ fn pack(fields: &mut impl Fields) -> Map<String, Value> {
         ("brand_voice", SHORT),
         ("outreach_goals", LONG),
     ] {
-        keep(name, fields.nullable(name, words(1, most)).map(|text| text.map(Value::from)));
+        insert(name, fields.nullable(name, string(1, max)).map(|text| text.map(Value::from)));
     }
     for name in ["icp_content_themes", "selling_points"] {
-        keep(name, fields.nullable(name, list(ENTRIES, words(1, SHORT))).map(|texts| texts.map(Value::from)));
+        insert(name, fields.nullable(name, list(ENTRIES, string(1, SHORT))).map(|texts| texts.map(Value::from)));
     }
-    let rate = fields.nullable("icp_min_engagement_rate", number(0.0, 100.0));
-    keep("icp_min_engagement_rate", rate.map(|rate| rate.map(Value::from)));
-    let followers = whole(0, MAX_FOLLOWERS);
-    let (least, most) = (fields.nullable("icp_min_followers", followers), fields.nullable("icp_max_followers", followers));
-    if let (Some(Some(least)), Some(Some(most))) = (least, most)
-        && least > most
+    let rate = fields.nullable("icp_min_engagement_rate", decimal(0.0, 100.0));
+    insert("icp_min_engagement_rate", rate.map(|rate| rate.map(Value::from)));
+    let followers = integer(0, MAX_FOLLOWERS);
+    let (min, max) = (fields.nullable("icp_min_followers", followers), fields.nullable("icp_max_followers", followers));
+    if let (Some(Some(min)), Some(Some(max))) = (min, max)
+        && min > max
     {
         fields.fault("icp_max_followers", "expected no less than icp_min_followers");
     }
-    keep("icp_min_followers", least.map(|least| least.map(Value::from)));
-    keep("icp_max_followers", most.map(|most| most.map(Value::from)));
+    insert("icp_min_followers", min.map(|min| min.map(Value::from)));
+    insert("icp_max_followers", max.map(|max| max.map(Value::from)));
     pack
 }
 
-/// The fields of a profile beside its pack, as far as they were given.
+/// Reads the optional fields beside the context pack and returns those that are given.
 pub(crate) fn own_fields(fields: &mut impl Fields) -> Map<String, Value> {
     let mut own = Map::new();
     let website = fields.nullable("website", WebAddress);
-    let one_liner = fields.nullable("business_one_liner", words(1, 500));
+    let one_liner = fields.nullable("business_one_liner", string(1, 500));
     for (name, value) in [("website", website), ("business_one_liner", one_liner)] {
         if let Some(value) = value {
             own.insert(name.to_owned(), value.map_or(Value::Null, Value::from));
@@ -91,40 +91,40 @@ pub(crate) fn own_fields(fields: &mut impl Fields) -> Map<String, Value> {
     own
 }
 
-/// Reads a web address. It is shown and given to models, never called.
+/// Reads a web address. It is displayed and included in prompts, never requested.
 struct WebAddress;
 
 impl Reader for WebAddress {
     type Value = String;
 
     fn read(&self, value: &Value) -> Result<String, String> {
-        let text = words(1, LONGEST_URL).read(value)?;
+        let text = string(1, URL_MAX).read(value)?;
         let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         url.map(|_| text).ok_or_else(|| "expected a URL that begins with https:// or http://".to_owned())
     }
 
     fn schema(&self, _: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "uri", "pattern": "^https?://", "maxLength": LONGEST_URL })
+        json_schema!({ "type": "string", "format": "uri", "pattern": "^https?://", "maxLength": URL_MAX })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use oslira_http::Given;
+    use oslira_http::RequestFields;
     use serde_json::json;
 
     use super::*;
 
     #[test]
-    fn a_pack_keeps_what_was_given_and_nothing_else() {
+    fn a_pack_holds_exactly_the_given_fields() {
         let given = json!({ "target_audience": " studios ", "icp_min_followers": 5, "selling_points": ["fast"], "brand_voice": null });
-        let pack = Given::read::<PackChange>(given).unwrap();
+        let pack = RequestFields::read::<PackChange>(given).unwrap();
         let kept = json!({ "target_audience": "studios", "icp_min_followers": 5, "selling_points": ["fast"], "brand_voice": null });
         assert_eq!(Value::Object(pack.0), kept);
     }
 
     #[test]
-    fn bounds_are_kept() {
+    fn values_out_of_bounds_are_rejected() {
         for bad in [
             json!({ "target_audience": "" }),
             json!({ "target_audience": "x".repeat(601) }),
@@ -139,17 +139,17 @@ mod tests {
             json!({ "industry": "a\u{0}b" }),
             json!({ "other": 1 }),
         ] {
-            assert!(Given::read::<PackChange>(bad.clone()).is_err(), "{bad}");
+            assert!(RequestFields::read::<PackChange>(bad.clone()).is_err(), "{bad}");
         }
-        assert!(Given::read::<PackChange>(json!({ "icp_min_followers": 5, "icp_max_followers": 5 })).is_ok());
-        assert!(Given::read::<NewPack>(json!({ "target_audience": "x".repeat(600) })).is_ok());
+        assert!(RequestFields::read::<PackChange>(json!({ "icp_min_followers": 5, "icp_max_followers": 5 })).is_ok());
+        assert!(RequestFields::read::<NewPack>(json!({ "target_audience": "x".repeat(600) })).is_ok());
         for bad in [json!({}), json!({ "target_audience": null }), json!({ "target_audience": "x".repeat(601) })] {
-            assert!(Given::read::<NewPack>(bad.clone()).is_err(), "{bad}");
+            assert!(RequestFields::read::<NewPack>(bad.clone()).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn a_web_address_is_one() {
+    fn only_http_addresses_are_accepted() {
         assert!(WebAddress.read(&json!("https://studio.example/a?b")).is_ok());
         for bad in ["studio.example", "javascript:alert(1)", "ftp://x.example", "https://", "", "https://a b"] {
             assert!(WebAddress.read(&json!(bad)).is_err(), "{bad}");

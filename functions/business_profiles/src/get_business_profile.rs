@@ -4,25 +4,23 @@ use oslira_db::UserDb;
 use oslira_db::business_profiles::BusinessProfileDetail;
 use oslira_domain::BusinessProfileId;
 use oslira_http::openapi::Api;
-use oslira_http::{GENERAL, Problem, Reply, Request};
+use oslira_http::{GENERAL, Problem, Reply, Request, endpoint, errors};
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("get_business_profile.rs"))
+    api.user(ROUTE)
         .path::<BusinessProfileId>("profileId")
         .limited(&[GENERAL])
-        .answers::<BusinessProfileDetail>(200)
-        .not_found("business profile")
+        .responds::<BusinessProfileDetail>(200)
+        .refuses(&errors::BUSINESS_PROFILE_NOT_FOUND)
         .end();
 }
 
-/// A business profile with its context, and how many leads and analyses hang on it.
-///
-/// # Errors
-/// `NOT_FOUND` 404, also for somebody else's.
+/// Returns a business profile with its context pack and the numbers of its leads and analyses.
+#[endpoint(GET, "/api/business-profiles/{profileId}")]
 pub async fn get_business_profile(request: Request, db: UserDb) -> Result<Reply, Problem> {
     let profile: BusinessProfileId = request.path("profileId")?;
     let caller = &request.caller;
-    let found = db.business_profile(&caller.claims(), caller.account_id, profile).await?;
-    Reply::ok(&found.ok_or_else(|| Problem::not_found("Business profile"))?)
+    let found = db.business_profile(&caller.claims(), caller.requested_account, profile).await?;
+    Reply::ok(&found.ok_or(&errors::BUSINESS_PROFILE_NOT_FOUND)?)
 }

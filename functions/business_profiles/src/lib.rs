@@ -1,4 +1,4 @@
-//! The businesses that an account sells for.
+//! Business profiles: the businesses that an account's leads are judged for.
 
 mod create_business_profile;
 mod fields;
@@ -15,7 +15,7 @@ use oslira_http::openapi::Api;
 
 /// Describes the endpoints of this feature.
 pub fn describe(api: &mut Api) {
-    api.feature("Business profiles", include_str!("lib.rs"));
+    api.feature("Business profiles", "The businesses that an account's leads are judged for.");
     list_business_profiles::describe(api);
     create_business_profile::describe(api);
     get_business_profile::describe(api);

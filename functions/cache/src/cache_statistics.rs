@@ -8,7 +8,7 @@ use oslira_db::UserDb;
 use oslira_domain::Tier;
 use oslira_domain::cache::{Census, Freshness};
 use oslira_http::openapi::Api;
-use oslira_http::{Problem, Reply, Request};
+use oslira_http::{Problem, Reply, Request, endpoint};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -56,21 +56,18 @@ struct Contents {
     truncated: bool,
 }
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("cache_statistics.rs")).limited(&[GENERAL]).answers::<View>(200).needs_account().end();
+    api.user(ROUTE).limited(&[GENERAL]).responds::<View>(200).requires_account().end();
 }
 
-/// How many profiles are cached, how old they are, and how often they save a scrape. Of all tenants together.
+/// Returns statistics of the profile cache: the number and age of its entries, and its hit rate. They cover all tenants.
 ///
-/// Entries are counted as the bucket lists them, at most ten pages of a thousand, and none of them is read; looks into the cache are counted
-/// as they happen. A look that was not counted, or an age that is some seconds short, does no harm here.
-///
-/// # Errors
-/// `NO_ACCOUNTS` 403 or `FORBIDDEN` 403 for people without the account; `SERVICE_UNAVAILABLE` 503.
+/// At most 10,000 entries are counted. The counts are approximate.
+#[endpoint(GET, "/api/cache/statistics")]
 pub async fn cache_statistics(request: Request, db: UserDb, profiles: Profiles, lookups: Lookups) -> Result<Reply, Problem> {
     let (caller, now) = (&request.caller, Timestamp::now());
-    db.caller_account(&caller.claims(), caller.account_id).await?.ok_or_else(|| Problem::no_account(caller.account_id))?;
+    db.caller_account(&caller.claims(), caller.requested_account).await?.ok_or_else(|| Problem::no_account(caller.requested_account))?;
     let (census, counted) = tokio::join!(profiles.census(now, PAGES), lookups.last_day(now));
     let ((census, complete), counted) = (census?, counted?);
     let Census { all, bytes, .. } = census;

@@ -5,7 +5,7 @@ use oslira_aws::profiles::Profiles;
 use oslira_db::UserDb;
 use oslira_domain::{LeadId, Username};
 use oslira_http::openapi::Api;
-use oslira_http::{GENERAL, Gateway, Problem, Reply, Request};
+use oslira_http::{GENERAL, Gateway, Problem, Reply, Request, endpoint, errors};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -22,34 +22,30 @@ struct Dropped {
     next_steps: &'static str,
 }
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("force_refresh.rs"))
+    api.user(ROUTE)
         .path::<LeadId>("leadId")
         .limited(&[GENERAL, FORCED_REFRESHES])
-        .answers::<Dropped>(200)
-        .not_for_viewers()
-        .not_found("lead")
+        .responds::<Dropped>(200)
+        .refuses(&errors::READ_ONLY)
+        .refuses(&errors::LEAD_NOT_FOUND)
         .end();
 }
 
-/// Drops the cached profile of a lead, so that its next analysis fetches it anew. Runs at work keep the copy that they started with.
-///
-/// All tenants share the cache: whoever analyses the handle next waits for the scrape, and we pay for it. That is why an account may do
-/// this ten times an hour.
-///
-/// # Errors
-/// `NOT_FOUND` 404, also for somebody else's lead; `FORBIDDEN` 403 for a viewer; `RATE_LIMIT_EXCEEDED` 429 above ten an hour and account.
+/// Deletes the cached profile of a lead, so that the next analysis of the handle fetches it again. Live runs keep the copy that they
+/// started with. Requires at least the role `member`.
+#[endpoint(POST, "/api/leads/{leadId}/force-refresh")]
 pub async fn force_refresh(request: Request, gateway: Gateway, db: UserDb, profiles: Profiles) -> Result<Reply, Problem> {
     let (lead_id, lead) = lead(&request, &gateway, &db).await?;
     let standing = gateway.count(FORCED_REFRESHES, &lead.account_id.to_string(), 1).await?;
     profiles.drop_entry(&lead.username).await?;
     let reply = Reply::ok(&Dropped {
         lead_id,
-        message: format!("The cached profile of @{} is gone.", lead.username),
+        message: format!("The cached profile of @{} was deleted.", lead.username),
         username: lead.username,
         cache_invalidated: true,
-        next_steps: "Analyze the lead again: its profile will be fetched anew.",
+        next_steps: "Analyze the lead again: its profile will be fetched again.",
     })?;
     Ok(reply.with_limit(standing))
 }

@@ -15,7 +15,7 @@ use oslira_http::openapi::Api;
 
 /// Describes the endpoints of this feature.
 pub fn describe(api: &mut Api) {
-    api.feature("Profile cache", include_str!("lib.rs"));
+    api.feature("Profile cache", "The cache of profiles: refresh checks, forced refreshes and statistics.");
     refresh_check::describe(api);
     force_refresh::describe(api);
     cache_statistics::describe(api);

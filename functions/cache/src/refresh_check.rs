@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
 use jiff::Timestamp;
 use oslira_aws::functions::Function;
 use oslira_aws::limits::REFRESH_CHECKS;
@@ -10,7 +9,7 @@ use oslira_db::UserDb;
 use oslira_domain::cache::{Changes, Reason, Snapshot, similarity};
 use oslira_domain::{LeadId, Username};
 use oslira_http::openapi::Api;
-use oslira_http::{GENERAL, Gateway, Problem, Reply, Request};
+use oslira_http::{GENERAL, Gateway, Problem, Reply, Request, endpoint, errors};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -52,33 +51,28 @@ enum Baseline {
     Lead,
 }
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("refresh_check.rs"))
+    api.user(ROUTE)
         .path::<LeadId>("leadId")
         .limited(&[GENERAL, REFRESH_CHECKS])
-        .answers::<RefreshCheck>(200)
-        .not_for_viewers()
-        .not_found("lead")
-        .refuses(422, "PROFILE_NOT_FOUND", "Instagram knows no such profile.")
-        .refuses(422, "PROFILE_PRIVATE", "The profile is private, as it was.")
-        .refuses(503, "PROFILE_BLOCKED", "Instagram did not show the profile this time.")
-        .refuses(503, "SCRAPE_FAILED", "The profile could not be fetched this time.")
-        .refuses(503, "SCRAPE_TIMED_OUT", "Fetching the profile took too long.")
+        .responds::<RefreshCheck>(200)
+        .refuses(&errors::READ_ONLY)
+        .refuses(&errors::LEAD_NOT_FOUND)
+        .refuses(&errors::PROFILE_NOT_FOUND)
+        .refuses(&errors::PROFILE_PRIVATE)
+        .refuses(&errors::PROFILE_BLOCKED)
+        .refuses(&errors::SCRAPE_FAILED)
+        .refuses(&errors::SCRAPE_TIMED_OUT)
         .end();
 }
 
-/// Fetches the lead's profile as it is now, compares it with the cached one, and keeps it in its place.
+/// Fetches the current profile of a lead, compares it with the cached one and replaces the cache entry. Costs no credits. Requires at least
+/// the role `member`.
 ///
-/// Where the cache sees no change the lead's last analysis is asked too: somebody else's check may have replaced the entry since, and the
-/// answer has to stay the same until the lead is analysed again.
-///
-/// Costs no credits, but us a scrape: hence ten an hour and account.
-///
-/// # Errors
-/// `NOT_FOUND` 404, also for somebody else's lead; `FORBIDDEN` 403 for a viewer; `RATE_LIMIT_EXCEEDED` 429 above ten an hour and account;
-/// `PROFILE_NOT_FOUND` 422 and, for a profile that was private before, `PROFILE_PRIVATE` 422; `PROFILE_BLOCKED`, `SCRAPE_FAILED` and
-/// `SCRAPE_TIMED_OUT` 503 with the time after which to try again.
+/// If the cached profile is unchanged, the profile is also compared with the one that the lead's last analysis saw. The check reports a
+/// change until the lead is analyzed again, even if another check has replaced the cache entry since.
+#[endpoint(POST, "/api/leads/{leadId}/refresh-check")]
 pub async fn refresh_check(request: Request, gateway: Gateway, db: UserDb, scraper: Function) -> Result<Reply, Problem> {
     let (lead_id, lead) = lead(&request, &gateway, &db).await?;
     let standing = gateway.count(REFRESH_CHECKS, &lead.account_id.to_string(), 1).await?;
@@ -95,8 +89,8 @@ pub async fn refresh_check(request: Request, gateway: Gateway, db: UserDb, scrap
     };
     let changes = found.as_ref().map(|(.., changes)| *changes);
     if now.is_private && changes.is_some_and(|changes| !changes.privacy_changed) {
-        let message = format!("@{} is private, as it was. It cannot be analyzed.", asked.username);
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "PROFILE_PRIVATE", message));
+        let message = format!("@{} is private, as it was before. It cannot be analyzed.", asked.username);
+        return Err(Problem::of(&errors::PROFILE_PRIVATE).message(message));
     }
     let reply = Reply::ok(&RefreshCheck {
         lead_id,
@@ -141,19 +135,13 @@ fn details(reason: Reason, old: Option<&Snapshot>, new: &Snapshot) -> String {
 }
 
 fn refusal(outcome: &Refreshed, username: &Username) -> Problem {
-    let unavailable =
-        |code, message: String, seconds| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, message).with_retry_after(seconds);
-    match outcome {
-        Refreshed::NotFound => {
-            let message = format!("Instagram knows no profile @{username}.");
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "PROFILE_NOT_FOUND", message)
-        }
-        Refreshed::Blocked => unavailable("PROFILE_BLOCKED", format!("Instagram did not show @{username} this time."), 60),
-        Refreshed::TimedOut => unavailable("SCRAPE_TIMED_OUT", format!("Fetching @{username} took too long."), 30),
-        Refreshed::Failed | Refreshed::Fetched { .. } => {
-            unavailable("SCRAPE_FAILED", format!("@{username} could not be fetched this time."), 60)
-        }
-    }
+    let (error, message) = match outcome {
+        Refreshed::NotFound => (&errors::PROFILE_NOT_FOUND, format!("Instagram has no profile @{username}.")),
+        Refreshed::Blocked => (&errors::PROFILE_BLOCKED, format!("Instagram did not serve @{username} this time.")),
+        Refreshed::TimedOut => (&errors::SCRAPE_TIMED_OUT, format!("Fetching @{username} took too long.")),
+        Refreshed::Failed | Refreshed::Fetched { .. } => (&errors::SCRAPE_FAILED, format!("@{username} could not be fetched this time.")),
+    };
+    Problem::of(error).message(message)
 }
 
 #[cfg(test)]

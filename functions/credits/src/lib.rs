@@ -1,4 +1,4 @@
-//! Credits: what there is, what moved, what more costs, and buying it.
+//! Credits: balance, ledger, price and purchase.
 
 mod get_balance;
 mod get_pricing;
@@ -14,7 +14,7 @@ use oslira_http::openapi::Api;
 
 /// Describes the endpoints of this feature.
 pub fn describe(api: &mut Api) {
-    api.feature("Credits", include_str!("lib.rs"));
+    api.feature("Credits", "Credits: balance, ledger, price and purchase.");
     get_balance::describe(api);
     list_transactions::describe(api);
     get_pricing::describe(api);

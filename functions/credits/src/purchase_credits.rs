@@ -8,7 +8,7 @@ use oslira_db::credits::PurchaseStart;
 use oslira_domain::pricing::{MAX_PURCHASE, MIN_PURCHASE, Quote};
 use oslira_domain::{AccountId, Credits};
 use oslira_http::openapi::Api;
-use oslira_http::{Fields, FromFields, PURCHASES, Problem, Reply, Request, whole};
+use oslira_http::{Fields, FromFields, PURCHASES, Problem, Reply, Request, endpoint, errors, integer};
 use oslira_vendors::VendorError;
 use oslira_vendors::stripe::{CheckoutSession, CreditPurchase, Stripe};
 use schemars::JsonSchema;
@@ -16,18 +16,18 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// How many credits.
+/// The body of the request, as the price of its credits.
 #[derive(Debug)]
 struct PurchaseCredits(Quote);
 
 impl FromFields for PurchaseCredits {
     fn from_fields(fields: &mut impl Fields) -> Option<Self> {
-        let amount = fields.required("amount", whole(MIN_PURCHASE.into(), MAX_PURCHASE.into()))?;
+        let amount = fields.required("amount", integer(MIN_PURCHASE.into(), MAX_PURCHASE.into()))?;
         i32::try_from(amount).ok().and_then(Quote::of).map(Self)
     }
 }
 
-/// A checkout that waits to be paid.
+/// An open checkout.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Purchase {
     session_id: String,
@@ -103,48 +103,45 @@ impl Checkout {
     }
 }
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("purchase_credits.rs"))
+    api.user(ROUTE)
         .body::<PurchaseCredits>()
-        .field("amount", "How many credits.")
+        .field("amount", "The number of credits.")
         .idempotent()
         .limited(&[PURCHASES])
-        .answers::<Purchase>(201)
-        .needs_account()
-        .not_for_viewers()
+        .responds::<Purchase>(201)
+        .requires_account()
+        .refuses(&errors::READ_ONLY)
         .end();
 }
 
-/// Opens a page of Stripe's on which the credits are paid; 201 with its URL. Nothing is granted here: credits come when Stripe says that they
-/// are paid.
+/// Opens a Stripe checkout and returns its URL. The credits are granted when Stripe reports the payment. Requires at least the role
+/// `member`.
 ///
-/// With an `Idempotency-Key` a repeated request gets the first answer, word for word, and never a second checkout.
-///
-/// # Errors
-/// `VALIDATION_ERROR` 400 outside 10 to 10,000; `FORBIDDEN` 403 for a viewer; `IDEMPOTENCY_KEY_REUSED` 422; `IDEMPOTENCY_KEY_IN_USE` 409;
-/// `SERVICE_UNAVAILABLE` 503 when Stripe does not answer.
+/// Repeating the request with the same `Idempotency-Key` returns the first response and does not open a second checkout.
+#[endpoint(POST, "/api/credits/purchase")]
 pub async fn purchase_credits(request: Request, db: UserDb, checkout: Checkout) -> Result<Reply, Problem> {
     let PurchaseCredits(quote) = request.body()?;
     let key = request.idempotency_key()?;
     let (caller, claims) = (&request.caller, request.caller.claims());
     let fresh = Uuid::now_v7().to_string();
-    let start = db.begin_purchase(&claims, caller.account_id, key.as_ref().map(|key| (&*key.key, &*key.hash)), &fresh).await?;
+    let start = db.begin_purchase(&claims, caller.requested_account, key.as_ref().map(|key| (&*key.key, &*key.hash)), &fresh).await?;
     let account_id = match (start.outcome.as_str(), start.account_id, &start.answer) {
         ("claimed", Some(account_id), _) => account_id,
         ("replay", _, Some(answer)) => {
-            return Reply::repeated(answer);
+            return Reply::replay(answer);
         }
-        ("mismatch", ..) => return Err(Problem::key_reused()),
-        ("in_progress", ..) => return Err(Problem::key_in_use()),
-        ("no_account", ..) => return Err(Problem::no_account(caller.account_id)),
-        ("forbidden", ..) => return Err(Problem::forbidden("Viewers cannot buy credits.")),
+        ("mismatch", ..) => return Err(Problem::of(&errors::IDEMPOTENCY_KEY_REUSED)),
+        ("in_progress", ..) => return Err(Problem::of(&errors::IDEMPOTENCY_KEY_IN_USE)),
+        ("no_account", ..) => return Err(Problem::no_account(caller.requested_account)),
+        ("forbidden", ..) => return Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot buy credits.")),
         (outcome, ..) => return Err(Problem::internal(format!("unexpected outcome {outcome}"))),
     };
     tracing::Span::current().record("account_id", account_id.to_string());
     let work_id = start.work_id.as_deref().unwrap_or(&fresh);
     if work_id.parse::<Uuid>().is_err() {
-        return Err(Problem::key_reused()); // claimed in the database directly, past this endpoint
+        return Err(Problem::of(&errors::IDEMPOTENCY_KEY_REUSED)); // a client claimed the key in the database directly
     }
     let opened = checkout.open(&start, account_id, work_id, &quote).await;
     let answer = opened.and_then(|session| {
@@ -155,7 +152,7 @@ pub async fn purchase_credits(request: Request, db: UserDb, checkout: Checkout) 
             currency: "usd",
             quote,
             expires_at: session.expires_at,
-            message: "Open checkout_url to pay. The credits come as soon as the payment does.",
+            message: "Open checkout_url to pay. The credits are granted when the payment arrives.",
         })
     });
     if let Some(key) = key {
@@ -165,7 +162,7 @@ pub async fn purchase_credits(request: Request, db: UserDb, checkout: Checkout) 
             tracing::warn!(%error, "idempotency key not settled");
         }
         return match stored {
-            Some(stored) => Reply::repeated(&stored),
+            Some(stored) => Reply::replay(&stored),
             None => answer,
         };
     }

@@ -12,7 +12,7 @@ use oslira_aws::secrets::Secrets;
 use oslira_aws::{MissingVariable, sdk_config, variable};
 use oslira_db::{DbError, UserDb};
 use oslira_http::openapi::Api;
-use oslira_http::{Problem, Reply};
+use oslira_http::{Problem, Reply, endpoint};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -142,16 +142,14 @@ struct Dependency {
     latency_ms: u64,
 }
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.public(include_str!("health.rs")).answers::<View>(200).end();
+    api.public(ROUTE).responds::<View>(200).end();
 }
 
-/// Reports every dependency with its latency, as it was within the last five seconds. Always 200: this endpoint tells how things are, and
-/// an error page would tell less. Public; shows no addresses and no causes.
-///
-/// # Errors
-/// None in practice.
+/// Returns the availability and latency of every dependency, measured within the last five seconds. Responds with 200 even if a dependency
+/// is unavailable. Requires no authentication.
+#[endpoint(GET, "/health")]
 pub async fn health(health: Health) -> Result<Reply, Problem> {
     // Held while looking: those who ask meanwhile get the same answer.
     let mut last = health.last.lock().await;

@@ -8,6 +8,6 @@ use oslira_http::openapi::Api;
 
 /// Describes the endpoints of this feature.
 pub fn describe(api: &mut Api) {
-    api.feature("Health", include_str!("lib.rs"));
+    api.feature("Health", "Whether the service and its dependencies are available.");
     health::describe(api);
 }

@@ -4,20 +4,18 @@ use oslira_db::UserDb;
 use oslira_db::leads::LeadDetail;
 use oslira_domain::LeadId;
 use oslira_http::openapi::Api;
-use oslira_http::{GENERAL, Problem, Reply, Request};
+use oslira_http::{GENERAL, Problem, Reply, Request, endpoint, errors};
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("get_lead.rs")).path::<LeadId>("leadId").limited(&[GENERAL]).answers::<LeadDetail>(200).not_found("lead").end();
+    api.user(ROUTE).path::<LeadId>("leadId").limited(&[GENERAL]).responds::<LeadDetail>(200).refuses(&errors::LEAD_NOT_FOUND).end();
 }
 
-/// A lead with its profile, how often it was analysed and its latest analysis.
-///
-/// # Errors
-/// `NOT_FOUND` 404, also for a lead that was deleted or is somebody else's.
+/// Returns a lead with its profile, the number of its analyses and the latest analysis.
+#[endpoint(GET, "/api/leads/{leadId}")]
 pub async fn get_lead(request: Request, db: UserDb) -> Result<Reply, Problem> {
     let lead: LeadId = request.path("leadId")?;
     let caller = &request.caller;
-    let found = db.lead(&caller.claims(), caller.account_id, lead).await?;
-    Reply::ok(&found.ok_or_else(|| Problem::not_found("Lead"))?)
+    let found = db.lead(&caller.claims(), caller.requested_account, lead).await?;
+    Reply::ok(&found.ok_or(&errors::LEAD_NOT_FOUND)?)
 }

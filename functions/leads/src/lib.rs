@@ -1,4 +1,4 @@
-//! Leads: the list, one of them, its analyses, deleting and bringing back.
+//! Leads: list, read, delete and restore.
 
 mod delete_lead;
 mod get_lead;
@@ -16,7 +16,7 @@ use oslira_http::openapi::Api;
 
 /// Describes the endpoints of this feature.
 pub fn describe(api: &mut Api) {
-    api.feature("Leads", include_str!("lib.rs"));
+    api.feature("Leads", "Leads: list, read, delete and restore.");
     list_leads::describe(api);
     get_lead::describe(api);
     list_lead_analyses::describe(api);

@@ -1,15 +1,14 @@
 //! `POST /api/leads/{leadId}/restore`
 
-use http::StatusCode;
 use oslira_db::UserDb;
 use oslira_domain::LeadId;
+use oslira_http::errors::LiveLead;
 use oslira_http::openapi::Api;
-use oslira_http::{GENERAL, Problem, Reply, Request};
+use oslira_http::{GENERAL, Problem, Reply, Request, endpoint, errors};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 
-/// A lead that is back.
+/// A restored lead.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "RestoredLead")]
 #[expect(clippy::struct_field_names, reason = "the API's names")]
@@ -20,46 +19,37 @@ struct Restored {
     message: &'static str,
 }
 
-/// The lead that is in the way.
-#[derive(Serialize, JsonSchema)]
-struct LiveLead {
-    lead_id: Option<LeadId>,
-}
-
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.user(include_str!("restore_lead.rs"))
+    api.user(ROUTE)
         .path::<LeadId>("leadId")
         .limited(&[GENERAL])
-        .answers::<Restored>(200)
-        .not_for_viewers()
-        .not_found("lead")
-        .refuses(409, "LEAD_EXISTS", "The handle was analysed again meanwhile.")
-        .details::<LiveLead>()
+        .responds::<Restored>(200)
+        .refuses(&errors::READ_ONLY)
+        .refuses(&errors::LEAD_NOT_FOUND)
+        .refuses(&errors::LEAD_EXISTS)
         .end();
 }
 
-/// Brings back a lead that was deleted within 30 days, with the analyses that went with it. Restoring a live lead changes nothing.
-///
-/// # Errors
-/// `NOT_FOUND` 404, also after 30 days; `FORBIDDEN` 403 for a viewer; `LEAD_EXISTS` 409 if the handle was analysed again meanwhile, with
-/// the live lead.
+/// Restores a lead that was deleted within 30 days, with the analyses that were deleted with it. Restoring a lead that is not deleted
+/// changes nothing. Requires at least the role `member`.
+#[endpoint(POST, "/api/leads/{leadId}/restore")]
 pub async fn restore_lead(request: Request, db: UserDb) -> Result<Reply, Problem> {
     let lead: LeadId = request.path("leadId")?;
     let caller = &request.caller;
-    let restored = db.restore_lead(&caller.claims(), caller.account_id, lead).await?;
+    let restored = db.restore_lead(&caller.claims(), caller.requested_account, lead).await?;
     match restored.outcome.as_str() {
         "restored" => Reply::ok(&Restored {
             lead_id: restored.lead_id,
             instagram_username: restored.username,
             analyses_restored: restored.analyses_restored,
-            message: "The lead is back.",
+            message: "The lead was restored.",
         }),
-        "forbidden" => Err(Problem::forbidden("Viewers cannot restore leads.")),
+        "forbidden" => Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot restore leads.")),
         "conflict" => {
-            let message = format!("@{} is a lead again already. Delete that one first.", restored.username.unwrap_or_default());
-            Err(Problem::new(StatusCode::CONFLICT, "LEAD_EXISTS", message).with_details(json!(LiveLead { lead_id: restored.lead_id })))
+            let message = format!("@{} is already a lead again. Delete that lead first.", restored.username.unwrap_or_default());
+            Err(Problem::with_details(&errors::LEAD_EXISTS, &LiveLead { lead_id: restored.lead_id }).message(message))
         }
-        _ => Err(Problem::not_found("Lead")),
+        _ => Err(Problem::of(&errors::LEAD_NOT_FOUND)),
     }
 }

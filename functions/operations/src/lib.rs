@@ -1,4 +1,4 @@
-//! What runs the product itself: the description of its API, and the migrations of its database.
+//! Operations: the API's document and the database migrations.
 
 mod migrate;
 mod openapi;
@@ -10,6 +10,6 @@ pub use openapi::openapi;
 
 /// Describes the endpoints of this feature.
 pub fn describe(api: &mut Api) {
-    api.feature("Document", include_str!("lib.rs"));
+    api.feature("Document", "This document.");
     openapi::describe(api);
 }

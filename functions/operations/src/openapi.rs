@@ -1,24 +1,25 @@
 //! `GET /openapi.json`
 
+use oslira_http::endpoint;
 use oslira_http::openapi::Api;
-use serde_json::{Value, json};
+use serde_json::json;
 
-/// Made by `cargo openapi` of what the handlers say of themselves.
+/// The document that `cargo openapi` writes.
 const DOCUMENT: &str = include_str!("../openapi.json");
 
-/// What the API's document says of this endpoint.
+/// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
-    api.file(include_str!("openapi.rs"))
-        .header("If-None-Match", &json!({ "type": "string" }), "The `ETag` of the version that is known already.")
-        .answers_raw(200, json!({ "type": "object" }))
-        .answers_raw(304, Value::Null)
+    api.file(ROUTE)
+        .header("If-None-Match", &json!({ "type": "string" }), "The `ETag` of the version that the client has.")
+        .responds_with_document(json!({ "type": "object" }))
         .end();
 }
 
-/// This document, of the version that answers. Public; kept for five minutes.
+/// Returns this document, of the deployed version. Requires no authentication. May be cached for five minutes.
 ///
 /// # Errors
-/// When the runtime cannot be reached.
+/// Fails if the Lambda runtime cannot be reached.
+#[endpoint(GET, "/openapi.json")]
 pub async fn openapi() -> Result<(), lambda_http::Error> {
     oslira_http::start_logging();
     oslira_http::document(DOCUMENT).await

@@ -1,4 +1,4 @@
-//! The API's document, gathered from all features.
+//! The API's document, made of the descriptions of all features.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,20 +7,20 @@ use anyhow::{Context, Result, anyhow};
 use oslira_http::openapi::Api;
 use serde_json::Value;
 
-/// Where the document is: a part of the function that serves it.
+/// Returns the path of the document, which the function that serves it includes.
 pub fn document_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../functions/operations/openapi.json")
 }
 
-/// Where the examples are: requests and answers of a real run.
+/// Returns the path of the examples: requests and responses that the integration tests recorded.
 pub fn examples_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples.json")
 }
 
-/// Makes the document of what the handlers say of themselves.
+/// Returns the document.
 ///
 /// # Errors
-/// When a description contradicts itself, or the examples cannot be read.
+/// Fails if a description contradicts itself or the examples cannot be read.
 pub fn document() -> Result<String> {
     let mut api = Api::default();
     oslira_fn_analysis::describe(&mut api);
@@ -36,6 +36,6 @@ pub fn document() -> Result<String> {
         Ok(text) => serde_json::from_str(&text).context("the examples are not JSON")?,
         Err(_) => Value::Null,
     };
-    let document = api.document(env!("CARGO_PKG_VERSION"), &examples).map_err(|faults| anyhow!(faults.join("\n")))?;
+    let document = api.document(env!("CARGO_PKG_VERSION"), &examples).map_err(|contradictions| anyhow!(contradictions.join("\n")))?;
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }

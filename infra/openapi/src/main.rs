@@ -1,4 +1,4 @@
-//! `cargo openapi`: writes the API's document, which `GET /openapi.json` serves.
+//! `cargo openapi`: writes the document that `GET /openapi.json` serves.
 
 use anyhow::Result;
 

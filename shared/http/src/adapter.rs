@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{Response, StatusCode, header};
+use http::{Response, header};
 use jiff::Timestamp;
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, RequestExt, service_fn};
@@ -21,7 +21,8 @@ use tracing::field::Empty;
 use uuid::Uuid;
 
 use crate::auth::{TokenVerifier, VerifierError};
-use crate::fields::Fault;
+use crate::errors;
+use crate::fault::Fault;
 use crate::problem::Problem;
 use crate::reply::{Reply, render};
 use crate::request::{Caller, Query, Request};
@@ -105,16 +106,16 @@ impl Gateway {
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
-            .ok_or_else(|| Problem::unauthorized("UNAUTHORIZED", "A bearer token is required."))?;
+            .ok_or(&errors::UNAUTHORIZED)?;
         let user_id = self.verifier.verify(token).await.map_err(|error| match error {
-            VerifierError::Rejected(why) => Problem::unauthorized("INVALID_TOKEN", why),
+            VerifierError::Rejected(why) => Problem::of(&errors::INVALID_TOKEN).message(why),
             VerifierError::Unavailable(_) => Problem::unavailable(error),
         })?;
         let account = request.headers().get("x-account-id").map(|value| {
             let id = value.to_str().ok().and_then(|text| text.parse::<AccountId>().ok());
-            id.ok_or_else(|| Problem::validation(&[Fault::invalid("X-Account-Id", "expected a UUID")]))
+            id.ok_or_else(|| Fault::invalid("X-Account-Id", "expected a UUID"))
         });
-        Ok(Caller { user_id, account_id: account.transpose()? })
+        Ok(Caller { user_id, requested_account: account.transpose()? })
     }
 
     async fn answer<F, Fut>(&self, access: Access, request: lambda_http::Request, request_id: &str, handler: F) -> Answer
@@ -127,7 +128,7 @@ impl Gateway {
         let subject = caller.user_id.to_string();
         let span = tracing::Span::current();
         span.record("user_id", &subject);
-        if let Some(account_id) = caller.account_id {
+        if let Some(account_id) = caller.requested_account {
             // Anybody may claim any; handlers say whose it is once the database has told them.
             span.record("asked_account_id", account_id.to_string());
         }
@@ -242,19 +243,4 @@ pub(crate) fn request_id(request: &lambda_http::Request) -> String {
         _ => None,
     }
     .unwrap_or_else(|| format!("req_{}", Uuid::now_v7().simple()))
-}
-
-impl Problem {
-    /// With `RateLimit` headers.
-    fn with_limit(self, limit: (Limit, Standing)) -> Self {
-        Self { limit: Some(limit), ..self }
-    }
-
-    /// 403 for a caller without the account it needs.
-    pub fn no_account(asked: Option<AccountId>) -> Self {
-        match asked {
-            Some(_) => Self::forbidden("You are not a member of the account in X-Account-Id."),
-            None => Self::new(StatusCode::FORBIDDEN, "NO_ACCOUNTS", "You are not a member of any account."),
-        }
-    }
 }

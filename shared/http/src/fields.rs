@@ -1,57 +1,40 @@
-//! Reading a JSON object field by field, so that an answer names every fault and not just the first.
+//! Reads a JSON object field by field, so that a response lists every fault and not only the first one.
 
-use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::problem::Problem;
+use crate::fault::Fault;
 use crate::readers::Reader;
 
-/// One thing that is wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Fault {
-    /// Where: a field's path, or a parameter's name.
-    pub path: String,
-    /// What is wrong: `required`, `invalid` or `unknown`.
-    pub code: &'static str,
-    /// What was expected, for people.
-    pub message: String,
-}
-
-impl Fault {
-    /// A value that is there but cannot be used.
-    pub fn invalid(path: &str, message: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), code: "invalid", message: message.into() }
-    }
-}
-
-/// The fields of a request, asked for one by one: those that were given, or, for the API's document, what is asked for.
+/// The fields of a request, read one by one.
+///
+/// [`RequestFields`] reads them from a request. The API's document reads them from nothing and records their schemas.
 pub trait Fields {
-    /// A required field. Null counts as missing.
+    /// Reads a required field. Null counts as missing.
     fn required<R: Reader>(&mut self, name: &str, reader: R) -> Option<R::Value>;
 
-    /// A field that may be missing (`None`) or null (`Some(None)`): what a change leaves alone, and what it clears.
+    /// Reads a field that may be missing (`None`) or null (`Some(None)`): a change keeps the former and clears the latter.
     fn nullable<R: Reader>(&mut self, name: &str, reader: R) -> Option<Option<R::Value>>;
 
-    /// A field that may be missing, but not null.
-    fn present<R: Reader>(&mut self, name: &str, reader: R) -> Option<R::Value>;
+    /// Reads a field that may be missing, but not null.
+    fn non_null<R: Reader>(&mut self, name: &str, reader: R) -> Option<R::Value>;
 
-    /// A field that may be missing or null and then is `usual`.
-    fn or<R: Reader<Value: Serialize>>(&mut self, name: &str, reader: R, usual: R::Value) -> R::Value;
+    /// Reads a field that may be missing or null, and is `default` then.
+    fn or_default<R: Reader<Value: Serialize>>(&mut self, name: &str, reader: R, default: R::Value) -> R::Value;
 
-    /// An object inside this one that may be missing, with its faults under its name.
+    /// Reads an object that may be missing. Its faults have paths below `name`.
     fn object<T: FromFields>(&mut self, name: &str) -> Option<T>;
 
-    /// As [`Fields::object`], and it must be there.
+    /// Reads a required object. Its faults have paths below `name`.
     fn required_object<T: FromFields>(&mut self, name: &str) -> Option<T>;
 
-    /// A fault that only several fields together make.
+    /// Adds a fault that several fields cause together.
     fn fault(&mut self, path: &str, message: impl Into<String>);
 
-    /// Whether everything read so far was right.
+    /// Returns whether no fault has been found so far.
     fn is_valid(&self) -> bool;
 
-    /// A field that may be missing or null.
+    /// Reads a field that may be missing or null.
     fn optional<R: Reader>(&mut self, name: &str, reader: R) -> Option<R::Value> {
         self.nullable(name, reader).flatten()
     }
@@ -59,84 +42,76 @@ pub trait Fields {
 
 /// A type that is read from fields.
 pub trait FromFields: Sized {
-    /// Reads every field, also after a fault: the answer names every one, and the API's document is made by asking for all of them. `None`
-    /// if something needed is missing or wrong.
+    /// Reads every field, even after a fault: the response lists all faults, and the API's document records all fields. Returns `None` if
+    /// a value that the type needs is missing or invalid.
     fn from_fields(fields: &mut impl Fields) -> Option<Self>;
 }
 
-/// The fields that a request gave and nobody has read yet, and the faults found so far.
+/// The fields of a request that have not been read yet, and the faults found so far.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct RequestFields {
     values: Map<String, Value>,
     faults: Vec<Fault>,
 }
 
-impl Given {
-    /// Something needed is not there.
-    fn missing(&mut self, path: &str) {
-        self.faults.push(Fault { path: path.to_owned(), code: "required", message: "is required".to_owned() });
-    }
-
-    /// What nobody asked for is a fault: a misspelt field must not be lost in silence.
-    fn refuse_rest(&mut self) {
-        let unknown = self.values.keys().map(|name| Fault {
-            path: name.clone(),
-            code: "unknown",
-            message: "is not a field of this request".to_owned(),
-        });
-        self.faults.extend(unknown);
-    }
-
-    /// Reads a `T` out of `value` and reports all faults at once, fields that nobody asked for among them.
+impl RequestFields {
+    /// Reads a `T` from a JSON value.
     ///
     /// # Errors
-    /// `VALIDATION_ERROR` with every fault.
-    pub fn read<T: FromFields>(value: Value) -> Result<T, Problem> {
-        let Value::Object(values) = value else {
-            return Err(Problem::validation(&[Fault::invalid("", "expected a JSON object")]));
-        };
-        Self::read_object(values)
+    /// Returns every fault, fields that `T` does not have among them: a misspelled field must not be ignored.
+    pub fn read<T: FromFields>(value: Value) -> Result<T, Vec<Fault>> {
+        match value {
+            Value::Object(values) => Self::read_object(values),
+            _ => Err(vec![Fault::invalid("", "expected a JSON object")]),
+        }
     }
 
-    /// As [`Given::read`], of an object.
+    /// Reads a `T` from an object.
     ///
     /// # Errors
-    /// `VALIDATION_ERROR` with every fault.
-    pub fn read_object<T: FromFields>(values: Map<String, Value>) -> Result<T, Problem> {
+    /// See [`RequestFields::read`].
+    pub fn read_object<T: FromFields>(values: Map<String, Value>) -> Result<T, Vec<Fault>> {
+        let (read, faults) = Self::read_fields(values);
+        read.filter(|_| faults.is_empty()).ok_or(faults)
+    }
+
+    fn read_fields<T: FromFields>(values: Map<String, Value>) -> (Option<T>, Vec<Fault>) {
         let mut fields = Self { values, faults: Vec::new() };
         let read = T::from_fields(&mut fields);
-        fields.refuse_rest();
-        match read {
-            Some(read) if fields.faults.is_empty() => Ok(read),
-            _ => Err(Problem::validation(&fields.faults)),
-        }
+        let Self { values, mut faults } = fields;
+        faults.extend(values.keys().map(|name| Fault::unknown(name)));
+        (read, faults)
+    }
+
+    fn read_value<R: Reader>(&mut self, name: &str, reader: &R, value: &Value) -> Option<R::Value> {
+        reader.read(value).map_err(|message| self.faults.push(Fault::invalid(name, message))).ok()
     }
 }
 
-impl Fields for Given {
+impl Fields for RequestFields {
     fn required<R: Reader>(&mut self, name: &str, reader: R) -> Option<R::Value> {
         match self.values.remove(name) {
             None | Some(Value::Null) => {
-                self.missing(name);
+                self.faults.push(Fault::required(name));
                 None
             }
-            Some(value) => reader.read(&value).map_err(|message| self.faults.push(Fault::invalid(name, message))).ok(),
+            Some(value) => self.read_value(name, &reader, &value),
         }
     }
 
     fn nullable<R: Reader>(&mut self, name: &str, reader: R) -> Option<Option<R::Value>> {
         match self.values.remove(name)? {
             Value::Null => Some(None),
-            value => reader.read(&value).map_err(|message| self.faults.push(Fault::invalid(name, message))).ok().map(Some),
+            value => self.read_value(name, &reader, &value).map(Some),
         }
     }
 
-    fn present<R: Reader>(&mut self, name: &str, reader: R) -> Option<R::Value> {
+    fn non_null<R: Reader>(&mut self, name: &str, reader: R) -> Option<R::Value> {
         if self.values.contains_key(name) { self.required(name, reader) } else { None }
     }
 
-    fn or<R: Reader<Value: Serialize>>(&mut self, name: &str, reader: R, usual: R::Value) -> R::Value {
-        self.optional(name, reader).unwrap_or(usual)
+    fn or_default<R: Reader<Value: Serialize>>(&mut self, name: &str, reader: R, default: R::Value) -> R::Value {
+        self.optional(name, reader).unwrap_or(default)
     }
 
     fn object<T: FromFields>(&mut self, name: &str) -> Option<T> {
@@ -145,17 +120,15 @@ impl Fields for Given {
             self.faults.push(Fault::invalid(name, "expected an object"));
             return None;
         };
-        let mut inner = Self { values, faults: Vec::new() };
-        let read = T::from_fields(&mut inner);
-        inner.refuse_rest();
-        self.faults.extend(inner.faults.into_iter().map(|fault| Fault { path: format!("{name}.{}", fault.path), ..fault }));
+        let (read, faults) = Self::read_fields(values);
+        self.faults.extend(faults.into_iter().map(|fault| fault.inside(name)));
         read
     }
 
     fn required_object<T: FromFields>(&mut self, name: &str) -> Option<T> {
         if self.values.get(name).is_none_or(Value::is_null) {
             self.values.remove(name);
-            self.missing(name);
+            self.faults.push(Fault::required(name));
             return None;
         }
         self.object(name)
@@ -176,25 +149,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::readers::text;
+    use crate::readers::parsed;
 
     #[derive(Debug)]
     struct Input;
     impl FromFields for Input {
         fn from_fields(fields: &mut impl Fields) -> Option<Self> {
-            let (name, tier) = (fields.required("name", text::<Username>()), fields.required("tier", text::<Tier>()));
+            let (name, tier) = (fields.required("name", parsed::<Username>()), fields.required("tier", parsed::<Tier>()));
             name.and(tier).map(|_| Self)
         }
     }
 
     #[test]
-    fn every_fault_is_named_at_once() {
-        let problem = Given::read::<Input>(json!({ "name": "a..b", "tier": 3, "extra": 1 })).unwrap_err();
-        let paths: Vec<_> =
-            problem.details.unwrap().as_array().unwrap().iter().map(|fault| (fault["path"].clone(), fault["code"].clone())).collect();
-        assert_eq!(paths, [(json!("name"), json!("invalid")), (json!("tier"), json!("invalid")), (json!("extra"), json!("unknown"))]);
-        assert!(Given::read::<Input>(json!({ "name": "ab", "tier": "deep" })).is_ok());
-        assert!(Given::read::<Input>(json!({ "name": null, "tier": "nope" })).is_err());
-        assert!(Given::read::<Input>(json!([])).is_err());
+    fn all_faults_are_reported_at_once() {
+        let faults = RequestFields::read::<Input>(json!({ "name": "a..b", "tier": 3, "extra": 1 })).unwrap_err();
+        let found: Vec<_> = faults.iter().map(|fault| (fault.path.as_str(), fault.code)).collect();
+        assert_eq!(found, [("name", "invalid"), ("tier", "invalid"), ("extra", "unknown")]);
+        assert!(RequestFields::read::<Input>(json!({ "name": "ab", "tier": "deep" })).is_ok());
+        assert!(RequestFields::read::<Input>(json!({ "name": null, "tier": "nope" })).is_err());
+        assert!(RequestFields::read::<Input>(json!([])).is_err());
     }
 }

@@ -1,14 +1,18 @@
-//! What goes wrong, as a client reads it.
+//! An error response on its way to the client.
 
 use http::StatusCode;
 use oslira_aws::AwsError;
 use oslira_aws::limits::{Limit, Standing};
 use oslira_db::DbError;
-use serde_json::{Value, json};
+use oslira_domain::AccountId;
+use serde::Serialize;
+use serde_json::Value;
 
-use crate::fields::Fault;
+use crate::api_error::ApiError;
+use crate::errors;
+use crate::fault::Fault;
 
-/// An error answer: status, machine code and a text for people. What lies behind a 5xx is logged, never sent.
+/// An error response: an entry of the [catalog](errors) and what this occurrence adds to it. The cause of a 5xx is logged and never sent.
 #[derive(Debug)]
 pub struct Problem {
     pub(crate) status: StatusCode,
@@ -21,90 +25,97 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem without details.
-    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: None, retry_after: None, cause: None, limit: None }
+    /// Creates the response of an error without details.
+    pub fn of(error: &ApiError) -> Self {
+        Self::new(error, None)
     }
 
-    /// Its machine code.
+    /// Creates the response of an error with its details.
+    pub fn with_details<D: Serialize>(error: &ApiError<D>, details: &D) -> Self {
+        match serde_json::to_value(details) {
+            Ok(details) => Self::new(error, Some(details)),
+            Err(error) => Self::internal(error),
+        }
+    }
+
+    fn new<D>(error: &ApiError<D>, details: Option<Value>) -> Self {
+        let &ApiError { status, code, message, retry_after, .. } = error;
+        Self { status, code, message: message.to_owned(), details, retry_after, cause: None, limit: None }
+    }
+
+    /// Replaces the entry's text for people.
+    #[must_use]
+    pub fn message(self, message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..self }
+    }
+
+    /// Sets the seconds after which a retry makes sense.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// Sets the cause, which is logged and never sent.
+    #[must_use]
+    pub fn cause(self, cause: impl std::fmt::Display) -> Self {
+        Self { cause: Some(cause.to_string()), ..self }
+    }
+
+    /// Adds the `RateLimit` headers of the limit that counted the request.
+    pub(crate) fn with_limit(self, limit: (Limit, Standing)) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
+    /// Returns the machine-readable code.
     pub const fn code(&self) -> &'static str {
         self.code
     }
 
-    /// With machine-readable details.
-    #[must_use]
-    pub fn with_details(self, details: Value) -> Self {
-        Self { details: Some(details), ..self }
+    /// Creates a 403 for a caller who has no account, or not the `requested` one.
+    pub fn no_account(requested: Option<AccountId>) -> Self {
+        Self::of(if requested.is_some() { &errors::NOT_A_MEMBER } else { &errors::NO_ACCOUNTS })
     }
 
-    /// With the seconds after which another try makes sense.
-    #[must_use]
-    pub fn with_retry_after(self, seconds: u64) -> Self {
-        Self { retry_after: Some(seconds), ..self }
-    }
-
-    /// With what the log, and only the log, should say.
-    #[must_use]
-    pub fn with_cause(self, cause: impl std::fmt::Display) -> Self {
-        Self { cause: Some(cause.to_string()), ..self }
-    }
-
-    /// 400 with every fault of the input.
-    pub fn validation(faults: &[Fault]) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", "The request is not valid.").with_details(json!(faults))
-    }
-
-    /// 401.
-    pub fn unauthorized(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, code, message)
-    }
-
-    /// 403.
-    pub fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", message)
-    }
-
-    /// 404: it does not exist, or belongs to somebody else; nobody learns which.
-    pub fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("{what} not found."))
-    }
-
-    /// 422: the idempotency key stands for another request.
-    pub fn key_reused() -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED", "This Idempotency-Key was used for another request.")
-    }
-
-    /// 409: the request that holds the idempotency key is still at work.
-    pub fn key_in_use() -> Self {
-        Self::new(StatusCode::CONFLICT, "IDEMPOTENCY_KEY_IN_USE", "The first request with this Idempotency-Key is still at work.")
-            .with_retry_after(1)
-    }
-
-    /// 429.
+    /// Creates a 429 for a caller above a limit.
     pub fn rate_limited(standing: Standing) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", "Too many requests. Please slow down.")
-            .with_retry_after(standing.reset_after)
+        Self::of(&errors::RATE_LIMIT_EXCEEDED).retry_after(standing.reset_after)
     }
 
-    /// 500.
+    /// Creates a 500.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "Something went wrong on our side.").with_cause(cause)
+        Self::of(&errors::INTERNAL_ERROR).cause(cause)
     }
 
-    /// 503: something we depend on is down.
+    /// Creates a 503: a dependency is unavailable.
     pub fn unavailable(cause: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "The service is not available for the moment.")
-            .with_retry_after(2)
-            .with_cause(cause)
+        Self::of(&errors::SERVICE_UNAVAILABLE).cause(cause)
+    }
+}
+
+impl From<&ApiError> for Problem {
+    fn from(error: &ApiError) -> Self {
+        Self::of(error)
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        Self::from(vec![fault])
+    }
+}
+
+impl From<Vec<Fault>> for Problem {
+    fn from(faults: Vec<Fault>) -> Self {
+        Self::with_details(&errors::VALIDATION_ERROR, &faults)
     }
 }
 
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         match &error {
-            // What the API's own limits never let through: bounds for whoever calls the database directly.
+            // The API's own limits are lower. The database's bound concerns clients that call its functions directly.
             DbError::Rule { code, .. } if code == "OS429" => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", "Too many requests today.").with_retry_after(3600)
+                Self::of(&errors::RATE_LIMIT_EXCEEDED).message("Too many requests today.").retry_after(3600)
             }
             error if error.is_retryable() => Self::unavailable(error),
             error => Self::internal(error),

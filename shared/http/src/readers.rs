@@ -1,4 +1,5 @@
-//! Readers of single values. Each knows what it accepts, and says so in the API's document: limits are written down once.
+//! Readers of single values. A reader validates a value and describes in the API's document what it accepts, so that a limit is stated
+//! once.
 
 use std::fmt::Display;
 use std::marker::PhantomData;
@@ -7,37 +8,37 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Number, Value};
 
-/// Control characters other than tab and line breaks, as a class of a regular expression.
+/// Control characters except tab and line breaks, as a class of a regular expression.
 const CONTROLS: &str = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f";
 
-/// Reads a value of a request, and describes what it accepts.
+/// Reads a value of a request and describes what it accepts.
 pub trait Reader {
-    /// What is read.
+    /// The type of the value.
     type Value;
 
-    /// Reads it.
+    /// Reads the value.
     ///
     /// # Errors
-    /// Says what was expected.
+    /// Returns what was expected, for people.
     fn read(&self, value: &Value) -> Result<Self::Value, String>;
 
-    /// What it accepts.
+    /// Returns the schema of the values that are accepted.
     fn schema(&self, generator: &mut SchemaGenerator) -> Schema;
 }
 
-/// See [`text`].
-pub struct Text<T>(PhantomData<T>);
+/// See [`parsed`].
+pub struct Parsed<T>(PhantomData<T>);
 
-/// Reads a text that parses as `T`.
-pub const fn text<T>() -> Text<T> {
-    Text(PhantomData)
+/// Reads a string that parses as `T`.
+pub const fn parsed<T>() -> Parsed<T> {
+    Parsed(PhantomData)
 }
 
-impl<T: FromStr<Err: Display> + JsonSchema> Reader for Text<T> {
+impl<T: FromStr<Err: Display> + JsonSchema> Reader for Parsed<T> {
     type Value = T;
 
     fn read(&self, value: &Value) -> Result<T, String> {
-        let text = value.as_str().ok_or("expected a text")?;
+        let text = value.as_str().ok_or("expected a string")?;
         text.parse().map_err(|error: T::Err| {
             let error = error.to_string();
             if error.starts_with("expected") { error } else { format!("expected {error}") }
@@ -49,113 +50,109 @@ impl<T: FromStr<Err: Display> + JsonSchema> Reader for Text<T> {
     }
 }
 
-/// See [`words`].
+/// See [`string`].
 #[derive(Debug, Clone, Copy)]
-pub struct Words {
-    least: usize,
-    most: usize,
+pub struct BoundedString {
+    min: usize,
+    max: usize,
 }
 
-/// Reads a text of `least` to `most` characters, without surrounding blanks. PostgreSQL cannot keep a NUL, and no field here has a use
-/// for other control characters than line breaks and tabs.
-pub const fn words(least: usize, most: usize) -> Words {
-    Words { least, most }
+/// Reads a string of `min` to `max` characters and trims it. Control characters except line breaks and tabs are rejected: PostgreSQL
+/// cannot store a NUL, and no field has a use for the others.
+pub const fn string(min: usize, max: usize) -> BoundedString {
+    BoundedString { min, max }
 }
 
-impl Reader for Words {
+impl Reader for BoundedString {
     type Value = String;
 
     fn read(&self, value: &Value) -> Result<String, String> {
-        let Self { least, most } = *self;
-        let text = value.as_str().ok_or("expected a text")?.trim();
+        let Self { min, max } = *self;
+        let text = value.as_str().ok_or("expected a string")?.trim();
         if text.chars().any(|letter| letter.is_control() && !matches!(letter, '\n' | '\r' | '\t')) {
-            return Err("expected a text without control characters".to_owned());
+            return Err("expected a string without control characters".to_owned());
         }
-        if (least..=most).contains(&text.chars().count()) {
-            Ok(text.to_owned())
-        } else {
-            Err(format!("expected {least} to {most} characters"))
-        }
+        if (min..=max).contains(&text.chars().count()) { Ok(text.to_owned()) } else { Err(format!("expected {min} to {max} characters")) }
     }
 
     fn schema(&self, _: &mut SchemaGenerator) -> Schema {
-        let Self { least, most } = *self;
-        // Surrounding blanks do not count, so a text that must not be empty has something else in it.
-        let pattern = match least {
+        let Self { min, max } = *self;
+        // The string is trimmed before it is measured, so one that must not be empty has a character other than whitespace.
+        let pattern = match min {
             0 => format!("^[^{CONTROLS}]*$"),
             _ => format!("^[^{CONTROLS}]*[^\\s{CONTROLS}][^{CONTROLS}]*$"),
         };
-        json_schema!({ "type": "string", "minLength": least, "maxLength": most, "pattern": pattern })
+        json_schema!({ "type": "string", "minLength": min, "maxLength": max, "pattern": pattern })
     }
 }
 
-/// See [`whole`] and [`digits`].
+/// See [`integer`] and [`integer_param`].
 #[derive(Debug, Clone, Copy)]
-pub struct Whole {
-    least: i64,
-    most: i64,
-    written: bool,
+pub struct Integer {
+    min: i64,
+    max: i64,
+    in_query: bool,
 }
 
-/// Reads a whole number of a range, as JSON has it.
-pub const fn whole(least: i64, most: i64) -> Whole {
-    Whole { least, most, written: false }
+/// Reads an integer from `min` to `max` in a JSON body.
+pub const fn integer(min: i64, max: i64) -> Integer {
+    Integer { min, max, in_query: false }
 }
 
-/// Reads a whole number of a range, as a query has it.
-pub const fn digits(least: i64, most: i64) -> Whole {
-    Whole { least, most, written: true }
+/// Reads an integer from `min` to `max` in a query, where values are strings.
+pub const fn integer_param(min: i64, max: i64) -> Integer {
+    Integer { min, max, in_query: true }
 }
 
-impl Reader for Whole {
+impl Reader for Integer {
     type Value = i64;
 
     fn read(&self, value: &Value) -> Result<i64, String> {
-        let Self { least, most, written } = *self;
-        let number = if written { value.as_str().and_then(|text| text.parse::<i64>().ok()) } else { value.as_i64() };
-        number.filter(|number| (least..=most).contains(number)).ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+        let Self { min, max, in_query } = *self;
+        let number = if in_query { value.as_str().and_then(|text| text.parse::<i64>().ok()) } else { value.as_i64() };
+        number.filter(|number| (min..=max).contains(number)).ok_or_else(|| format!("expected an integer from {min} to {max}"))
     }
 
     fn schema(&self, _: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "integer", "minimum": self.least, "maximum": self.most })
+        json_schema!({ "type": "integer", "minimum": self.min, "maximum": self.max })
     }
 }
 
-/// See [`number`].
+/// See [`decimal`].
 #[derive(Debug, Clone, Copy)]
 pub struct Decimal {
-    least: f64,
-    most: f64,
+    min: f64,
+    max: f64,
 }
 
-/// Reads a number of a range.
-pub const fn number(least: f64, most: f64) -> Decimal {
-    Decimal { least, most }
+/// Reads a number from `min` to `max`.
+pub const fn decimal(min: f64, max: f64) -> Decimal {
+    Decimal { min, max }
 }
 
 impl Reader for Decimal {
     type Value = f64;
 
     fn read(&self, value: &Value) -> Result<f64, String> {
-        let Self { least, most } = *self;
-        value.as_f64().filter(|number| (least..=most).contains(number)).ok_or_else(|| format!("expected a number from {least} to {most}"))
+        let Self { min, max } = *self;
+        value.as_f64().filter(|number| (min..=max).contains(number)).ok_or_else(|| format!("expected a number from {min} to {max}"))
     }
 
     fn schema(&self, _: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "number", "minimum": Number::from_f64(self.least), "maximum": Number::from_f64(self.most) })
+        json_schema!({ "type": "number", "minimum": Number::from_f64(self.min), "maximum": Number::from_f64(self.max) })
     }
 }
 
 /// See [`list`].
 #[derive(Debug, Clone, Copy)]
 pub struct List<R> {
-    most: usize,
+    max: usize,
     entry: R,
 }
 
-/// Reads a list of at most `most` entries, each read by `entry`.
-pub const fn list<R: Reader>(most: usize, entry: R) -> List<R> {
-    List { most, entry }
+/// Reads a list of at most `max` entries, each read by `entry`.
+pub const fn list<R: Reader>(max: usize, entry: R) -> List<R> {
+    List { max, entry }
 }
 
 impl<R: Reader> Reader for List<R> {
@@ -163,15 +160,15 @@ impl<R: Reader> Reader for List<R> {
 
     fn read(&self, value: &Value) -> Result<Self::Value, String> {
         let entries = value.as_array().ok_or("expected a list")?;
-        if entries.len() > self.most {
-            return Err(format!("expected at most {} entries", self.most));
+        if entries.len() > self.max {
+            return Err(format!("expected at most {} entries", self.max));
         }
         let read = |(index, entry)| self.entry.read(entry).map_err(|message| format!("entry {index}: {message}"));
         entries.iter().enumerate().map(read).collect()
     }
 
     fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "array", "maxItems": self.most, "items": self.entry.schema(generator) })
+        json_schema!({ "type": "array", "maxItems": self.max, "items": self.entry.schema(generator) })
     }
 }
 
@@ -181,38 +178,38 @@ mod tests {
 
     use super::*;
 
-    /// What a reader's schema says of a value, and what the reader does.
+    /// Returns whether a reader's schema accepts a value, and whether the reader does.
     fn both(reader: &impl Reader, value: &Value) -> (bool, bool) {
         let schema = reader.schema(&mut SchemaGenerator::default());
         (jsonschema::is_valid(schema.as_value(), value), reader.read(value).is_ok())
     }
 
     #[test]
-    fn a_schema_draws_the_line_where_the_reader_does() {
+    fn a_schema_accepts_exactly_what_its_reader_accepts() {
         let texts =
             [("", false), (" \n", false), ("a", true), ("abc", true), ("abcd", false), ("a\u{0}", false), ("a\tb", true), ("äöü", true)];
-        for (text, fits) in texts {
-            assert_eq!(both(&words(1, 3), &json!(text)), (fits, fits), "{text:?}");
+        for (text, accepted) in texts {
+            assert_eq!(both(&string(1, 3), &json!(text)), (accepted, accepted), "{text:?}");
         }
-        assert_eq!(both(&words(0, 3), &json!("")), (true, true));
-        for (value, fits) in
+        assert_eq!(both(&string(0, 3), &json!("")), (true, true));
+        for (value, accepted) in
             [(json!(0), false), (json!(1), true), (json!(9), true), (json!(10), false), (json!(1.5), false), (json!("1"), false)]
         {
-            assert_eq!(both(&whole(1, 9), &value), (fits, fits), "{value}");
-            assert_eq!(both(&list(2, whole(1, 9)), &json!([value])), (fits, fits), "[{value}]");
+            assert_eq!(both(&integer(1, 9), &value), (accepted, accepted), "{value}");
+            assert_eq!(both(&list(2, integer(1, 9)), &json!([value])), (accepted, accepted), "[{value}]");
         }
-        for (value, fits) in [(json!(-0.1), false), (json!(0), true), (json!(0.5), true), (json!(1.5), false), (json!(null), false)] {
-            assert_eq!(both(&number(0.0, 1.0), &value), (fits, fits), "{value}");
+        for (value, accepted) in [(json!(-0.1), false), (json!(0), true), (json!(0.5), true), (json!(1.5), false), (json!(null), false)] {
+            assert_eq!(both(&decimal(0.0, 1.0), &value), (accepted, accepted), "{value}");
         }
-        for (count, fits) in [(0, true), (2, true), (3, false)] {
-            assert_eq!(both(&list(2, whole(1, 9)), &json!(vec![1; count])), (fits, fits), "{count}");
+        for (count, accepted) in [(0, true), (2, true), (3, false)] {
+            assert_eq!(both(&list(2, integer(1, 9)), &json!(vec![1; count])), (accepted, accepted), "{count}");
         }
     }
 
     #[test]
-    fn a_query_has_its_numbers_in_digits() {
-        for (text, fits) in [("0", false), ("1", true), ("9", true), ("10", false), ("1.0", false), ("x", false)] {
-            assert_eq!(digits(1, 9).read(&json!(text)).is_ok(), fits, "{text}");
+    fn an_integer_in_a_query_is_a_string_of_digits() {
+        for (text, accepted) in [("0", false), ("1", true), ("9", true), ("10", false), ("1.0", false), ("x", false)] {
+            assert_eq!(integer_param(1, 9).read(&json!(text)).is_ok(), accepted, "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Answers in the one envelope that every endpoint uses.
+//! Responses in the envelope that every endpoint uses.
 
 use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
@@ -8,69 +8,70 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::errors;
 use crate::problem::Problem;
 
-/// A successful answer.
+/// A successful response.
 #[derive(Debug)]
 pub struct Reply {
     status: StatusCode,
     data: Value,
-    /// What a list tells about itself, beside `data`.
+    /// The position of a list's page, beside `data`.
     page: Option<Value>,
-    /// The `meta` of the first answer, when this one repeats it.
+    /// The `meta` of the first response, if this one is a replay of it.
     meta: Option<Value>,
     limit: Option<(Limit, Standing)>,
 }
 
-/// An answer as it is kept under an idempotency key: what is repeated is the whole of it.
+/// A response as an idempotency key stores it. A replay repeats all of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct StoredAnswer {
+struct StoredReply {
     status: u16,
     data: Value,
     meta: Value,
 }
 
-/// A page of a list and where it stands.
+/// A page of a list and its position.
 #[derive(Debug)]
 pub struct Page<T> {
     /// The rows.
     pub rows: Vec<T>,
-    /// Which page, from 1.
+    /// The page's number, from 1.
     pub page: i64,
-    /// How many rows a page has.
+    /// The number of rows of a page.
     pub page_size: i64,
-    /// How many rows there are on all pages.
+    /// The number of rows of all pages.
     pub total: i64,
-    /// The moment that the list is of: asking for the next pages with it keeps them in step while rows are added.
+    /// The time at which the list was read. Later pages requested with it do not shift while rows are added.
     pub as_of: Timestamp,
 }
 
-/// Where a page stands, as a list tells it beside `data`.
+/// The position of a page, which a list's response carries beside `data`.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Place {
-    /// Which page, from 1.
+pub(crate) struct PagePosition {
+    /// The page's number, from 1.
     page: i64,
-    /// How many rows a page has.
+    /// The number of rows of a page.
     page_size: i64,
-    /// How many rows there are on all pages.
+    /// The number of rows of all pages.
     total: i64,
-    /// How many pages.
+    /// The number of pages.
     total_pages: i64,
     /// Whether there is another page.
     has_more: bool,
-    /// The moment that the list is of.
+    /// The time at which the list was read. Request later pages with it.
     as_of: Timestamp,
 }
 
-/// What every answer says about itself.
+/// Facts about a response.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Meta {
-    /// When it was given.
+    /// When the response was created.
     #[schemars(extend("format" = "date-time"))]
     timestamp: String,
-    /// The id of the request, also in every log line about it.
+    /// The request's id, which every log line about it carries.
     request_id: String,
 }
 
@@ -79,62 +80,63 @@ impl Reply {
         Ok(Self { status, data: serde_json::to_value(data).map_err(Problem::internal)?, page: None, meta: None, limit: None })
     }
 
-    /// 200.
+    /// Creates a 200.
     ///
     /// # Errors
-    /// 500 if `data` is no JSON.
+    /// `INTERNAL_ERROR` if `data` cannot be serialized.
     pub fn ok<T: Serialize>(data: &T) -> Result<Self, Problem> {
         Self::new(StatusCode::OK, data)
     }
 
-    /// 202: accepted, not done yet.
+    /// Creates a 202: the request is accepted and continues in the background.
     ///
     /// # Errors
-    /// 500 if `data` is no JSON.
+    /// `INTERNAL_ERROR` if `data` cannot be serialized.
     pub fn accepted<T: Serialize>(data: &T) -> Result<Self, Problem> {
         Self::new(StatusCode::ACCEPTED, data)
     }
 
-    /// 201.
+    /// Creates a 201.
     ///
     /// # Errors
-    /// 500 if `data` is no JSON.
+    /// `INTERNAL_ERROR` if `data` cannot be serialized.
     pub fn created<T: Serialize>(data: &T) -> Result<Self, Problem> {
         Self::new(StatusCode::CREATED, data)
     }
 
-    /// 204: done, and nothing to say.
+    /// Creates a 204.
     pub fn no_content() -> Self {
         Self { status: StatusCode::NO_CONTENT, data: Value::Null, page: None, meta: None, limit: None }
     }
 
-    /// 200 with a page of a list.
+    /// Creates a 200 with a page of a list.
     ///
     /// # Errors
-    /// 500 if the rows are no JSON.
+    /// `INTERNAL_ERROR` if the rows cannot be serialized.
     pub fn page<T: Serialize>(page: &Page<T>) -> Result<Self, Problem> {
         let pages = (page.total + page.page_size - 1) / page.page_size;
         let Page { page: number, page_size, total, as_of, .. } = *page;
-        let place = Place { page: number, page_size, total, total_pages: pages, has_more: number < pages, as_of };
-        Ok(Self { page: Some(json!(place)), ..Self::new(StatusCode::OK, &page.rows)? })
+        let position = PagePosition { page: number, page_size, total, total_pages: pages, has_more: number < pages, as_of };
+        Ok(Self { page: Some(json!(position)), ..Self::new(StatusCode::OK, &page.rows)? })
     }
 
-    /// What to keep of this answer, given at `now` to the request of that id, so that it can be repeated word for word.
+    /// Returns what an idempotency key stores of this response, created at `now` for the request `request_id`.
     pub fn to_stored(&self, request_id: &str, now: Timestamp) -> String {
-        json!(StoredAnswer { status: self.status.as_u16(), data: self.data.clone(), meta: meta(request_id, now) }).to_string()
+        json!(StoredReply { status: self.status.as_u16(), data: self.data.clone(), meta: meta(request_id, now) }).to_string()
     }
 
-    /// The kept answer again.
+    /// Restores a stored response.
     ///
     /// # Errors
-    /// 422 if it is none of ours: users can claim keys in the database themselves, for whatever they like.
-    pub fn repeated(stored: &str) -> Result<Self, Problem> {
-        let stored: StoredAnswer = serde_json::from_str(stored).map_err(|_| Problem::key_reused())?;
-        let status = StatusCode::from_u16(stored.status).ok().filter(StatusCode::is_success).ok_or_else(Problem::key_reused)?;
+    /// `IDEMPOTENCY_KEY_REUSED` if the API did not store it: clients can claim keys in the database directly, with any content.
+    pub fn replay(stored: &str) -> Result<Self, Problem> {
+        let reused = || Problem::of(&errors::IDEMPOTENCY_KEY_REUSED);
+        let stored: StoredReply = serde_json::from_str(stored).map_err(|_| reused())?;
+        let status = StatusCode::from_u16(stored.status).ok().filter(StatusCode::is_success).ok_or_else(reused)?;
         Ok(Self { status, data: stored.data, page: None, meta: Some(stored.meta), limit: None })
     }
 
-    /// With `RateLimit` headers that say where the caller stands.
+    /// Adds the `RateLimit` headers of a limit.
     #[must_use]
     pub fn with_limit(self, limit: Option<(Limit, Standing)>) -> Self {
         Self { limit: limit.or(self.limit), ..self }
@@ -163,7 +165,7 @@ fn empty(status: StatusCode, request_id: &str) -> Response<Body> {
     response
 }
 
-/// The response of a handler's outcome.
+/// Renders a handler's outcome as an HTTP response.
 pub(crate) fn render(outcome: Result<Reply, Problem>, request_id: &str, now: Timestamp) -> Response<Body> {
     let meta = meta(request_id, now);
     let (mut response, limit) = match outcome {
@@ -208,31 +210,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_says_where_it_stands() {
+    fn a_page_states_its_position() {
         let page = Page { rows: vec![1, 2], page: 2, page_size: 2, total: 5, as_of: Timestamp::UNIX_EPOCH };
         let response = render(Reply::page(&page), "r1", Timestamp::UNIX_EPOCH);
         let Body::Text(body) = response.body() else { panic!("text") };
         let mut body: Value = serde_json::from_str(body).unwrap();
         body["meta"].take();
-        let about = json!({ "page": 2, "pageSize": 2, "total": 5, "totalPages": 3, "hasMore": true, "asOf": "1970-01-01T00:00:00Z" });
+        let position = json!({ "page": 2, "pageSize": 2, "total": 5, "totalPages": 3, "hasMore": true, "asOf": "1970-01-01T00:00:00Z" });
         assert_eq!(body, {
             let mut all = json!({ "success": true, "data": [1, 2], "meta": null });
-            all.as_object_mut().unwrap().extend(about.as_object().unwrap().clone());
+            all.as_object_mut().unwrap().extend(position.as_object().unwrap().clone());
             all
         });
     }
 
     #[test]
-    fn a_repeated_answer_is_the_first_one_word_for_word() {
+    fn a_replay_equals_the_first_response() {
         let first = Reply::created(&json!({ "id": 1 })).unwrap();
         let stored = first.to_stored("r1", Timestamp::UNIX_EPOCH);
-        let again = render(Reply::repeated(&stored), "r2", Timestamp::MAX);
+        let replay = render(Reply::replay(&stored), "r2", Timestamp::MAX);
         let first = render(Ok(first), "r1", Timestamp::UNIX_EPOCH);
-        assert_eq!((again.status(), again.body()), (first.status(), first.body()));
+        assert_eq!((replay.status(), replay.body()), (first.status(), first.body()));
     }
 
     #[test]
-    fn a_5xx_never_shows_its_cause() {
+    fn a_5xx_does_not_reveal_its_cause() {
         let response = render(Err(Problem::internal("password is hunter2")), "r1", Timestamp::UNIX_EPOCH);
         let Body::Text(body) = response.body() else { panic!("text") };
         assert_eq!(response.status(), 500);

@@ -1,6 +1,6 @@
-//! A request as handlers see it.
+//! A request as handlers receive it.
 
-use http::{StatusCode, header};
+use http::header;
 use jiff::Timestamp;
 use lambda_http::{Body, RequestExt};
 use oslira_db::Claims;
@@ -8,61 +8,63 @@ use oslira_domain::{AccountId, UserId};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::fields::{Fault, FromFields, Given};
+use crate::errors;
+use crate::fault::Fault;
+use crate::fields::{FromFields, RequestFields};
 use crate::problem::Problem;
 
-/// The largest body that any endpoint takes.
+/// The largest body that an endpoint accepts.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Who asks: a user whose token was verified, and the account it named, which the database has yet to confirm.
+/// The caller of an endpoint: a user whose token is verified, and the account that the request names.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The user.
     pub user_id: UserId,
-    /// The account in `X-Account-Id`.
-    pub account_id: Option<AccountId>,
+    /// The account in `X-Account-Id`: a claim of the client's. The database decides whether the user is a member.
+    pub requested_account: Option<AccountId>,
 }
 
 impl Caller {
-    /// What policies read.
+    /// Returns the claims that row-level security reads.
     pub fn claims(&self) -> Claims {
         Claims { user_id: self.user_id }
     }
 }
 
-/// The key under which a request that spends is recognised when it is sent again.
+/// The key by which the repetition of a request that spends is recognized.
 #[derive(Debug, Clone)]
 pub struct IdempotencyKey {
-    /// As the client chose it.
+    /// The key that the client chose.
     pub key: String,
-    /// SHA-256 of method, path and body, in hex: another request may not use the same key.
+    /// SHA-256 of method, path and body, in hexadecimal: another request with the same key is rejected.
     pub hash: String,
 }
 
-/// A request with its caller.
+/// An authenticated request.
 #[derive(Debug)]
 pub struct Request {
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
-    /// Its id, also in the answer and in every log line.
+    /// The request's id, which its response and every log line about it carry.
     pub request_id: String,
-    /// When it arrived here.
+    /// When the function received it.
     pub received_at: Timestamp,
     pub(crate) inner: lambda_http::Request,
 }
 
 impl Request {
-    /// A parameter of the path that parses as `T`.
+    /// Returns a parameter of the path, parsed.
     ///
     /// # Errors
-    /// `VALIDATION_ERROR` if it does not.
+    /// `VALIDATION_ERROR` if it does not parse.
     pub fn path<T: std::str::FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<T, Problem> {
         let parameters = self.inner.path_parameters();
         let value = parameters.first(name).unwrap_or_default();
-        value.parse().map_err(|error: T::Err| Problem::validation(&[Fault::invalid(name, error.to_string())]))
+        value.parse().map_err(|error: T::Err| Fault::invalid(name, error.to_string()).into())
     }
 
-    /// The parameters of the query string as `T`, each given once.
+    /// Reads a `T` from the parameters of the query, each given at most once.
     ///
     /// # Errors
     /// `VALIDATION_ERROR` with every fault.
@@ -70,14 +72,14 @@ impl Request {
         read_query(&self.inner)
     }
 
-    /// The header `Idempotency-Key`, if there is one.
+    /// Returns the header `Idempotency-Key`, if the request has one.
     ///
     /// # Errors
-    /// `VALIDATION_ERROR` if it is empty, longer than 255 characters, or not plain ASCII.
+    /// `VALIDATION_ERROR` if it is empty, longer than 255 characters, or not ASCII.
     pub fn idempotency_key(&self) -> Result<Option<IdempotencyKey>, Problem> {
         let Some(value) = self.inner.headers().get("idempotency-key") else { return Ok(None) };
         let key = value.to_str().ok().map(str::trim).filter(|key| (1..=255).contains(&key.len()));
-        let key = key.ok_or_else(|| Problem::validation(&[Fault::invalid("Idempotency-Key", "expected 1 to 255 ASCII characters")]))?;
+        let key = key.ok_or_else(|| Fault::invalid("Idempotency-Key", "expected 1 to 255 ASCII characters"))?;
         let mut hash = Sha256::new();
         hash.update(format!("{} {}\n", self.inner.method(), self.inner.uri().path()));
         hash.update(self.bytes());
@@ -92,34 +94,34 @@ impl Request {
         }
     }
 
-    /// The JSON body as `T`.
+    /// Reads a `T` from the JSON body.
     ///
     /// # Errors
-    /// 413, 415, `INVALID_JSON`, or `VALIDATION_ERROR` with every fault.
+    /// `PAYLOAD_TOO_LARGE`, `UNSUPPORTED_MEDIA_TYPE`, `INVALID_JSON`, or `VALIDATION_ERROR` with every fault.
     pub fn body<T: FromFields>(&self) -> Result<T, Problem> {
         let bytes = self.bytes();
         if bytes.len() > MAX_BODY_BYTES {
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "The body is larger than 64 KB."));
+            return Err(Problem::of(&errors::PAYLOAD_TOO_LARGE));
         }
         let content_type = self.inner.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json."));
+            return Err(Problem::of(&errors::UNSUPPORTED_MEDIA_TYPE));
         }
         let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            Problem::new(StatusCode::BAD_REQUEST, "INVALID_JSON", format!("The body is not valid JSON (line {line}, column {column})."))
+            let message = format!("The body is not valid JSON (line {}, column {}).", error.line(), error.column());
+            Problem::of(&errors::INVALID_JSON).message(message)
         })?;
-        Given::read(value)
+        Ok(RequestFields::read(value)?)
     }
 }
 
-/// The query of a request that nobody signed.
+/// The query of a request without authentication.
 #[derive(Debug)]
 pub struct Query(pub(crate) lambda_http::Request);
 
 impl Query {
-    /// Its parameters as `T`, each given once.
+    /// Reads a `T` from the parameters, each given at most once.
     ///
     /// # Errors
     /// `VALIDATION_ERROR` with every fault.
@@ -137,5 +139,5 @@ fn read_query<T: FromFields>(request: &lambda_http::Request) -> Result<T, Proble
             faults.push(Fault::invalid(name, "expected once"));
         }
     }
-    if faults.is_empty() { Given::read_object(values) } else { Err(Problem::validation(&faults)) }
+    if faults.is_empty() { Ok(RequestFields::read_object(values)?) } else { Err(faults.into()) }
 }

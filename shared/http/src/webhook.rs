@@ -3,11 +3,11 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use http::StatusCode;
 use jiff::Timestamp;
 use lambda_http::Body;
 
 use crate::adapter::serve;
+use crate::errors;
 use crate::problem::Problem;
 use crate::reply::Reply;
 
@@ -38,8 +38,7 @@ impl Delivery {
             _ => &[],
         };
         if bytes.len() > max_bytes {
-            let message = format!("The body is larger than {} KB.", max_bytes / 1024);
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message));
+            return Err(Problem::of(&errors::PAYLOAD_TOO_LARGE).message(format!("The body is larger than {} KB.", max_bytes / 1024)));
         }
         Ok(bytes)
     }
@@ -71,6 +70,7 @@ where
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
     use serde_json::json;
 
     use super::*;
