@@ -6,7 +6,7 @@ use proc_macro::{Delimiter, TokenStream, TokenTree};
 ///
 /// Adds the constant `ROUTE` (an `oslira_http::openapi::Route`) beside the function: method, path, the function's name as operation id,
 /// and its doc comment. The first sentence becomes the operation's summary, the rest its description. A section on errors is not part of
-/// it: `describe` lists the errors of the API. The attribute adds a section that says so, unless the doc comment has one.
+/// it and not required: the endpoint's `describe` lists the errors of the API.
 #[proc_macro_attribute]
 pub fn endpoint(route: TokenStream, handler: TokenStream) -> TokenStream {
     let route: Vec<TokenTree> = route.into_iter().collect();
@@ -16,23 +16,16 @@ pub fn endpoint(route: TokenStream, handler: TokenStream) -> TokenStream {
     let mut attributes: Vec<TokenTree> = handler.into_iter().collect();
     let item = attributes.split_off(attributes_len(&attributes));
     let Some(name) = function_name(&item) else { return error("expected a function") };
-    let lines = doc_lines(&attributes);
-    let has_errors = lines.iter().any(|line| is_errors_heading(line));
-    let doc = lines.into_iter().take_while(|line| !is_errors_heading(line)).collect::<Vec<_>>().join(", ");
-    let constant = format!(
+    let doc = doc_lines(&attributes).into_iter().take_while(|line| !is_errors_heading(line)).collect::<Vec<_>>().join(", ");
+    let declarations = format!(
         "/// The route of [`{name}`].
         pub(crate) const ROUTE: ::oslira_http::openapi::Route =
-            ::oslira_http::openapi::Route::new(\"{method}\", {path}, \"{name}\", &[{doc}]);"
+            ::oslira_http::openapi::Route::new(\"{method}\", {path}, \"{name}\", &[{doc}]);
+        #[allow(clippy::missing_errors_doc, reason = \"`describe` lists the errors\")]"
     );
-    let errors = if has_errors { "" } else { ERRORS };
-    let (Ok(constant), Ok(errors)) = (constant.parse::<TokenStream>(), errors.parse::<TokenStream>()) else {
-        return error("the route cannot be declared");
-    };
-    constant.into_iter().chain(attributes).chain(errors).chain(item).collect()
+    let Ok(declarations) = declarations.parse::<TokenStream>() else { return error("the route cannot be declared") };
+    declarations.into_iter().chain(attributes).chain(item).collect()
 }
-
-/// The section on errors of a handler.
-const ERRORS: &str = r##"#[doc = ""] #[doc = "# Errors"] #[doc = "Those that the endpoint's `describe` lists."]"##;
 
 /// Returns whether the literal of a doc attribute is the heading of the section on errors.
 fn is_errors_heading(line: &str) -> bool {
@@ -41,7 +34,10 @@ fn is_errors_heading(line: &str) -> bool {
 
 /// Returns the number of tokens of the attributes that an item begins with.
 fn attributes_len(tokens: &[TokenTree]) -> usize {
-    let is_attribute = |pair: &&[TokenTree]| matches!(pair, [TokenTree::Punct(hash), TokenTree::Group(group)] if hash.as_char() == '#' && group.delimiter() == Delimiter::Bracket);
+    let is_attribute = |pair: &&[TokenTree]| match pair {
+        [TokenTree::Punct(hash), TokenTree::Group(group)] => hash.as_char() == '#' && group.delimiter() == Delimiter::Bracket,
+        _ => false,
+    };
     tokens.chunks(2).take_while(is_attribute).count() * 2
 }
 
