@@ -230,7 +230,7 @@ fn integer(item: &HashMap<String, AttributeValue>, field: &str) -> Option<i64> {
 
 fn parse(item: &HashMap<String, AttributeValue>) -> Option<Progress> {
     let run: Run = serde_json::from_str(string(item, "run")?).ok()?;
-    let step = Step::from_name(string(item, "step")?)?;
+    let step = string(item, "step")?.parse().ok()?;
     let timings: BTreeMap<u8, StepTiming> = Step::ALL
         .into_iter()
         .filter_map(|step| {

@@ -1,55 +1,39 @@
-//! What the ledger of credits records.
-
-use std::str::FromStr;
+//! The entries of the ledger of credits.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantNames};
 
-/// Why credits came or went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Why an entry was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, EnumString, IntoStaticStr, VariantNames)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", parse_err_ty = String, parse_err_fn = expected_type)]
 pub enum TransactionType {
-    /// Given to a new account.
+    /// A grant to a new account.
     SignupBonus,
-    /// A plan's credits for a period.
+    /// A grant of a plan's credits for a period.
     SubscriptionRenewal,
-    /// Bought.
+    /// A grant of purchased credits.
     Purchase,
-    /// Spent on an analysis.
+    /// The charge of an analysis.
     Analysis,
-    /// Given back for an analysis without a result.
+    /// The refund of an analysis without a result.
     Refund,
-    /// Given by hand.
+    /// A grant by an operator.
     AdminGrant,
-    /// Taken back with a payment that was.
+    /// Credits taken back because their payment was.
     Chargeback,
 }
 
 impl TransactionType {
-    /// Every type.
-    pub const ALL: [Self; 7] =
-        [Self::SignupBonus, Self::SubscriptionRenewal, Self::Purchase, Self::Analysis, Self::Refund, Self::AdminGrant, Self::Chargeback];
-
-    /// The word in the API and the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::SignupBonus => "signup_bonus",
-            Self::SubscriptionRenewal => "subscription_renewal",
-            Self::Purchase => "purchase",
-            Self::Analysis => "analysis",
-            Self::Refund => "refund",
-            Self::AdminGrant => "admin_grant",
-            Self::Chargeback => "chargeback",
-        }
+    /// Returns the value in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
-impl FromStr for TransactionType {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|known| known.as_str() == text);
-        known.ok_or_else(|| format!("one of {}", Self::ALL.map(Self::as_str).join(", ")))
-    }
+fn expected_type(_: &str) -> String {
+    format!("one of {}", TransactionType::VARIANTS.join(", "))
 }
 
 #[cfg(test)]
@@ -57,10 +41,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_parse_back_and_match_their_json() {
-        for known in TransactionType::ALL {
-            assert_eq!(known.as_str().parse(), Ok(known));
-            assert_eq!(serde_json::json!(known), known.as_str());
+    fn names_parse_back_and_match_their_json() {
+        for name in TransactionType::VARIANTS {
+            let known: TransactionType = name.parse().unwrap();
+            assert_eq!(known.as_str(), *name);
+            assert_eq!(serde_json::json!(known), *name);
         }
         let message = "one of signup_bonus, subscription_renewal, purchase, analysis, refund, admin_grant, chargeback";
         assert_eq!("gift".parse::<TransactionType>(), Err(message.to_owned()));

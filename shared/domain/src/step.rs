@@ -1,40 +1,44 @@
-//! The twelve steps of an analysis, as progress shows them.
+//! The twelve steps of an analysis, as progress reports them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr};
 
 /// A step. Its number, name and percentage are part of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, Display, EnumString, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Step {
-    /// 1: the run has a name.
+    /// 1: the run's id is generated.
     GenerateRunId,
-    /// 2: the run has a row.
+    /// 2: the run is recorded.
     CreateRecord,
-    /// 3: no other run of the handle is live.
+    /// 3: no other run of the handle is in progress.
     CheckDuplicate,
-    /// 4: the balance covers it.
+    /// 4: the balance covers the price.
     CheckCredits,
-    /// 5: the balance is charged.
+    /// 5: the account is charged.
     DeductCredits,
-    /// 6: a fresh profile may be there already.
+    /// 6: the cache is read.
     CheckCache,
-    /// 7: otherwise Apify fetches it.
+    /// 7: after a miss, Apify fetches the profile.
     ScrapeProfile,
-    /// 8: and it is kept.
+    /// 8: the fetched profile is cached.
     StoreProfile,
-    /// 9: the models judge.
+    /// 9: the models answer the tier's questions.
     AnalyzeProfile,
-    /// 10: the lead exists.
+    /// 10: the lead is created or updated.
     UpsertLead,
-    /// 11: with its scores.
+    /// 11: the results are stored.
     SaveResults,
-    /// 12: done.
+    /// 12: the run is completed.
     Complete,
 }
 
 impl Step {
-    /// All of them, in order.
+    /// Every step, in order.
     pub const ALL: [Self; 12] = [
         Self::GenerateRunId,
         Self::CreateRecord,
@@ -50,30 +54,17 @@ impl Step {
         Self::Complete,
     ];
 
-    /// 1 to 12.
+    /// Returns its number, 1 to 12.
     pub const fn number(self) -> u8 {
         self as u8 + 1
     }
 
-    /// The word in the API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::GenerateRunId => "generate_run_id",
-            Self::CreateRecord => "create_record",
-            Self::CheckDuplicate => "check_duplicate",
-            Self::CheckCredits => "check_credits",
-            Self::DeductCredits => "deduct_credits",
-            Self::CheckCache => "check_cache",
-            Self::ScrapeProfile => "scrape_profile",
-            Self::StoreProfile => "store_profile",
-            Self::AnalyzeProfile => "analyze_profile",
-            Self::UpsertLead => "upsert_lead",
-            Self::SaveResults => "save_results",
-            Self::Complete => "complete",
-        }
+    /// Returns its name in the API.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
-    /// What a person reads while it runs.
+    /// Returns its label for people.
     pub const fn label(self) -> &'static str {
         match self {
             Self::GenerateRunId => "Starting",
@@ -91,7 +82,7 @@ impl Step {
         }
     }
 
-    /// How far a run is when this step begins (0 to 100). The AI step moves on from its 50 up to [`AI_END`] as calls finish.
+    /// Returns a run's percentage when this step begins. During the AI step it rises from 50 to [`AI_END`] with each answer.
     pub const fn percent(self) -> u8 {
         match self {
             Self::GenerateRunId => 0,
@@ -108,17 +99,12 @@ impl Step {
             Self::Complete => 100,
         }
     }
-
-    /// The step that the API calls `name`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|step| step.as_str() == name)
-    }
 }
 
-/// The percentage once every AI call has answered.
+/// The percentage when every question is answered.
 pub const AI_END: u8 = 80;
 
-/// How far a run in the AI step is, with `done` of `total` calls answered.
+/// Returns the percentage of a run in the AI step with `done` of `total` questions answered.
 pub fn ai_percent(done: usize, total: usize) -> u8 {
     let start = Step::AnalyzeProfile.percent();
     let share = usize::from(AI_END - start) * done.min(total) / total.max(1);
@@ -128,11 +114,11 @@ pub fn ai_percent(done: usize, total: usize) -> u8 {
 /// When a step ran and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepTiming {
-    /// Which.
+    /// The step.
     pub step: Step,
     /// When it began, in milliseconds since 1970 UTC.
     pub started_at_ms: i64,
-    /// How long it took, in microseconds: most steps are parts of one database transaction and take less than a millisecond.
+    /// How long it took, in microseconds. Most steps are parts of one database transaction and take less than a millisecond.
     pub duration_us: i64,
 }
 
@@ -141,20 +127,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_numbered_named_and_climb() {
+    fn steps_have_numbers_names_and_rising_percentages() {
         let numbers: Vec<_> = Step::ALL.iter().map(|step| step.number()).collect();
         assert_eq!(numbers, (1..=12).collect::<Vec<_>>());
         assert!(Step::ALL.is_sorted_by(|a, b| a.percent() < b.percent()));
         for step in Step::ALL {
-            assert_eq!(Step::from_name(step.as_str()), Some(step));
+            assert_eq!(step.as_str().parse(), Ok(step));
             assert_eq!(serde_json::json!(step), step.as_str());
             assert!(!step.label().is_empty());
         }
-        assert_eq!(Step::from_name("nap"), None);
+        assert!("nap".parse::<Step>().is_err());
     }
 
     #[test]
-    fn ai_calls_move_progress_from_50_to_80() {
+    fn answers_raise_the_percentage_from_50_to_80() {
         assert_eq!([ai_percent(0, 4), ai_percent(1, 4), ai_percent(4, 4), ai_percent(9, 4), ai_percent(0, 0)], [50, 57, 80, 80, 50]);
     }
 }

@@ -1,31 +1,33 @@
-//! The three depths of an analysis, their prices in credits and the AI calls each consists of.
+//! The three tiers of an analysis, their prices in credits and their questions.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr};
 
 use crate::Credits;
 
-/// How deep a profile is judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// How deeply a profile is analyzed. Parses in any case, because the price list has the names in capitals.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, Display, EnumString, IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive, parse_err_ty = Expected, parse_err_fn = expected_tier)]
 pub enum Tier {
-    /// One call: is it worth a second look?
+    /// One question: is the profile worth a closer look?
     Light,
     /// Fit, content and audience, with a first message.
     Deep,
-    /// DEEP's fields plus psychology and buying signals.
+    /// The fields of `deep`, with psychology and buying signals.
     Xray,
 }
 
 impl Tier {
-    /// Every tier, shallowest first.
+    /// Every tier, the least detailed first.
     pub const ALL: [Self; 3] = [Self::Light, Self::Deep, Self::Xray];
 
-    /// What a run costs its account.
+    /// Returns the price of a run.
     pub const fn credits(self) -> Credits {
         match self {
             Self::Light => Credits(1),
@@ -34,7 +36,7 @@ impl Tier {
         }
     }
 
-    /// The AI calls of the tier. They do not depend on each other, so all of them run at once.
+    /// Returns the questions of the tier. They do not depend on each other, so that all of them are put at once.
     pub const fn calls(self) -> &'static [Call] {
         match self {
             Self::Light => &[Call::Core],
@@ -43,7 +45,7 @@ impl Tier {
         }
     }
 
-    /// How old a cached profile may be for this tier.
+    /// Returns the maximum age of a cache entry for this tier.
     pub const fn max_profile_age(self) -> Duration {
         Duration::from_hours(match self {
             Self::Light => 24,
@@ -52,7 +54,7 @@ impl Tier {
         })
     }
 
-    /// How many of the latest posts the tier looks at.
+    /// Returns how many of the latest posts the tier uses.
     pub const fn posts(self) -> usize {
         match self {
             Self::Light => 6,
@@ -60,61 +62,40 @@ impl Tier {
         }
     }
 
-    /// The word used in the API, the database and the catalogue of models.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Light => "light",
-            Self::Deep => "deep",
-            Self::Xray => "xray",
-        }
+    /// Returns the value in the API, the database and the catalogue of models.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+/// What a text that is no tier should have been.
+type Expected = &'static str;
 
-impl FromStr for Tier {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|tier| tier.as_str().eq_ignore_ascii_case(text)).ok_or("light, deep or xray")
-    }
+const fn expected_tier(_: &str) -> Expected {
+    "light, deep or xray"
 }
 
 /// One question to a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Display, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Call {
-    /// Scores and judgement.
+    /// Scores and recommendation.
     Core,
-    /// The first message to the lead, and angles for it.
+    /// A first message to the lead, and angles for it.
     Outreach,
-    /// What the profile shows of its owner's character.
+    /// The personality that the profile suggests.
     Personality,
-    /// XRAY's judgement: DEEP's scores and psychology.
+    /// The scores of `core`, with psychology, for `xray`.
     Psychographic,
     /// Budget, role and buying stage.
     Commercial,
 }
 
 impl Call {
-    /// The word used in states, logs and the catalogue of models.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Core => "core",
-            Self::Outreach => "outreach",
-            Self::Personality => "personality",
-            Self::Psychographic => "psychographic",
-            Self::Commercial => "commercial",
-        }
-    }
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    /// Returns the value in states, logs and the catalogue of models.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -123,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prices_calls_ages_and_depths_are_the_published_ones() {
+    fn prices_questions_ages_and_posts_are_the_published_ones() {
         let facts: Vec<_> = Tier::ALL
             .iter()
             .map(|tier| (tier.as_str(), tier.credits().0, tier.calls().len(), tier.max_profile_age().as_secs() / 3600, tier.posts()))
@@ -132,11 +113,11 @@ mod tests {
     }
 
     #[test]
-    fn words_parse_back_and_strangers_do_not() {
+    fn names_parse_back_and_unknown_ones_do_not() {
         for tier in Tier::ALL {
             assert_eq!(tier.to_string().parse(), Ok(tier));
         }
-        assert_eq!("LIGHT".parse(), Ok(Tier::Light), "people write them as the price list does");
+        assert_eq!("LIGHT".parse(), Ok(Tier::Light), "the price list has capitals");
         assert_eq!("lite".parse::<Tier>(), Err("light, deep or xray"));
         let calls: Vec<_> = Tier::Xray.calls().iter().chain([&Call::Core]).map(ToString::to_string).collect();
         assert_eq!(calls, ["psychographic", "commercial", "outreach", "personality", "core"]);
