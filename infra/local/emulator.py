@@ -1,26 +1,99 @@
-"""Starts the emulator, with idle Lambda environments that sleep.
+"""Starts MiniStack with changes to how it runs Lambda functions.
 
-Each environment, in use or not, has threads that look ten times a second whether it was ended, and each invocation looks a thousand times a second
-whether its function has written another line. After a burst there are more than a thousand such threads, and for as long as the environments are
-kept they leave the interpreter to nobody else: requests wait for a minute and time out. Here they wait to be woken instead.
+Idle execution environments sleep. In MiniStack each of them has threads that poll ten times a second, also while it serves no invocation. After
+a burst there are more than a thousand such threads; until their environments are removed, they keep the interpreter busy, and requests wait for a
+minute and time out.
+
+Invocations and executions start and end without fixed delays: 150 ms before the first state of an execution, 5 to 50 ms after each invocation to
+wait for log lines, and 40 ms before each event.
+
+A function's lines in a shared log group are in streams with its name, as on AWS.
 """
 
+import os
 import queue
+import select
 import socket
 import socketserver
+import threading
+import time
 import types
+import uuid
+from contextlib import suppress
 
 from ministack.core import lambda_runtime
+from ministack.services import cloudwatch_logs, lambda_svc, stepfunctions
 
-# Seconds after which an idle thread looks for itself, should nobody have woken it.
+# Seconds after which an idle thread checks for its end by itself.
 IDLE = 5.0
+# Seconds that MiniStack waits before the first state of an execution. (State machines wait whole seconds.)
+START_DELAY = 0.15
 
 
 class Events(queue.Queue):
-    """An environment's next event, which comes at once; an end is noticed when the server is shut down, or a little later."""
+    """The next event of an environment. A new event wakes the thread; the end of the environment is noticed within `IDLE` seconds."""
 
     def get(self, block=True, timeout=None):
         return super().get(block, timeout and IDLE)
+
+
+class Environment(lambda_runtime.ProvidedWorker):
+    """An execution environment whose output is read without waiting for it.
+
+    A function writes its lines before it sends its response. When the response arrives, all of them are in the pipe or already read.
+    """
+
+    output = None
+
+    def _pump_output(self, stream, log_queue):
+        output = Output(stream, log_queue)
+        self.output = output
+        output.pump()
+
+    def _drain_stderr_bounded(self, **waits):
+        if self.output is not None:
+            self.output.read()
+        return self._drain_stderr()
+
+
+class Output:
+    """The output of one process, read by its own thread and by the thread that collects the lines of an invocation."""
+
+    def __init__(self, stream, lines):
+        self.stream, self.lines, self.rest = stream, lines, b""
+        self.lock = threading.Lock()
+        os.set_blocking(stream.fileno(), False)
+
+    def pump(self):
+        with self.stream:
+            poll = select.poll()
+            poll.register(self.stream, select.POLLIN)
+            while self.read():
+                poll.poll()
+
+    def read(self):
+        """Reads what the pipe holds. Returns False at its end."""
+        with self.lock:
+            try:
+                while chunk := os.read(self.stream.fileno(), 65536):
+                    *lines, self.rest = (self.rest + chunk).split(b"\n")
+                    for line in lines:
+                        self.put(line)
+            except BlockingIOError:
+                return True
+            except (OSError, ValueError):
+                pass  # closed
+            if self.rest:
+                self.put(self.rest)
+                self.rest = b""
+            return False
+
+    def put(self, line):
+        # The oldest line makes room: a full queue must not block the process.
+        if self.lines.full():
+            with suppress(queue.Empty):
+                self.lines.get_nowait()
+        self.lines.put_nowait(line.decode("utf-8", errors="replace").rstrip("\r"))
 
 
 serve_forever = socketserver.BaseServer.serve_forever
@@ -31,34 +104,59 @@ def serve(self, poll_interval=IDLE):
 
 
 def shutdown(self):
-    """As the original, but the server is woken by a connection."""
+    """Does what the original does, and wakes the server with a connection."""
     self._BaseServer__shutdown_request = True
-    try:
+    with suppress(OSError):  # The server checks by itself, too.
         socket.create_connection(self.server_address, timeout=1).close()
-    except OSError:
-        pass  # it looks for itself
     self._BaseServer__is_shut_down.wait()
 
 
-def drain(self, first_line_wait=0.05, idle_confirm=0.005, hard_cap=0.25):
-    """The lines that were written until nothing follows for `idle_confirm` seconds."""
-    lines, patience = [], first_line_wait
-    try:
-        while len(lines) < 10_000:
-            lines.append(queue.Queue.get(self._stderr_queue, timeout=patience))
-            patience = idle_confirm
-    except queue.Empty:
-        pass
-    return "\n".join(lines)
+def sleep(seconds):
+    if seconds != START_DELAY:
+        time.sleep(seconds)
+
+
+def emit_logs(func, request_id, log_text, error, duration_ms, *, log_source=None):
+    """Stores the lines of an invocation. The stream is named as Lambda names those of a shared log group: MiniStack leaves the function out."""
+    config = func.get("config") or func
+    name, version, size = config["FunctionName"], config.get("Version", "$LATEST"), config.get("MemorySize", 128)
+    group_name = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{name}"
+    group, now = cloudwatch_logs._log_groups.get(group_name), int(time.time() * 1000)
+    if group is None:
+        return  # Roles may not create log groups.
+    shared = "" if group_name == f"/aws/lambda/{name}" else name
+    stream_name = f"{time.strftime('%Y/%m/%d', time.gmtime(now / 1000))}/{shared}[{version}]{uuid.uuid4().hex}"
+    stream = {"events": [], "uploadSequenceToken": "1", "creationTime": now}
+    stream |= dict.fromkeys(("firstEventTimestamp", "lastEventTimestamp", "lastIngestionTime"))
+    report = f"Duration: {duration_ms} ms\tBilled Duration: {duration_ms} ms\tMemory Size: {size} MB"
+    lines = [f"START RequestId: {request_id} Version: {version}", *(log_text or "").splitlines()]
+    lines += [f"END RequestId: {request_id}", f"REPORT RequestId: {request_id}\t{report}"]
+    cloudwatch_logs._append_log_events(stream, [{"timestamp": now, "message": line, "ingestionTime": now} for line in lines])
+    group["streams"][stream_name] = stream
+
+
+filter_log_events = cloudwatch_logs._filter_log_events
+
+
+def filter_logs(data):
+    """FilterLogEvents with logStreamNamePrefix, which MiniStack ignores."""
+    prefix, group = data.get("logStreamNamePrefix"), cloudwatch_logs._log_groups.get(data.get("logGroupName"))
+    if prefix and group:
+        # No stream at all would mean every stream.
+        data["logStreamNames"] = [name for name in list(group["streams"]) if name.startswith(prefix)] or [prefix]
+    return filter_log_events(data)
 
 
 lambda_runtime.queue = types.SimpleNamespace(Queue=Events, Empty=queue.Empty, Full=queue.Full)
 lambda_runtime._PROVIDED_POLL = 0.25
-lambda_runtime.ProvidedWorker._drain_stderr_bounded = drain
+lambda_runtime.ProvidedWorker = Environment
+lambda_svc._emit_lambda_logs = emit_logs
+cloudwatch_logs._filter_log_events = filter_logs
+stepfunctions.time = types.SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=sleep)
 socketserver.BaseServer.serve_forever = serve
 socketserver.BaseServer.shutdown = shutdown
-# The Runtime API's server writes headers and body separately. With Nagle's algorithm and the client's delayed acknowledgement, the body of
-# every event waits 40 ms.
+# MiniStack's Runtime API writes headers and body separately. With Nagle's algorithm and the client's delayed acknowledgement, the body of every
+# event waits for 40 ms.
 socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 
 if __name__ == "__main__":
