@@ -16,6 +16,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
+/// The template as it is written, with the full forms of its intrinsic functions.
+fn template() -> Value {
+    local::parse_template(&std::fs::read_to_string(root().join("template.yaml")).unwrap()).unwrap()
+}
+
 fn definition() -> (String, Value) {
     let text = std::fs::read_to_string(root().join("infra/analysis.asl.json")).unwrap();
     let value = serde_json::from_str(&text).unwrap();
@@ -33,8 +38,13 @@ async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<Wo
         .flat_map(|directory| std::fs::read_dir(directory).unwrap())
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
-    let template = std::fs::read_to_string(root().join("template.yaml")).unwrap();
-    let functions: BTreeSet<String> = between(&template, "CodeUri: target/lambda/", '/').into_iter().map(ToOwned::to_owned).collect();
+    let functions: BTreeSet<String> = template()["Resources"]
+        .as_object()
+        .unwrap()
+        .values()
+        .filter_map(|resource| resource["Properties"]["CodeUri"].as_str())
+        .map(|path| path.strip_prefix("target/lambda/").unwrap().trim_end_matches('/').to_owned())
+        .collect();
     assert_eq!(binaries, functions);
     let deployed: BTreeSet<String> = world.stack.functions().keys().cloned().collect();
     assert_eq!(binaries, deployed);
@@ -62,17 +72,22 @@ async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<Wo
 async fn the_state_machine_calls_only_functions_that_it_may_call(_: Arc<World>) {
     let (text, _) = definition();
     let called: BTreeSet<String> = between(&text, "${", '}').into_iter().map(ToOwned::to_owned).collect();
-    let template = std::fs::read_to_string(root().join("template.yaml")).unwrap();
-    let substituted: BTreeSet<String> = template
-        .lines()
-        .filter_map(|line| line.trim().strip_suffix(".Arn")?.split_once(": !GetAtt ").filter(|(name, _)| name.ends_with("FunctionArn")))
+    let machine = &template()["Resources"]["AnalysisStateMachine"]["Properties"];
+    let substituted: BTreeSet<String> = machine["DefinitionSubstitutions"]
+        .as_object()
+        .unwrap()
+        .iter()
         .map(|(name, function)| {
-            assert_eq!(name, format!("{function}Arn"));
+            assert_eq!(*name, format!("{}Arn", function["Fn::GetAtt"][0].as_str().unwrap()));
             name.to_owned()
         })
         .collect();
-    let allowed: BTreeSet<String> =
-        between(&template, "LambdaInvokePolicy: {FunctionName: !Ref ", '}').into_iter().map(|function| format!("{function}Arn")).collect();
+    let allowed: BTreeSet<String> = machine["Policies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|policy| format!("{}Arn", policy["LambdaInvokePolicy"]["FunctionName"]["Ref"].as_str().unwrap()))
+        .collect();
     assert_eq!(called, substituted);
     assert_eq!(called, allowed);
 }

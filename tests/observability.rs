@@ -200,10 +200,18 @@ async fn whatever_is_traced_may_be_traced(world: Arc<World>) {
     }
 }
 
+/// A text, or the text of an `Fn::Sub` with the variables of its own.
+fn substituted(value: &Value) -> String {
+    let text = &value["Fn::Sub"];
+    let variables = text[1].as_object().into_iter().flatten();
+    let text = [value, text, &text[0]].into_iter().find_map(Value::as_str).unwrap_or_else(|| panic!("{value}"));
+    variables.fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value.as_str().unwrap()))
+}
+
 async fn every_alarm_is_explained_in_the_readme(world: Arc<World>) {
     let readme = file("README.md");
     for (name, alarm) in resources(&world, "AWS::CloudWatch::Alarm") {
-        let alarm = alarm["AlarmName"].as_str().unwrap_or_else(|| alarm["AlarmName"]["Fn::Sub"].as_str().unwrap());
+        let alarm = substituted(&alarm["AlarmName"]);
         let alarm = alarm.trim_start_matches("oslira-local-").trim_start_matches("oslira-${Environment}-");
         assert!(readme.contains(&format!("`{alarm}`")), "{name}: README.md does not say what to do about `{alarm}`");
     }
@@ -212,15 +220,17 @@ async fn every_alarm_is_explained_in_the_readme(world: Arc<World>) {
 async fn every_line_of_a_log_is_read(world: Arc<World>) {
     use aws_sdk_cloudwatchlogs::types::InputLogEvent;
     let (config, function) = (world.stack.sdk_config(), world.handle("chatty"));
-    let (client, group) = (aws_sdk_cloudwatchlogs::Client::new(&config), format!("/aws/lambda/{function}"));
+    let (client, group) = (aws_sdk_cloudwatchlogs::Client::new(&config), format!("/{function}"));
     client.create_log_group().log_group_name(&group).send().await.unwrap();
     // All lines of an invocation bear one time: more than a page of them at the second one, from two streams, and some before and after.
     let now = jiff::Timestamp::now().as_millisecond();
+    let day = jiff::Timestamp::now().strftime("%Y/%m/%d");
     let mut wanted = Vec::new();
     for (stream, moments) in [
         ("one", [(now, 7), (now + 1, 9_990), (now + 1, 30), (now + 2, 10_000)]),
         ("two", [(now + 1, 5), (now + 2, 1), (now + 2, 6), (now + 3, 3)]),
     ] {
+        let stream = &format!("{day}/{function}[$LATEST]{stream}");
         client.create_log_stream().log_group_name(&group).log_stream_name(stream).send().await.unwrap();
         for (moment, count) in moments {
             let lines: Vec<String> = (0..count).map(|line| format!("{stream} {moment} {} {line}", wanted.len())).collect();
@@ -231,7 +241,7 @@ async fn every_line_of_a_log_is_read(world: Arc<World>) {
         }
     }
     let read = async |since: i64| {
-        let read = local::logs::lines(&config, Some(&function), since).await.unwrap();
+        let read = local::logs::lines_in(&config, &group, Some(&function), since).await.unwrap();
         assert!(read.is_sorted_by_key(|line| line.timestamp));
         let ids: BTreeSet<&String> = read.iter().map(|line| &line.id).collect();
         assert_eq!(ids.len(), read.len(), "each line has an id of its own");

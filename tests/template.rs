@@ -9,7 +9,7 @@ use crate::harness::{Value, World, cases, json};
 
 cases!(
     shared: every_function_waits_for_the_last_migration, every_function_reads_the_variables_that_it_is_given_and_no_others,
-        every_event_source_may_be_read_and_gives_its_function_time, every_schedule_is_spelt_as_aws_reads_it,every_function_forgets_its_logs,
+        every_event_source_may_be_read_and_gives_its_function_time, every_schedule_is_spelt_as_aws_reads_it,every_function_logs_to_a_group_with_a_retention,
         whatever_invokes_a_function_may_do_so, a_state_waits_longer_than_its_function_works, the_template_names_the_documented_secrets;
     alone:
 );
@@ -67,15 +67,15 @@ async fn every_function_waits_for_the_last_migration(world: Arc<World>) {
     }
 }
 
-async fn every_function_forgets_its_logs(world: Arc<World>) {
-    let groups: BTreeSet<String> = resources(&world, "AWS::Logs::LogGroup")
+async fn every_function_logs_to_a_group_with_a_retention(world: Arc<World>) {
+    let groups: BTreeSet<&str> = resources(&world, "AWS::Logs::LogGroup")
         .into_iter()
         .filter(|(_, group)| group["RetentionInDays"].to_string().contains("LogRetentionDays") || group["RetentionInDays"].is_number())
-        .map(|(_, group)| group["LogGroupName"]["Fn::Sub"].as_str().unwrap().to_owned())
+        .map(|(name, _)| name)
         .collect();
     for (name, function) in resources(&world, "AWS::Lambda::Function") {
-        let group = format!("/aws/lambda/{}", function["FunctionName"]["Fn::Sub"].as_str().unwrap());
-        assert!(groups.contains(&group), "{name} writes to {group}, which is kept forever");
+        let group = target(&function["LoggingConfig"]["LogGroup"]);
+        assert!(groups.contains(group), "{name} logs to {group}, which has no retention");
     }
 }
 

@@ -19,7 +19,7 @@ use crate::template::{BUCKET, Template};
 const STACK: &str = "oslira-local";
 
 /// The template's name in the bucket.
-const TEMPLATE: &str = "template.yaml";
+const TEMPLATE: &str = "template.json";
 
 /// The API's identifier, so that its address is the same after every start.
 const API_ID: &str = "oslira";

@@ -13,6 +13,7 @@ use crate::ports;
 use crate::processes::{Mark, Service};
 
 pub(crate) const REGION: &str = "eu-west-1";
+pub(crate) const ACCOUNT: &str = "000000000000";
 /// What starts it.
 const LAUNCHER: &str = include_str!("../emulator.py");
 
@@ -100,6 +101,11 @@ fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
     let profile = std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file));
     command.envs(settings).envs(profile);
     command
+}
+
+/// Returns the ARN of a function.
+pub(crate) fn function_arn(name: &str) -> String {
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}")
 }
 
 /// The SDK's configuration for the emulator. Built by hand: nothing of the developer's profiles or environment gets in.

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::emulator::REGION;
-use crate::routes::function_arn;
+use crate::emulator::{ACCOUNT, REGION, function_arn};
 
 pub(crate) struct Scope<'a> {
     pub(crate) parameters: &'a BTreeMap<String, String>,
@@ -51,7 +50,7 @@ impl Scope<'_> {
         match name {
             "AWS::Region" => Some(REGION.to_owned()),
             "AWS::Partition" => Some("aws".to_owned()),
-            "AWS::AccountId" => Some("000000000000".to_owned()),
+            "AWS::AccountId" => Some(ACCOUNT.to_owned()),
             _ => self.parameters.get(name).or_else(|| self.resources.get(name)).cloned(),
         }
     }

@@ -33,6 +33,7 @@ pub use prerequisites::newest_postgres;
 pub use processes::{FunctionProcess, function_processes, kill_function_process};
 pub use stack::{Stack, create_account, functions_of, info_of};
 pub use state::owner;
+pub use template::parse as parse_template;
 pub use venv::{PythonTool, python};
 
 /// A password of 128 random bits.

@@ -9,7 +9,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
 use crate::deploy::Deployment;
-use crate::emulator::REGION;
 use crate::intrinsics::Scope;
 
 /// Requests to the emulator at once.
@@ -104,11 +103,6 @@ fn cors_of(cors: &Value) -> Cors {
         .build()
 }
 
-/// The emulator's ARN of a function.
-pub(crate) fn function_arn(name: &str) -> String {
-    format!("arn:aws:lambda:{REGION}:000000000000:function:{name}")
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -116,6 +110,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::emulator::function_arn;
 
     #[test]
     fn every_method_of_the_body_becomes_a_route() {

@@ -285,9 +285,17 @@ async fn build(binaries: &Binaries, root: &Path, progress: Progress) -> Result<(
     outcome
 }
 
+/// This machine's instruction set, as Lambda names it.
+const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+
 fn parameters(options: &Options, sandbox: &Sandbox) -> BTreeMap<String, String> {
-    let fixed = [("Environment", "local"), ("AllowedOrigin", "http://localhost:5173"), ("AlternateOrigin", "http://127.0.0.1:5173")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let fixed = [
+        ("Environment", "local"),
+        ("Architecture", ARCHITECTURE),
+        ("AllowedOrigin", "http://localhost:5173"),
+        ("AlternateOrigin", "http://127.0.0.1:5173"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let live = options.live.as_ref().map(Live::parameters).unwrap_or_default();
     fixed.into_iter().chain(sandbox.parameters()).chain(live).chain(options.parameters.iter().cloned()).collect()
 }
