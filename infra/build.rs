@@ -1,12 +1,12 @@
-//! Links the functions at a fixed address, as Go links its own for Lambda.
+//! Links the functions at a fixed address, as Go does for Lambda.
 //!
-//! A position-independent program has each of its tens of thousands of addresses written by the loader at every start, which copies
-//! most of a megabyte's pages: a third of what a start took beyond the runtime's own. What is given up is the random place of the
-//! program's own code; stack, heap and libraries keep theirs. Rust without `unsafe` in a virtual machine of its own can spare it.
+//! In a position-independent program the loader writes each of tens of thousands of addresses at every start, which copies most of a
+//! megabyte of pages. That was a third of the start time beyond the runtime's own. A fixed address gives up the random location of the
+//! program's code; stack, heap and libraries keep theirs. That is acceptable for Rust without `unsafe` in a virtual machine of its own.
 
 fn main() {
     println!("cargo::rerun-if-changed=Cargo.toml");
-    // What else links this workspace, a developer's macOS say, has no such choice.
+    // Other linkers, such as that of a developer's macOS, do not have this option.
     if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
         println!("cargo::rustc-link-arg-bins=-no-pie");
     }

@@ -2,7 +2,7 @@
 
     python check.py http://127.0.0.1:PORT
 
-Every assertion stands for something that the SDK, not this script, had to understand. Ends with status 0 and one line if all hold.
+Every assertion concerns something that the SDK, not this script, parsed. Exits with status 0 and one line if all hold.
 """
 
 import datetime
@@ -24,16 +24,16 @@ import pydantic
 import supabase_auth
 import supabase_auth.errors
 
-from steering import BASE, control, fails, fault
+from controls import BASE, control, fails, fault
 from stripe_check import check_stripe
 
 AUTH = BASE + "/supabase/auth/v1"
 USER = str(uuid.uuid4())
 
 
-def token(**wanted) -> str:
-    """An access token."""
-    return control("POST", "/token", {"sub": USER, **wanted})["access_token"]
+def token(**claims) -> str:
+    """Returns an access token."""
+    return control("POST", "/token", {"sub": USER, **claims})["access_token"]
 
 
 class Traits(pydantic.BaseModel):
@@ -50,8 +50,8 @@ class Assessment(pydantic.BaseModel):
     traits: Traits
 
 
-def sound(found: Assessment | None) -> None:
-    """Is it an answer that a person could have given?"""
+def assert_plausible(found: Assessment | None) -> None:
+    """Asserts that an answer exists and is within its bounds."""
     assert found is not None
     assert 0 <= found.overall_score <= 100 and 0 <= found.confidence_level <= 1, found
     assert 3 <= len(found.key_strengths) <= 5 and len(found.summary_text) > 60, found
@@ -63,21 +63,21 @@ def check_openai() -> None:
     assert client.models.retrieve("gpt-6.1-sol").id == "gpt-6.1-sol"
     business = "We sell scheduling software to small studios. " * 150
 
-    def ask(text: str = "Assess @maya_moves", **more):
+    def question(text: str = "Assess @maya_moves", **more):
         return client.responses.parse(
             model="gpt-6-luna", instructions=business, input=text, text_format=Assessment, prompt_cache_key="business-1",
             safety_identifier="u1", store=False, **{"max_output_tokens": 4000, "reasoning": {"effort": "low"}, **more},
         )
 
-    first, second = ask(), ask("Assess @jonas.lifts")
-    sound(first.output_parsed)
+    first, second = question(), question("Assess @jonas.lifts")
+    assert_plausible(first.output_parsed)
     assert first.status == "completed" and first.output[0].type == "reasoning" and first.id.startswith("resp_")
     assert first.usage.input_tokens_details.cached_tokens == 0 and second.usage.input_tokens_details.cached_tokens >= 1024
     assert first.usage.input_tokens_details.cache_write_tokens >= 1024
     assert first.usage.output_tokens > first.usage.output_tokens_details.reasoning_tokens > 0
     assert first.usage.total_tokens == first.usage.input_tokens + first.usage.output_tokens
-    assert ask().output_parsed == first.output_parsed, "the same question has the same answer"
-    assert ask(reasoning={"effort": "none"}).output[0].type == "message"
+    assert question().output_parsed == first.output_parsed, "the same question has the same answer"
+    assert question(reasoning={"effort": "none"}).output[0].type == "message"
 
     cut = client.responses.create(model="gpt-6-luna", input="Assess @maya_moves", max_output_tokens=16)
     assert cut.status == "incomplete" and cut.incomplete_details.reason == "max_output_tokens" and cut.usage.output_tokens == 16
@@ -88,41 +88,41 @@ def check_openai() -> None:
         max_output_tokens=900)
     assert cut.status == "incomplete" and cut.usage.output_tokens == 900 and cut.output_text.startswith("{")
     fault("openai", "refusal")
-    assert ask().output[-1].content[0].type == "refusal"
+    assert question().output[-1].content[0].type == "refusal"
     fault("openai", "schema_violation")
-    fails(pydantic.ValidationError, ask)
+    fails(pydantic.ValidationError, question)
     fault("openai", "not_json")
-    fails(pydantic.ValidationError, ask)
+    fails(pydantic.ValidationError, question)
 
     fault("openai", "status", status=429, retry_after=7)
-    error = fails(openai.RateLimitError, ask, code="rate_limit_exceeded")
+    error = fails(openai.RateLimitError, question, code="rate_limit_exceeded")
     assert error.response.headers["retry-after"] == "7" and error.response.headers["x-request-id"]
     fault("openai", "status", status=429, error_type="insufficient_quota")
-    fails(openai.RateLimitError, ask, type="insufficient_quota", code="credit_balance_exhausted")
+    fails(openai.RateLimitError, question, type="insufficient_quota", code="credit_balance_exhausted")
     fault("openai", "status", status=503)
-    fails(openai.InternalServerError, ask, code="server_is_overloaded", status_code=503)
+    fails(openai.InternalServerError, question, code="server_is_overloaded", status_code=503)
     fault("openai", "status", status=500)
-    fails(openai.InternalServerError, ask, type="server_error")
+    fails(openai.InternalServerError, question, type="server_error")
     fault("openai", "disconnect")
-    fails(openai.APIConnectionError, ask)
+    fails(openai.APIConnectionError, question)
     fault("openai", "truncated_json")
     try:
-        ask()
-        raise AssertionError("half an answer was taken for a whole one")
+        question()
+        raise AssertionError("a truncated response was accepted")
     except (json.JSONDecodeError, openai.OpenAIError):
         pass
     fault("openai", "hang", seconds=5)
     fails(openai.APITimeoutError, lambda: client.with_options(timeout=0.4).responses.create(model="gpt-6-luna", input="x"))
     fault("openai", "status", status=500)
     retrying = client.with_options(max_retries=2)
-    assert retrying.responses.create(model="gpt-6-luna", input="x").status == "completed", "the SDK tries again by itself"
+    assert retrying.responses.create(model="gpt-6-luna", input="x").status == "completed", "the SDK retries by itself"
 
-    stranger = openai.OpenAI(api_key="sk-wrong", base_url=BASE + "/openai/v1", max_retries=0)
-    fails(openai.AuthenticationError, lambda: stranger.responses.create(model="gpt-6-luna", input="x"), code="invalid_api_key")
+    unauthenticated = openai.OpenAI(api_key="sk-wrong", base_url=BASE + "/openai/v1", max_retries=0)
+    fails(openai.AuthenticationError, lambda: unauthenticated.responses.create(model="gpt-6-luna", input="x"), code="invalid_api_key")
     fails(openai.NotFoundError, lambda: client.responses.create(model="gpt-9", input="x"), code="model_not_found")
-    fails(openai.BadRequestError, lambda: ask(temperature=0.2), param="temperature")
-    fails(openai.BadRequestError, lambda: ask(reasoning={"effort": "minimal"}), code="unsupported_value")
-    fails(openai.BadRequestError, lambda: ask(max_output_tokens=1), param="max_output_tokens")
+    fails(openai.BadRequestError, lambda: question(temperature=0.2), param="temperature")
+    fails(openai.BadRequestError, lambda: question(reasoning={"effort": "minimal"}), code="unsupported_value")
+    fails(openai.BadRequestError, lambda: question(max_output_tokens=1), param="max_output_tokens")
     loose = {"type": "object", "properties": {"a": {"type": "string"}}, "required": []}
     fails(openai.BadRequestError, lambda: client.responses.create(
         model="gpt-6-luna", input="x", text={"format": {"type": "json_schema", "name": "a", "strict": True, "schema": loose}}),
@@ -130,7 +130,7 @@ def check_openai() -> None:
 
     chat = client.chat.completions.parse(
         model="gpt-6.1-terra", messages=[{"role": "user", "content": "Assess @maya_moves"}], response_format=Assessment)
-    sound(chat.choices[0].message.parsed)
+    assert_plausible(chat.choices[0].message.parsed)
     assert chat.choices[0].finish_reason == "stop" and chat.usage.completion_tokens_details.reasoning_tokens > 0
     fails(openai.LengthFinishReasonError, lambda: client.chat.completions.parse(
         model="gpt-6-luna", messages=[{"role": "user", "content": "x"}], response_format=Assessment, max_completion_tokens=20))
@@ -143,20 +143,20 @@ def check_anthropic() -> None:
     client = anthropic.Anthropic(api_key="sk-ant-sandbox", base_url=BASE + "/anthropic", max_retries=0)
     business = "We sell scheduling software to small studios. " * 150
 
-    def ask(**more):
-        wanted = {
+    def question(**more):
+        request = {
             "model": "claude-haiku-5-5", "max_tokens": 4000,
             "system": [{"type": "text", "text": business, "cache_control": {"type": "ephemeral"}}],
             "messages": [{"role": "user", "content": "Assess @maya_moves"}], **more,
         }
-        return client.messages.parse(output_format=Assessment, **wanted)
+        return client.messages.parse(output_format=Assessment, **request)
 
-    first, second = ask(), ask(messages=[{"role": "user", "content": "Assess @jonas.lifts"}])
-    sound(first.parsed_output)
+    first, second = question(), question(messages=[{"role": "user", "content": "Assess @jonas.lifts"}])
+    assert_plausible(first.parsed_output)
     assert first.stop_reason == "end_turn" and first.content[0].type == "thinking" and first._request_id.startswith("req_")
     assert first.usage.cache_creation_input_tokens >= 1024 and first.usage.cache_read_input_tokens == 0
     assert second.usage.cache_read_input_tokens == first.usage.cache_creation_input_tokens and second.usage.cache_creation_input_tokens == 0
-    assert first.usage.input_tokens < 100, "only what is neither read nor written"
+    assert first.usage.input_tokens < 100, "only tokens that are neither read from nor written to the cache"
     assert first.usage.cache_creation.ephemeral_5m_input_tokens == first.usage.cache_creation_input_tokens
     plain = client.messages.create(model="claude-sonnet-5-5", max_tokens=900, thinking={"type": "disabled"},
         messages=[{"role": "user", "content": "Hello"}])
@@ -175,9 +175,9 @@ def check_anthropic() -> None:
         model="claude-haiku-5-5", max_tokens=700, output_config={"format": {"type": "json_schema", "schema": anthropic.transform_schema(Traits)}},
         messages=[{"role": "user", "content": "x"}]).content if block.type == "text"]
     fault("anthropic", "schema_violation")
-    fails(pydantic.ValidationError, ask)
+    fails(pydantic.ValidationError, question)
     fault("anthropic", "not_json")
-    fails(pydantic.ValidationError, ask)
+    fails(pydantic.ValidationError, question)
 
     for status, kind, error_type in [
         (529, anthropic._exceptions.OverloadedError, "overloaded_error"),
@@ -187,19 +187,19 @@ def check_anthropic() -> None:
         (401, anthropic.AuthenticationError, "authentication_error"),
     ]:
         fault("anthropic", "status", status=status)
-        assert fails(kind, ask, status_code=status).body["error"]["type"] == error_type
+        assert fails(kind, question, status_code=status).body["error"]["type"] == error_type
     fault("anthropic", "status", status=429, retry_after=3, code="ramp_limit_exceeded")
-    error = fails(anthropic.RampLimitExceededError, ask)
+    error = fails(anthropic.RampLimitExceededError, question)
     assert error.body["error"]["details"]["error_code"] == "ramp_limit_exceeded" and error.response.headers["retry-after"] == "3"
     fault("anthropic", "disconnect")
-    fails(anthropic.APIConnectionError, ask)
+    fails(anthropic.APIConnectionError, question)
     fault("anthropic", "hang", seconds=5)
     fails(anthropic.APITimeoutError, lambda: client.with_options(timeout=0.4).messages.create(
         model="claude-haiku-5-5", max_tokens=700, messages=[{"role": "user", "content": "x"}]))
 
-    stranger = anthropic.Anthropic(api_key="sk-ant-wrong", base_url=BASE + "/anthropic", max_retries=0)
+    unauthenticated = anthropic.Anthropic(api_key="sk-ant-wrong", base_url=BASE + "/anthropic", max_retries=0)
     hello = {"max_tokens": 700, "messages": [{"role": "user", "content": "x"}]}
-    fails(anthropic.AuthenticationError, lambda: stranger.messages.create(model="claude-haiku-5-5", **hello))
+    fails(anthropic.AuthenticationError, lambda: unauthenticated.messages.create(model="claude-haiku-5-5", **hello))
     fails(anthropic.NotFoundError, lambda: client.messages.create(model="claude-0", **hello))
     fails(anthropic.BadRequestError, lambda: client.messages.create(model="claude-haiku-5-5", extra_body={"temperature": 1}, **hello))
     loose = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 0}}, "required": ["a"], "additionalProperties": False}
@@ -219,7 +219,7 @@ def check_apify() -> None:
     page = client.dataset(run.default_dataset_id).list_items()
     found = {item["username"]: item for item in page.items}
     assert len(page.items) == page.total == len(handles) and set(found) == {handle.lower() for handle in handles}
-    assert [item["username"] for item in page.items] != [handle.lower() for handle in handles], "items come in any order"
+    assert [item["username"] for item in page.items] != [handle.lower() for handle in handles], "the items have another order"
     maya = found["maya_moves"]
     assert len(maya["latestPosts"]) == 12 and maya["followersCount"] > 0 and maya["fullName"]
     assert found["missing1"]["error"] == "not_found" and "id" not in found["missing1"]
@@ -247,22 +247,22 @@ def check_apify() -> None:
     assert client.run(slow.id).wait_for_finish(wait_duration=datetime.timedelta(seconds=1)).status == "RUNNING"
     threading.Timer(0.5, lambda: client.run(slow.id).abort()).start()
     assert client.run(slow.id).wait_for_finish().status == "ABORTED"
-    assert time.monotonic() - began < 5, "an abort wakes who waits"
+    assert time.monotonic() - began < 5, "an abort ends a wait"
     control("DELETE", "/latency")
 
     fault("apify", "status", status=429)
     error = fails(apify_client.errors.RateLimitError, lambda: actor.start(run_input={"usernames": ["a"]}))
     assert error.type == "rate-limit-exceeded", error.type
     fault("apify", "status", status=402, op="start")
-    assert client.run(run.id).get().status == "SUCCEEDED", "the fault waits for a start"
+    assert client.run(run.id).get().status == "SUCCEEDED", "the fault applies to a start"
     try:
         actor.start(run_input={"usernames": ["a"]})
-        raise AssertionError("a start that costs too much went through")
+        raise AssertionError("a start beyond the usage limit was accepted")
     except apify_client.errors.ApifyApiError as error:
         assert error.status_code == 402
-    stranger = apify_client.ApifyClient("wrong", api_url=BASE + "/apify", max_retries=0)
+    unauthenticated = apify_client.ApifyClient("wrong", api_url=BASE + "/apify", max_retries=0)
     try:
-        stranger.actor("apify/instagram-profile-scraper").start(run_input={"usernames": ["a"]})
+        unauthenticated.actor("apify/instagram-profile-scraper").start(run_input={"usernames": ["a"]})
         raise AssertionError("a wrong token was accepted")
     except apify_client.errors.ApifyApiError as error:
         assert error.status_code == 401 and error.type == "user-or-token-not-found"
@@ -316,7 +316,7 @@ def check_supabase() -> None:
     fault("supabase", "status", status=503)
     try:
         urllib.request.urlopen(AUTH + "/.well-known/jwks.json", timeout=5)
-        raise AssertionError("a failing key endpoint answered")
+        raise AssertionError("a failing key endpoint returned keys")
     except urllib.error.HTTPError as error:
         assert error.code == 503
 
@@ -345,7 +345,7 @@ def main() -> None:
         began = time.monotonic()
         check()
         print(f"{check.__name__}: ok, {time.monotonic() - began:.1f} s", file=sys.stderr)
-    print("all SDKs satisfied")
+    print("all SDKs accept the sandbox")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What stripe-python must understand of the sandbox: objects, errors, idempotency, and signed events."""
+"""Checks of the sandbox with stripe-python: objects, errors, idempotency and signed events."""
 
 import http.server
 import json
@@ -10,8 +10,8 @@ import uuid
 
 import stripe
 
-from steering import BASE, control, fails, fault
-from stripe_layout import sound
+from controls import BASE, control, fails, fault
+from stripe_layout import assert_declared
 
 KEY = "sk_test_sandbox"
 SECRET = "whsec_sandbox"
@@ -21,13 +21,13 @@ def client(key: str = KEY, **more) -> stripe.StripeClient:
     return stripe.StripeClient(key, base_addresses={"api": BASE + "/stripe"}, **{"max_network_retries": 0, **more})
 
 
-def steer(path: str, body: dict | None = None):
-    """One order to the control side of the account."""
+def stripe_control(path: str, body: dict | None = None):
+    """Sends a request to Stripe's control API."""
     return control("GET" if body is None else "POST", "/stripe" + path, body)
 
 
 def raw(path: str) -> dict:
-    """An object as it is on the wire."""
+    """Returns an object as it is on the wire."""
     request = urllib.request.Request(BASE + "/stripe/v1" + path, headers={"authorization": "Bearer " + KEY})
     with urllib.request.urlopen(request, timeout=10) as response:
         assert response.headers["stripe-version"] == stripe.api_version and response.headers["request-id"].startswith("req_")
@@ -35,21 +35,21 @@ def raw(path: str) -> dict:
 
 
 class Shop:
-    """A webhook endpoint that refuses as often as it is told."""
+    """A webhook endpoint that rejects the next `rejections` deliveries."""
 
     def __init__(self) -> None:
         self.got: queue.Queue[tuple[bytes, str]] = queue.Queue()
-        self.refuse = 0
+        self.rejections = 0
         shop = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                refused, shop.refuse = shop.refuse > 0, max(0, shop.refuse - 1)
-                self.send_response(503 if refused else 200)
+                rejected, shop.rejections = shop.rejections > 0, max(0, shop.rejections - 1)
+                self.send_response(503 if rejected else 200)
                 self.send_header("content-length", "0")
                 self.end_headers()
-                if not refused:
+                if not rejected:
                     shop.got.put((body, self.headers["stripe-signature"]))
 
             def log_message(self, *_) -> None:
@@ -59,7 +59,7 @@ class Shop:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def events(self, *kinds: str) -> list[stripe.Event]:
-        """The next events, which must be of those kinds in any order; the SDK checks each signature."""
+        """Returns the next events, which must be of these kinds in any order. The SDK verifies each signature."""
         found = []
         for _ in kinds:
             body, signature = self.got.get(timeout=15)
@@ -93,8 +93,8 @@ def check_customers_and_prices(api: stripe.StripeClient) -> str:
     for name, amount in cents.items():
         price = api.v1.prices.retrieve(name, {"expand": ["product"]})
         assert (price.unit_amount, price.currency, price.recurring.interval, price.product.object) == (amount, "usd", "month", "product")
-        sound(raw(f"/prices/{name}"))
-        sound(raw(f"/products/{price.product.id}"))
+        assert_declared(raw(f"/prices/{name}"))
+        assert_declared(raw(f"/products/{price.product.id}"))
     product = api.v1.products.create({"name": "Extra"})
     price = api.v1.prices.create({"product": product.id, "currency": "usd", "unit_amount": 500, "lookup_key": "extra"})
     assert price.type == "one_time" and api.v1.prices.list({"lookup_keys": ["extra"]}).data[0].id == price.id
@@ -109,9 +109,9 @@ def check_checkout(api: stripe.StripeClient, shop: Shop, customer: str) -> None:
     assert api.v1.checkout.sessions.retrieve(session.id, {"expand": ["line_items"]}).line_items.data[0].price.unit_amount == 9700
     with urllib.request.urlopen(session.url, timeout=10) as page:
         assert "97.00 USD" in page.read().decode()
-    steer(f"/sessions/{session.id}/pay", {"method": "fail"})
+    stripe_control(f"/sessions/{session.id}/pay", {"method": "fail"})
     assert shop.events("charge.failed", "payment_intent.payment_failed")[1].data.object.last_payment_error.code == "card_declined"
-    steer(f"/sessions/{session.id}/pay", {})
+    stripe_control(f"/sessions/{session.id}/pay", {})
     charged, paid, completed = shop.events("charge.succeeded", "payment_intent.succeeded", "checkout.session.completed")
     assert completed.api_version == stripe.api_version and completed.data.object.payment_status == "paid"
     intent = api.v1.payment_intents.retrieve(completed.data.object.payment_intent, {"expand": ["latest_charge"]})
@@ -119,15 +119,15 @@ def check_checkout(api: stripe.StripeClient, shop: Shop, customer: str) -> None:
     assert api.v1.charges.retrieve(charged.data.object.id).amount == 9700
     assert api.v1.events.retrieve(completed.id).data.object.id == session.id
     assert completed.id in [event.id for event in api.v1.events.list({"type": "checkout.session.completed"}).data]
-    wanted = api.v1.invoice_payments.list({"payment": {"type": "payment_intent", "payment_intent": intent.id}})
-    assert wanted.data == [], "a credit pack has no invoice"
+    payments = api.v1.invoice_payments.list({"payment": {"type": "payment_intent", "payment_intent": intent.id}})
+    assert payments.data == [], "a credit pack has no invoice"
 
     for succeed, kind in [(True, "async_payment_succeeded"), (False, "async_payment_failed")]:
         session = buy(api, customer)
-        assert steer(f"/sessions/{session.id}/pay", {"method": "delayed"})["payment_status"] == "unpaid"
+        assert stripe_control(f"/sessions/{session.id}/pay", {"method": "delayed"})["payment_status"] == "unpaid"
         waiting = shop.events("charge.pending", "payment_intent.processing", "checkout.session.completed")[2]
         assert (waiting.data.object.status, waiting.data.object.payment_status) == ("complete", "unpaid")
-        steer(f"/sessions/{session.id}/settle", {"succeed": succeed})
+        stripe_control(f"/sessions/{session.id}/settle", {"succeed": succeed})
         outcome = ("charge.succeeded", "payment_intent.succeeded") if succeed else ("charge.failed", "payment_intent.payment_failed")
         assert shop.events(*outcome, "checkout.session." + kind)[2].data.object.id == session.id
 
@@ -143,7 +143,7 @@ def check_checkout(api: stripe.StripeClient, shop: Shop, customer: str) -> None:
     assert (refund.status, refund.amount, refund.charge) == ("succeeded", 700, charged.data.object.id)
     back = shop.events("charge.refunded", "refund.created")[0]
     assert (back.data.object.amount_refunded, back.data.object.refunded, back.data.previous_attributes["amount_refunded"]) == (700, False, 0)
-    steer(f"/payment_intents/{intent.id}/refund", {"amount": 9000})
+    stripe_control(f"/payment_intents/{intent.id}/refund", {"amount": 9000})
     back = shop.events("charge.refunded", "refund.created")[0]
     assert (back.data.object.amount_refunded, back.data.object.refunded, back.data.previous_attributes["amount_refunded"]) == (9700, True, 700)
     fails(stripe.InvalidRequestError, lambda: api.v1.refunds.create({"charge": refund.charge}), code="charge_already_refunded")
@@ -154,7 +154,7 @@ def check_subscriptions(api: stripe.StripeClient, shop: Shop, customer: str) -> 
         "mode": "subscription", "customer": customer, "client_reference_id": "a-1", "success_url": "https://shop.example/",
         "line_items": [{"price": "price_pro", "quantity": 1}], "subscription_data": {"metadata": {"account_id": "a-1"}},
     })
-    steer(f"/sessions/{session.id}/pay", {"method": "card"})
+    stripe_control(f"/sessions/{session.id}/pay", {"method": "card"})
     created, invoiced, _, _, paid, completed = shop.events(
         "customer.subscription.created", "invoice.created", "charge.succeeded", "payment_intent.succeeded", "invoice.paid",
         "checkout.session.completed",
@@ -172,13 +172,13 @@ def check_subscriptions(api: stripe.StripeClient, shop: Shop, customer: str) -> 
     payment = api.v1.invoice_payments.list({"invoice": paid.data.object.id}).data[0]
     again = api.v1.invoice_payments.list({"payment": {"type": "payment_intent", "payment_intent": payment.payment.payment_intent}})
     assert [found.invoice for found in again.data] == [paid.data.object.id]
-    sound(raw(f"/invoice_payments?invoice={paid.data.object.id}")["data"][0])
+    assert_declared(raw(f"/invoice_payments?invoice={paid.data.object.id}")["data"][0])
 
-    steer(f"/subscriptions/{subscription.id}/change", {"price": "price_agency"})
+    stripe_control(f"/subscriptions/{subscription.id}/change", {"price": "price_agency"})
     changed = shop.events("customer.subscription.updated")[0].data
     assert changed.object["items"].data[0].price.id == "price_agency"
     assert changed.previous_attributes["items"]["data"][0]["price"]["id"] == "price_pro"
-    renewed = steer(f"/subscriptions/{subscription.id}/renew", {})
+    renewed = stripe_control(f"/subscriptions/{subscription.id}/renew", {})
     _, moved, *_, paid = shop.events(
         "invoice.created", "customer.subscription.updated", "charge.succeeded", "payment_intent.succeeded", "invoice.paid")
     assert moved.data.object["items"].data[0].current_period_start == item.current_period_end
@@ -186,12 +186,12 @@ def check_subscriptions(api: stripe.StripeClient, shop: Shop, customer: str) -> 
     assert len(paid.data.object.lines.data) == 3 and [line.amount for line in lines] == [8000] and paid.data.object.amount_paid == 13000
     assert renewed["invoice"]["billing_reason"] == "subscription_cycle"
 
-    failed = steer(f"/subscriptions/{subscription.id}/renew", {"fail": True})
+    failed = stripe_control(f"/subscriptions/{subscription.id}/renew", {"fail": True})
     assert failed["subscription"]["status"] == "past_due" and failed["invoice"]["amount_remaining"] == 8000
     shop.events(
         "invoice.created", "customer.subscription.updated", "charge.failed", "payment_intent.payment_failed", "invoice.payment_failed",
         "customer.subscription.updated")
-    steer(f"/invoices/{failed['invoice']['id']}/pay", {})
+    stripe_control(f"/invoices/{failed['invoice']['id']}/pay", {})
     shop.events("charge.succeeded", "payment_intent.succeeded", "invoice.paid", "customer.subscription.updated")
     assert api.v1.subscriptions.retrieve(subscription.id).status == "active"
     listed = [invoice.id for invoice in api.v1.invoices.list({"subscription": subscription.id}).data]
@@ -210,9 +210,9 @@ def check_subscriptions(api: stripe.StripeClient, shop: Shop, customer: str) -> 
     *_, paid = shop.events(
         "customer.subscription.created", "invoice.created", "charge.succeeded", "payment_intent.succeeded", "invoice.paid")
     charge = api.v1.invoices.retrieve(paid.data.object.id, {"expand": ["payments.data.payment.payment_intent"]}).payments.data[0]
-    dispute = steer(f"/payment_intents/{charge.payment.payment_intent.id}/dispute", {"reason": "product_not_received"})
-    taken = shop.events("charge.dispute.created")[0].data.object
-    assert (taken.id, taken.amount, taken.reason, taken.payment_intent) == (
+    dispute = stripe_control(f"/payment_intents/{charge.payment.payment_intent.id}/dispute", {"reason": "product_not_received"})
+    opened = shop.events("charge.dispute.created")[0].data.object
+    assert (opened.id, opened.amount, opened.reason, opened.payment_intent) == (
         dispute["id"], 3000, "product_not_received", charge.payment.payment_intent.id)
     assert [found.id for found in api.v1.subscriptions.list({"customer": customer}).data] == [other.id]
 
@@ -232,7 +232,7 @@ def check_errors(api: stripe.StripeClient) -> None:
     fails(stripe.IdempotencyError, lambda: api.v1.customers.create({"email": "other@example.com"}, key), http_status=400)
     key = {"idempotency_key": str(uuid.uuid4())}
     fails(stripe.InvalidRequestError, lambda: api.v1.customers.create({"email": "nonsense"}, key), param="email")
-    assert api.v1.customers.create({"email": "sense@example.com"}, key).email == "sense@example.com", "a refusal is not kept"
+    assert api.v1.customers.create({"email": "sense@example.com"}, key).email == "sense@example.com", "an error leaves the key unused"
 
     fault("stripe", "hang", seconds=1, op="customers")
     key = {"idempotency_key": str(uuid.uuid4())}
@@ -252,7 +252,7 @@ def check_errors(api: stripe.StripeClient) -> None:
         key = {"idempotency_key": str(uuid.uuid4())}
         try:
             api.v1.customers.create({"email": email}, key)
-            raise AssertionError(f"{kind} went unnoticed")
+            raise AssertionError(f"{kind} was accepted")
         except stripe.StripeError:
             pass
         assert api.v1.customers.create({"email": email}, key).last_response.headers["idempotent-replayed"] == "true"
@@ -268,48 +268,48 @@ def check_errors(api: stripe.StripeClient) -> None:
 
 
 def check_delivery(api: stripe.StripeClient, shop: Shop) -> None:
-    shop.refuse = 2
+    shop.rejections = 2
     customer = api.v1.customers.create({"email": "retried@example.com"})
     event = shop.events("customer.created")[0]
     assert (event.data.object.id, event.request.idempotency_key is not None) == (customer.id, True)
-    assert [attempt["status"] for attempt in steer(f"/deliveries?event={event.id}")][:2] == [503, 503]
+    assert [attempt["status"] for attempt in stripe_control(f"/deliveries?event={event.id}")][:2] == [503, 503]
 
-    steer("/pause", {"match": "held@example.com"})
+    stripe_control("/pause", {"match": "held@example.com"})
     held = api.v1.customers.create({"email": "held@example.com"})
     api.v1.customers.create({"email": "free@example.com"})
     assert shop.events("customer.created")[0].data.object.email == "free@example.com"
-    waiting = steer(f"/events?object={held.id}")[0]
-    assert steer(f"/events/{waiting['id']}/deliver", {"times": 3, "concurrent": True})["statuses"] == [200] * 3
+    waiting = stripe_control(f"/events?object={held.id}")[0]
+    assert stripe_control(f"/events/{waiting['id']}/deliver", {"times": 3, "concurrent": True})["statuses"] == [200] * 3
     assert {event.id for event in shop.events(*["customer.created"] * 3)} == {waiting["id"]}
-    assert steer("/resume", {"match": "held@example.com", "send_held": True}) == {"released": 1}
+    assert stripe_control("/resume", {"match": "held@example.com", "send_held": True}) == {"released": 1}
     shop.events("customer.created")
 
-    for order, accepted in [
+    for request, accepted in [
         ({"timestamp": int(time.time()) - 290}, True), ({"timestamp": int(time.time()) - 301}, False), ({"secret": "whsec_other"}, False),
         ({"extra_v1": ["0" * 64]}, True),
     ]:
-        steer(f"/events/{waiting['id']}/deliver", order)
+        stripe_control(f"/events/{waiting['id']}/deliver", request)
         body, signature = shop.got.get(timeout=10)
         if accepted:
             stripe.Webhook.construct_event(body, signature, SECRET)
         else:
             fails(stripe.SignatureVerificationError, lambda: stripe.Webhook.construct_event(body, signature, SECRET))
-    header = steer("/sign", {"body": '{"object":"event","id":"evt_own"}', "secret": "whsec_own"})["header"]
+    header = stripe_control("/sign", {"body": '{"object":"event","id":"evt_own"}', "secret": "whsec_own"})["header"]
     assert stripe.Webhook.construct_event('{"object":"event","id":"evt_own"}', header, "whsec_own").id == "evt_own"
-    steer("/endpoint", {"url": None})
-    assert steer(f"/events/{waiting['id']}/deliver", {"url": "http://127.0.0.1:1/"})["statuses"] == [None]
+    stripe_control("/endpoint", {"url": None})
+    assert stripe_control(f"/events/{waiting['id']}/deliver", {"url": "http://127.0.0.1:1/"})["statuses"] == [None]
 
 
 def check_stripe() -> None:
     assert stripe.api_version == "2026-10-28.endive"
     api, shop = client(), Shop()
     customer = check_customers_and_prices(api)
-    steer("/endpoint", {"url": f"http://127.0.0.1:{shop.server.server_port}/hook"})
+    stripe_control("/endpoint", {"url": f"http://127.0.0.1:{shop.server.server_port}/hook"})
     check_checkout(api, shop, customer)
     check_subscriptions(api, shop, customer)
     check_delivery(api, shop)
     check_errors(api)
-    for event in steer("/events"):
-        sound(event)
-        sound(event["data"]["object"])
+    for event in stripe_control("/events"):
+        assert_declared(event)
+        assert_declared(event["data"]["object"])
     shop.server.shutdown()

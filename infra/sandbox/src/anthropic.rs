@@ -11,19 +11,18 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use crate::app::App;
 use crate::bill::{ANTHROPIC, find};
 use crate::calls::Vendor;
-use crate::models::{Ask, Caching, Dialect, Refusal, Reply, Rules, Stop, check_schema, exchange};
+use crate::models::{Answer, Caching, Dialect, Models, Question, Refusal, Rules, Stop, check_schema, exchange};
 use crate::wire;
 
-/// The version that dropped the sampling parameters.
+/// The API version that removed the sampling parameters.
 const NEW_VERSION: &str = "2026-10-21";
 const OLD_VERSION: &str = "2023-06-01";
-/// The most output tokens of any model here.
+/// The largest limit of output tokens of all models here.
 const LARGEST_OUTPUT: i64 = 128_000;
-/// At most so many `cache_control` marks.
-const MOST_MARKS: usize = 4;
+/// The largest number of `cache_control` marks.
+const MAX_MARKS: usize = 4;
 
 const PARAMETERS: &[&str] = &[
     "model",
@@ -47,19 +46,23 @@ const PARAMETERS: &[&str] = &[
     "context_management",
 ];
 
-/// The routes below `/anthropic`.
-pub(crate) fn routes() -> Router<Arc<App>> {
+/// Returns the routes below `/anthropic`.
+pub(crate) fn routes(models: Arc<Models>) -> Router {
     Router::new()
-        .route("/v1/messages", post(|State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes| async move {
-            exchange::<Messages>(&app, &headers, body).await
-        }))
-        .route("/v1/models", get(models))
-        .fallback(async || Messages::error(&Refusal { status: 404, message: "Not found".to_owned(), ..Refusal::default() }))
+        .route(
+            "/v1/messages",
+            post(|State(models): State<Arc<Models>>, headers: HeaderMap, body: Bytes| async move {
+                exchange::<Messages>(&models, &headers, body).await
+            }),
+        )
+        .route("/v1/models", get(list_models))
+        .fallback(async || Messages::write_error(&Refusal { status: 404, message: "Not found".to_owned(), ..Refusal::default() }))
+        .with_state(models)
 }
 
-async fn models(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    if !Messages::credential(&headers).is_some_and(|key| app.accepts(Vendor::Anthropic, key)) {
-        return Messages::error(&Refusal { status: 401, message: "invalid x-api-key".to_owned(), ..Refusal::default() });
+async fn list_models(State(models): State<Arc<Models>>, headers: HeaderMap) -> Response {
+    if !Messages::credential(&headers).is_some_and(|key| models.shared.accepts(Vendor::Anthropic, key)) {
+        return Messages::write_error(&Refusal { status: 401, message: "invalid x-api-key".to_owned(), ..Refusal::default() });
     }
     let list: Vec<Value> = ANTHROPIC
         .iter()
@@ -72,7 +75,7 @@ async fn models(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
 /// The Messages API.
 struct Messages;
 
-/// The prompt in caching order, and the ends of its marked parts.
+/// The prompt in the order in which it is cached, and the ends of its marked parts.
 #[derive(Default)]
 struct Prompt {
     text: String,
@@ -123,7 +126,7 @@ impl Prompt {
     }
 }
 
-/// The tool that the model has to use, if any.
+/// Returns the tool that the model must call, if any.
 fn forced_tool(request: &Value) -> Option<&Value> {
     let tools = request["tools"].as_array()?;
     match request["tool_choice"]["type"].as_str()? {
@@ -188,7 +191,7 @@ impl Dialect for Messages {
     const VENDOR: Vendor = Vendor::Anthropic;
     const OP: &'static str = "messages";
 
-    fn ask(headers: &HeaderMap, request: &Value) -> Result<Ask, Refusal> {
+    fn read_question(headers: &HeaderMap, request: &Value) -> Result<Question, Refusal> {
         check_version(headers, request)?;
         if let Some(name) = request.as_object().and_then(|object| object.keys().find(|name| !PARAMETERS.contains(&name.as_str()))) {
             return Err(invalid(format!("{name}: Extra inputs are not permitted")));
@@ -210,13 +213,13 @@ impl Dialect for Messages {
             },
         };
         if request["stream"] == true {
-            return Err(invalid("stream: the stand-in does not stream"));
+            return Err(invalid("stream: the sandbox does not stream"));
         }
         check_messages(request)?;
         let prompt = Prompt::of(request);
-        if prompt.ends.len() > MOST_MARKS {
+        if prompt.ends.len() > MAX_MARKS {
             let found = prompt.ends.len();
-            return Err(invalid(format!("A maximum of {MOST_MARKS} blocks with cache_control may be provided. Found {found}.")));
+            return Err(invalid(format!("A maximum of {MAX_MARKS} blocks with cache_control may be provided. Found {found}.")));
         }
         let format = &request["output_config"]["format"];
         let (schema, title) = if let Some(tool) = forced_tool(request) {
@@ -229,7 +232,7 @@ impl Dialect for Messages {
             (None, None)
         };
         let title = schema.as_ref().and_then(|schema| schema["title"].as_str()).or(title).map(str::to_owned);
-        Ok(Ask {
+        Ok(Question {
             model,
             model_name: model_name.to_owned(),
             schema,
@@ -241,17 +244,17 @@ impl Dialect for Messages {
         })
     }
 
-    fn answer(request: &Value, reply: &Reply) -> Value {
+    fn write_answer(request: &Value, answer: &Answer) -> Value {
         let mut content = Vec::new();
-        if reply.tokens.reasoning > 0 && reply.stop != Stop::Refused {
+        if answer.tokens.reasoning > 0 && answer.stop != Stop::Refused {
             content.push(json!({"type": "thinking", "thinking": "", "signature": wire::id(32)}));
         }
-        let mut stop = match reply.stop {
+        let mut stop = match answer.stop {
             Stop::Done => "end_turn",
             Stop::Budget => "max_tokens",
             Stop::Refused => "refusal",
         };
-        if let Some(text) = reply.text.as_deref().filter(|_| reply.stop != Stop::Refused) {
+        if let Some(text) = answer.text.as_deref().filter(|_| answer.stop != Stop::Refused) {
             match forced_tool(request).zip(serde_json::from_str::<Value>(text).ok()) {
                 Some((tool, input)) => {
                     stop = if stop == "end_turn" { "tool_use" } else { stop };
@@ -261,25 +264,25 @@ impl Dialect for Messages {
                 None => content.push(json!({"type": "text", "text": text})),
             }
         }
-        let written = reply.tokens.cache_write;
-        let (short, long) = if reply.one_hour { (0, written) } else { (written, 0) };
-        let details = (reply.stop == Stop::Refused)
-            .then(|| json!({"type": "refusal", "category": null, "explanation": "The stand-in was told to refuse."}));
+        let written = answer.tokens.cache_write;
+        let (short, long) = if answer.one_hour { (0, written) } else { (written, 0) };
+        let details = (answer.stop == Stop::Refused)
+            .then(|| json!({"type": "refusal", "category": null, "explanation": "The sandbox injected this refusal."}));
         json!({
-            "id": format!("msg_{}", wire::id(24)), "type": "message", "role": "assistant", "model": reply.model_name, "content": content,
+            "id": format!("msg_{}", wire::id(24)), "type": "message", "role": "assistant", "model": answer.model_name, "content": content,
             "stop_reason": stop, "stop_sequence": null, "stop_details": details,
             "usage": {
-                "input_tokens": reply.tokens.input - reply.tokens.cached - written, "cache_creation_input_tokens": written,
-                "cache_read_input_tokens": reply.tokens.cached,
+                "input_tokens": answer.tokens.input - answer.tokens.cached - written, "cache_creation_input_tokens": written,
+                "cache_read_input_tokens": answer.tokens.cached,
                 "cache_creation": {"ephemeral_5m_input_tokens": short, "ephemeral_1h_input_tokens": long},
-                "output_tokens": reply.tokens.output, "output_tokens_details": {"thinking_tokens": reply.tokens.reasoning},
+                "output_tokens": answer.tokens.output, "output_tokens_details": {"thinking_tokens": answer.tokens.reasoning},
                 "service_tier": "standard", "inference_geo": "global"
             }
         })
     }
 
-    fn error(refusal: &Refusal) -> Response {
-        let usual = match refusal.status {
+    fn write_error(refusal: &Refusal) -> Response {
+        let default = match refusal.status {
             401 => "authentication_error",
             402 => "billing_error",
             403 => "permission_error",
@@ -292,7 +295,7 @@ impl Dialect for Messages {
             500..=599 => "api_error",
             _ => "invalid_request_error",
         };
-        let mut error = json!({"type": refusal.kind.as_deref().unwrap_or(usual), "message": refusal.message});
+        let mut error = json!({"type": refusal.kind.as_deref().unwrap_or(default), "message": refusal.message});
         if let Some(code) = refusal.code.as_deref().filter(|_| refusal.status == 429) {
             error["details"] = json!({"error_code": code});
         }
@@ -305,7 +308,7 @@ impl Dialect for Messages {
         response
     }
 
-    fn dress(response: &mut Response, _took: Duration) {
+    fn add_headers(response: &mut Response, _took: Duration) {
         if !response.headers().contains_key("request-id") {
             wire::set(response, "request-id", &format!("req_{}", wire::id(24)));
         }

@@ -1,22 +1,22 @@
-//! What a call costs, from a price table of our own.
+//! The price of each call.
 //!
-//! It is written down here a second time on purpose, from the vendors' published prices of November 2026: what the product
-//! records is checked against it.
+//! The prices are the vendors' published ones of November 2026. They deliberately do not come from the product's own table, because tests
+//! compare what the product records with what they give.
 
 use serde::Serialize;
 
-/// Tokens of one call. `input` counts all of the prompt, cached and freshly written parts included.
+/// The tokens of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub(crate) struct Tokens {
-    /// The whole prompt.
+    /// The whole prompt, including the parts that are read from or written to the cache.
     pub(crate) input: i64,
-    /// Of it, read from the prompt cache.
+    /// The part of the prompt that was read from the cache.
     pub(crate) cached: i64,
-    /// Of it, written to the prompt cache and billed as a cache write.
+    /// The part of the prompt that was written to the cache and is billed as a cache write.
     pub(crate) cache_write: i64,
     /// The whole output, reasoning included.
     pub(crate) output: i64,
-    /// Of the output, reasoning.
+    /// The part of the output that is reasoning.
     pub(crate) reasoning: i64,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Model {
     pub(crate) name: &'static str,
     pub(crate) input: i64,
     pub(crate) cached: i64,
-    /// Cache write with the short lifetime; 0 where writing costs nothing extra.
+    /// A cache write with the short lifetime. 0 where a write costs nothing extra.
     pub(crate) write: i64,
     pub(crate) output: i64,
     /// The shortest prefix, in tokens, that the vendor caches.
@@ -71,7 +71,7 @@ pub(crate) const ANTHROPIC: &[Model] = &[
     model("claude-sonnet-5", 2_000_000, 200_000, 2_500_000, 10_000_000, 1024),
 ];
 
-/// The model of that name; a dated snapshot (`gpt-5-2025-08-07`, `claude-haiku-4-5-20251001`) is its model.
+/// Returns the model of this name or of a dated snapshot of it, such as `gpt-5-2025-08-07` or `claude-haiku-4-5-20251001`.
 pub(crate) fn find(models: &'static [Model], name: &str) -> Option<&'static Model> {
     models.iter().find(|model| {
         name.strip_prefix(model.name).is_some_and(|rest| {
@@ -81,7 +81,7 @@ pub(crate) fn find(models: &'static [Model], name: &str) -> Option<&'static Mode
 }
 
 impl Model {
-    /// The price of a call in whole micro-USD, rounded half up from the exact sum.
+    /// Returns the price of a call in micro-USD, the exact sum rounded half up.
     pub(crate) fn price(&self, tokens: Tokens, long_write: bool) -> i64 {
         let write = if long_write { 2 * self.input } else { self.write };
         let fresh = tokens.input - tokens.cached - tokens.cache_write;
@@ -90,9 +90,9 @@ impl Model {
     }
 }
 
-/// One Actor result: an item that is no error.
+/// The price of an Actor result in micro-USD.
 pub(crate) const APIFY_ITEM: i64 = 2_300;
-/// An error item (a handle that does not exist).
+/// The price of an error item in micro-USD, for a handle that does not exist.
 pub(crate) const APIFY_ERROR_ITEM: i64 = 1_000;
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_costs_the_rounded_sum_of_its_parts() {
+    fn a_price_is_the_rounded_sum_of_its_parts() {
         let luna = find(OPENAI, "gpt-6-luna").unwrap();
         let tokens = Tokens { input: 2000, cached: 1024, cache_write: 512, output: 300, reasoning: 100 };
         // 464 × 0.10 + 1024 × 0.01 + 512 × 0.125 + 300 × 0.50 dollars a million = 270.64 micro-USD
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_are_found_and_neighbours_are_not() {
+    fn snapshots_are_found_and_other_models_are_not() {
         assert_eq!(find(OPENAI, "gpt-5-2025-08-07").unwrap().name, "gpt-5");
         assert_eq!(find(OPENAI, "gpt-5-mini").unwrap().name, "gpt-5-mini");
         assert!(find(OPENAI, "gpt-5-micro").is_none() && find(ANTHROPIC, "gpt-5").is_none());

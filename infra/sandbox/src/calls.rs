@@ -1,4 +1,4 @@
-//! The log of what was asked of the vendors, and the bill that follows from it.
+//! The log of all calls to the vendors, and the bill that follows from it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,39 +7,44 @@ use axum::body::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::apify::Run;
 use crate::bill::Tokens;
 
-/// One of the vendors.
+/// A vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Vendor {
-    /// The scraper.
+    /// Scraping.
     Apify,
     /// Models, first provider.
     Openai,
     /// Models, second provider.
     Anthropic,
-    /// Sign-in.
+    /// Authentication.
     Supabase,
     /// Payments.
     Stripe,
-    /// Errors.
+    /// Error reports.
     Sentry,
 }
 
-/// What a call owes.
+/// Something whose cost grows while it runs.
+pub(crate) trait Metered: std::fmt::Debug + Send + Sync {
+    /// Returns the cost so far in micro-USD.
+    fn cost(&self) -> i64;
+}
+
+/// The price of a call.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Owed {
     #[default]
     Nothing,
-    /// Whole micro-USD.
+    /// An amount in micro-USD.
     MicroUsd(i64),
-    /// Whatever the started Actor run costs by now.
-    Run(Arc<Run>),
+    /// The cost so far of an Actor run that the call started.
+    Metered(Arc<dyn Metered>),
 }
 
-/// One call as it is told.
+/// One entry of the call log.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Call {
     pub(crate) id: u64,
@@ -53,7 +58,7 @@ pub(crate) struct Call {
     pub(crate) outcome: String,
     pub(crate) model: Option<String>,
     pub(crate) schema: Option<String>,
-    /// Filled in when the log is read: a run's cost grows until it ends.
+    /// Computed when the log is read, because a run's cost grows until it ends.
     bill_micro_usd: i64,
     pub(crate) tokens: Option<Tokens>,
     pub(crate) delivered: bool,
@@ -64,28 +69,28 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Does it concern what the text names: a handle, or anything in the request?
+    /// Returns whether the call's handles or request contain the text.
     fn concerns(&self, text: &str) -> bool {
         self.handles.iter().any(|handle| handle.contains(text)) || contains(&self.body, text)
     }
 
-    /// Only what reached the client is billed, so that the bill can equal what a client knows it spent.
+    /// Returns the price of the call, 0 unless its response reached the client: the bill then equals what a client knows that it spent.
     fn bill(&self) -> i64 {
         match &self.owed {
             _ if !self.delivered => 0,
             Owed::Nothing => 0,
             Owed::MicroUsd(amount) => *amount,
-            Owed::Run(run) => run.cost(),
+            Owed::Metered(run) => run.cost(),
         }
     }
 }
 
-/// Does the body hold the text?
+/// Returns whether the body contains the text.
 pub(crate) fn contains(body: &[u8], text: &str) -> bool {
     std::str::from_utf8(body).is_ok_and(|body| body.contains(text))
 }
 
-/// Which calls to tell of.
+/// The filter of a query for calls.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Selection {
@@ -95,7 +100,7 @@ pub(crate) struct Selection {
     since: Option<i64>,
 }
 
-/// What the vendors would charge.
+/// The amounts that the vendors would charge.
 #[derive(Debug, Serialize)]
 pub(crate) struct Bill {
     total_micro_usd: i64,
@@ -108,26 +113,26 @@ pub(crate) struct CallLog(Mutex<Entries>);
 
 #[derive(Debug, Default)]
 struct Entries {
-    /// The id of the first entry; ids go on after a reset.
+    /// The id of the first entry. A reset does not restart the ids.
     first: u64,
     calls: Vec<Call>,
 }
 
 impl CallLog {
-    fn with<T>(&self, work: impl FnOnce(&mut Entries) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, edit: impl FnOnce(&mut Entries) -> T) -> T {
+        edit(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn edit(&self, id: u64, work: impl FnOnce(&mut Call)) {
+    fn edit(&self, id: u64, edit: impl FnOnce(&mut Call)) {
         self.with(|entries| {
             let index = id.checked_sub(entries.first).and_then(|index| usize::try_from(index).ok());
             if let Some(call) = index.and_then(|index| entries.calls.get_mut(index)) {
-                work(call);
+                edit(call);
             }
         });
     }
 
-    /// Notes the start of a call. Should the returned guard be dropped before the answer is ready, the client has gone.
+    /// Records the start of a call. Dropping the returned guard before the response is ready records that the client disconnected.
     pub(crate) fn begin(self: &Arc<Self>, vendor: Vendor, op: &'static str, body: Bytes) -> OpenCall {
         let id = self.with(|entries| {
             let id = entries.first + entries.calls.len() as u64;
@@ -153,19 +158,19 @@ impl CallLog {
         OpenCall { log: Arc::clone(self), id, open: true }
     }
 
-    /// The calls in order of their start.
+    /// Returns the selected calls in the order of their start.
     pub(crate) fn list(&self, selection: &Selection) -> Vec<Call> {
         self.with(|entries| {
-            let wanted = |call: &&Call| {
+            let is_selected = |call: &&Call| {
                 selection.vendor.is_none_or(|vendor| vendor == call.vendor)
                     && selection.since.is_none_or(|since| since <= call.started_at_ms)
                     && selection.text.as_deref().is_none_or(|text| call.concerns(text))
             };
-            entries.calls.iter().filter(wanted).map(|call| Call { bill_micro_usd: call.bill(), ..call.clone() }).collect()
+            entries.calls.iter().filter(is_selected).map(|call| Call { bill_micro_usd: call.bill(), ..call.clone() }).collect()
         })
     }
 
-    /// The bill of the same calls.
+    /// Returns the bill of the selected calls.
     pub(crate) fn bill(&self, selection: &Selection) -> Bill {
         let mut by_vendor = BTreeMap::new();
         for call in self.list(selection) {
@@ -174,14 +179,14 @@ impl CallLog {
         Bill { total_micro_usd: by_vendor.values().sum(), by_vendor }
     }
 
-    /// The raw request body of a call.
+    /// Returns the raw request body of a call.
     pub(crate) fn body(&self, id: u64) -> Option<Bytes> {
         let mut body = None;
         self.edit(id, |call| body = Some(call.body.clone()));
         body
     }
 
-    /// Forgets all calls. Those still open are not told of any more.
+    /// Removes all calls. Those still open are no longer recorded.
     pub(crate) fn clear(&self) {
         self.with(|entries| {
             entries.first += entries.calls.len() as u64;
@@ -190,7 +195,7 @@ impl CallLog {
     }
 }
 
-/// A call that is being answered.
+/// A call whose response is not complete.
 #[derive(Debug)]
 pub(crate) struct OpenCall {
     log: Arc<CallLog>,
@@ -199,18 +204,18 @@ pub(crate) struct OpenCall {
 }
 
 impl OpenCall {
-    /// Adds what has become known.
-    pub(crate) fn note(&self, work: impl FnOnce(&mut Call)) {
-        self.log.edit(self.id, work);
+    /// Adds details to the entry.
+    pub(crate) fn note(&self, edit: impl FnOnce(&mut Call)) {
+        self.log.edit(self.id, edit);
     }
 
-    /// The answer goes out.
+    /// Records that the response was sent.
     pub(crate) fn close(mut self, status: u16, outcome: &str, delivered: bool) {
         self.end(Some(status), outcome, delivered);
     }
 
-    /// The connection is cut instead of an answer.
-    pub(crate) fn cut(mut self) {
+    /// Records that the connection was closed without a response.
+    pub(crate) fn disconnect(mut self) {
         self.end(None, "disconnect", false);
     }
 
@@ -254,12 +259,12 @@ mod tests {
                 "total_micro_usd": 271, "by_vendor": {"openai": 271, "anthropic": 0}
             })
         );
-        let nobody = Selection { text: Some("adidas".to_owned()), ..Selection::default() };
-        assert!(log.list(&nobody).is_empty());
+        let other = Selection { text: Some("adidas".to_owned()), ..Selection::default() };
+        assert!(log.list(&other).is_empty());
     }
 
     #[test]
-    fn a_reset_forgets_calls_but_never_reuses_an_id() {
+    fn a_reset_removes_calls_and_reuses_no_id() {
         let log = Arc::new(CallLog::default());
         let open = log.begin(Vendor::Supabase, "jwks", Bytes::new());
         log.clear();

@@ -1,19 +1,19 @@
 //! Stand-ins for the third parties of the product: Apify, OpenAI, Anthropic, Stripe, Supabase Auth and Sentry.
 //!
-//! They speak the vendors' wire formats well enough for the vendors' own SDKs (`sdk_check/` runs those), with invented but
-//! believable data, delays and failures on demand, a log of all calls, and a bill from a price table of their own.
+//! They implement the vendors' wire formats closely enough for the vendors' own SDKs, which `sdk_check/` runs. Their data is invented but
+//! plausible. Tests can inject faults and delays, read the log of all calls, and read the bill, which a separate price table determines.
 //!
-//! | below | stands for |
+//! | path | replaces |
 //! |---|---|
 //! | `/apify` | `https://api.apify.com` |
 //! | `/openai/v1` | `https://api.openai.com/v1` |
 //! | `/anthropic` | `https://api.anthropic.com` |
-//! | `/stripe` | `https://api.stripe.com`, and its webhooks to the endpoint that is set |
-//! | `/sentry/<project>` | the address of a project at Sentry, with the public key `sandbox` |
+//! | `/stripe` | `https://api.stripe.com`, and its webhooks to the configured endpoint |
+//! | `/sentry/<project>` | the ingestion address of a Sentry project with the public key `sandbox` |
 //! | `/supabase` | `https://<project>.supabase.co` |
-//! | `/_control` | nothing: tokens, faults, delays, calls, bill; below `/_control/stripe` what people and banks do |
+//! | `/_control` | no vendor: tokens, faults, delays, calls and the bill; `/_control/stripe` simulates customers and banks |
 
-// Stripe's objects have more fields than `json!` takes by default.
+// Stripe's objects have more fields than `json!` accepts by default.
 #![recursion_limit = "256"]
 
 mod anthropic;
@@ -31,10 +31,11 @@ mod sentry;
 mod server;
 #[cfg(test)]
 mod server_tests;
+mod shared;
 mod stripe;
 mod supabase;
 pub mod tokens;
 mod wire;
 
-pub use app::Credentials;
 pub use server::{Options, Sandbox, serve};
+pub use shared::Credentials;

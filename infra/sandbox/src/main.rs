@@ -1,4 +1,4 @@
-//! Runs the stand-ins until it is stopped.
+//! Runs the sandbox until SIGTERM or Ctrl-C.
 #![allow(clippy::print_stdout, reason = "a command-line tool")]
 
 use std::path::{Path, PathBuf};
@@ -8,33 +8,33 @@ use clap::Parser;
 use sandbox::{Credentials, Options, serve};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Stand-ins for Apify, OpenAI, Anthropic, Stripe and Supabase Auth on one port of 127.0.0.1.
+/// Stand-ins for Apify, OpenAI, Anthropic, Stripe, Supabase Auth and Sentry on one port of 127.0.0.1
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The port; 0 takes any free one.
+    /// The port, 0 for any free one
     #[arg(long, default_value_t = 0, env = "SANDBOX_PORT")]
     port: u16,
-    /// A file to write the port to once requests are taken.
+    /// A file that receives the port once the server accepts requests
     #[arg(long)]
     port_file: Option<PathBuf>,
-    /// The Apify token that is accepted.
+    /// The accepted Apify token
     #[arg(long, env = "SANDBOX_APIFY_TOKEN")]
     apify_token: Option<String>,
-    /// The OpenAI key that is accepted.
+    /// The accepted OpenAI key
     #[arg(long, env = "SANDBOX_OPENAI_KEY")]
     openai_key: Option<String>,
-    /// The Anthropic key that is accepted.
+    /// The accepted Anthropic key
     #[arg(long, env = "SANDBOX_ANTHROPIC_KEY")]
     anthropic_key: Option<String>,
-    /// The Stripe key that is accepted.
+    /// The accepted Stripe key
     #[arg(long, env = "SANDBOX_STRIPE_KEY")]
     stripe_key: Option<String>,
-    /// The HS256 secret of the Supabase project.
+    /// The HS256 secret of the Supabase project
     #[arg(long, env = "SANDBOX_JWT_SECRET")]
     jwt_secret: Option<String>,
 }
 
-/// Written beside and renamed: a reader never sees half a port.
+/// Writes the port to a second file and renames it, so that a reader never sees a part of it.
 fn write_port(path: &Path, port: u16) -> anyhow::Result<()> {
     let beside = path.with_extension("new");
     std::fs::write(&beside, port.to_string())
@@ -45,7 +45,7 @@ fn write_port(path: &Path, port: u16) -> anyhow::Result<()> {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let (credentials, usual) = (Credentials::default(), Options::default());
+    let (credentials, defaults) = (Credentials::default(), Options::default());
     let sandbox = serve(Options {
         port: arguments.port,
         credentials: Credentials {
@@ -54,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
             anthropic: arguments.anthropic_key.unwrap_or(credentials.anthropic),
             stripe: arguments.stripe_key.unwrap_or(credentials.stripe),
         },
-        jwt_secret: arguments.jwt_secret.unwrap_or(usual.jwt_secret),
+        jwt_secret: arguments.jwt_secret.unwrap_or(defaults.jwt_secret),
     })
     .await?;
     println!("sandbox ready at {}", sandbox.base_url);

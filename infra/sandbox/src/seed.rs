@@ -1,26 +1,26 @@
-//! Repeatable choice: the same handle or question always gives the same data.
+//! Deterministic choices: the same handle or question always gives the same data.
 
-/// A stable 64-bit hash (FNV-1a), the same in every process and on every platform.
+/// Returns a 64-bit hash (FNV-1a) that is the same in every process and on every platform.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// A stream of choices that follows from its seed (`SplitMix64`).
+/// A stream of pseudo-random choices (`SplitMix64`).
 #[derive(Debug, Clone)]
 pub(crate) struct Choices(u64);
 
 impl Choices {
-    /// Choices for a text, such as a handle.
+    /// Creates the choices of a text, such as a handle.
     pub(crate) fn of(text: &str) -> Self {
         Self(hash(text.as_bytes()))
     }
 
-    /// Independent choices for one aspect of the same thing, whatever was drawn for the others.
+    /// Creates the choices of one aspect, independent of those drawn for other aspects.
     pub(crate) fn aspect(&self, name: &str) -> Self {
         Self(self.0 ^ hash(name.as_bytes()).rotate_left(17))
     }
 
-    /// The next number.
+    /// Draws the next number.
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -28,30 +28,30 @@ impl Choices {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number in `low..=high`.
+    /// Draws a number in `low..=high`.
     #[expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "the span of two i64 in order fits u64")]
     pub(crate) fn between(&mut self, low: i64, high: i64) -> i64 {
         let span = high.wrapping_sub(low) as u64;
         if span == u64::MAX { self.next() as i64 } else { low.wrapping_add((self.next() % (span + 1)) as i64) }
     }
 
-    /// True in `percent` of a hundred cases.
+    /// Draws true in `percent` of a hundred cases.
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
     }
 
-    /// An index below `length`; 0 for an empty list.
+    /// Draws an index below `length`, 0 for an empty list.
     #[expect(clippy::cast_possible_truncation, reason = "the remainder is below a usize")]
     pub(crate) fn index(&mut self, length: usize) -> usize {
         (self.next() % (length.max(1) as u64)) as usize
     }
 
-    /// One of the texts.
+    /// Draws one of the texts.
     pub(crate) fn pick<'a>(&mut self, texts: &[&'a str]) -> &'a str {
         texts.get(self.index(texts.len())).copied().unwrap_or_default()
     }
 
-    /// Some of the texts, none twice, in an order of its own.
+    /// Draws up to `count` different texts in random order.
     pub(crate) fn sample<'a>(&mut self, texts: &[&'a str], count: usize) -> Vec<&'a str> {
         let mut left = texts.to_vec();
         self.shuffle(&mut left);
@@ -59,7 +59,7 @@ impl Choices {
         left
     }
 
-    /// Shuffles in place.
+    /// Shuffles a list in place.
     pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
         for last in (1..list.len()).rev() {
             let other = self.index(last + 1);
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_text_always_draws_the_same() {
+    fn the_same_text_always_draws_the_same_numbers() {
         let draw = |text: &str| {
             (0..5)
                 .map({

@@ -1,4 +1,4 @@
-//! Sentry, as far as receiving envelopes goes. What arrives is in the log of calls.
+//! Sentry: the endpoint that receives envelopes. The call log has their contents.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,32 +14,32 @@ use sentry_types::Auth;
 use sentry_types::protocol::v7::Envelope;
 use serde_json::json;
 
-use crate::app::App;
 use crate::calls::Vendor;
-use crate::faults::Fault;
+use crate::faults::{Fault, INJECTED};
+use crate::shared::Shared;
 use crate::wire;
 
-/// The routes below `/sentry`: its project's address is `http://<public key>@127.0.0.1:<port>/sentry/<project>`.
-pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/api/{project}/envelope/", post(envelope))
+/// Returns the routes below `/sentry`. A project's address is `http://<public key>@127.0.0.1:<port>/sentry/<project>`.
+pub(crate) fn routes(shared: Arc<Shared>) -> Router {
+    Router::new().route("/api/{project}/envelope/", post(envelope)).with_state(shared)
 }
 
-async fn envelope(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    let call = app.calls.begin(Vendor::Sentry, "envelope", body.clone());
-    match app.faults.take(Vendor::Sentry, "envelope", &body) {
+async fn envelope(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let call = shared.calls.begin(Vendor::Sentry, "envelope", body.clone());
+    match shared.faults.take(Vendor::Sentry, "envelope", &body) {
         Some(Fault::Status { status, .. }) => {
             call.close(status, &format!("status_{status}"), true);
-            return wire::json(status, &json!({"detail": "The stand-in was told to answer this."}));
+            return wire::json(status, &json!({"detail": INJECTED}));
         }
         Some(Fault::Disconnect) => {
-            call.cut();
+            call.disconnect();
             return wire::disconnect();
         }
         Some(Fault::Hang { seconds }) => wire::pause(Duration::from_secs_f64(seconds)).await,
         _ => {}
     }
     let auth = headers.get("x-sentry-auth").and_then(|value| value.to_str().ok()).and_then(|text| Auth::from_str(text).ok());
-    let known = auth.is_some_and(|auth| auth.version() == 7 && app.accepts(Vendor::Sentry, auth.public_key()));
+    let known = auth.is_some_and(|auth| auth.version() == 7 && shared.accepts(Vendor::Sentry, auth.public_key()));
     let (status, answer) = match Envelope::from_slice(&body) {
         _ if !known => (403, json!({"detail": "event submission rejected with_reason: ProjectId"})),
         Ok(envelope) => (200, json!({"id": envelope.uuid().map(|id| id.simple().to_string())})),

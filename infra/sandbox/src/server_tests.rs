@@ -1,4 +1,4 @@
-//! The sandbox as its clients see it: over a socket.
+//! Tests of the sandbox through its HTTP API.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ impl Client {
 }
 
 #[tokio::test]
-async fn both_names_of_an_actor_start_a_run_that_can_be_awaited_and_read() {
+async fn both_paths_of_an_actor_start_a_run() {
     let client = Client::new().await;
     for prefix in ["acts", "actors"] {
         let response = client.start(prefix, "?waitForFinish=999999", &["maya_moves"]).send().await.unwrap();
@@ -84,7 +84,7 @@ async fn an_abort_ends_a_long_poll_at_once() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_during_a_hang_has_not_been_answered() {
+async fn a_client_that_disconnects_during_a_hang_is_not_billed() {
     let client = Client::new().await;
     client.control("/faults", json!({"vendor": "openai", "match": "nike", "fault": {"kind": "hang", "seconds": 30}})).await;
     client.model("about @nike").timeout(Duration::from_millis(300)).send().await.unwrap_err();
@@ -98,7 +98,7 @@ async fn whoever_leaves_during_a_hang_has_not_been_answered() {
 }
 
 #[tokio::test]
-async fn a_disconnect_answers_nothing_and_half_an_answer_is_no_json() {
+async fn a_disconnect_sends_no_response_and_a_truncated_response_is_not_json() {
     let client = Client::new().await;
     client.control("/faults", json!({"vendor": "openai", "fault": {"kind": "disconnect"}, "times": 1})).await;
     client.control("/faults", json!({"vendor": "openai", "fault": {"kind": "truncated_json"}, "times": 1})).await;
@@ -122,7 +122,7 @@ async fn rotated_credentials_replace_the_old_ones() {
 }
 
 #[tokio::test]
-async fn orders_that_make_no_sense_are_refused() {
+async fn invalid_requests_are_rejected() {
     let client = Client::new().await;
     for (path, body) in [
         ("/token", json!({})),
@@ -139,12 +139,12 @@ async fn orders_that_make_no_sense_are_refused() {
 }
 
 #[tokio::test]
-async fn a_hundred_at_once_are_answered_at_once() {
+async fn a_hundred_concurrent_calls_take_no_longer_than_a_few() {
     let client = Client::new().await;
     let profile = "caption of a post, not very long. ".repeat(600);
     let began = Instant::now();
-    let asked = (0..100).map(|n| client.model(&format!("about @creator_{n}: {profile}")).send());
-    let answers = futures::future::join_all(asked).await;
+    let calls = (0..100).map(|n| client.model(&format!("about @creator_{n}: {profile}")).send());
+    let answers = futures::future::join_all(calls).await;
     assert!(answers.iter().all(|answer| answer.as_ref().unwrap().status() == 200));
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

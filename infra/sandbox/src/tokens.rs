@@ -1,4 +1,4 @@
-//! Signing keys, access tokens as Supabase Auth issues them, and the forged ones that a good API must refuse.
+//! Signing keys, access tokens as Supabase Auth issues them, and forged tokens that an API must reject.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -16,10 +16,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// How a token is signed.
+/// A signature algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub enum Algorithm {
-    /// The project's current key, elliptic curve P-256.
+    /// The project's current key on the elliptic curve P-256.
     #[default]
     ES256,
     /// The project's RSA key.
@@ -28,53 +28,53 @@ pub enum Algorithm {
     HS256,
 }
 
-/// The token that is wanted. Every claim can be set wrong, for tests that expect a refusal.
+/// The contents of a token. Every claim can be invalid, for tests that expect a rejection.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// The user, a UUID.
     pub sub: String,
-    /// The user's address; made up from `sub` if absent.
+    /// The user's email address, derived from `sub` if absent.
     #[serde(default)]
     pub email: Option<String>,
-    /// The signature.
+    /// The signature algorithm.
     #[serde(default)]
     pub alg: Algorithm,
-    /// Seconds until it expires, 3600 if absent; negative for an expired one.
+    /// Seconds until the token expires, 3600 if absent, negative for an expired token.
     #[serde(default)]
     pub expires_in: Option<i64>,
-    /// Another key id in the header than the signing key's.
+    /// The key id in the header, if not the signing key's.
     #[serde(default)]
     pub kid: Option<String>,
-    /// Another issuer.
+    /// The issuer, if not the project.
     #[serde(default)]
     pub iss: Option<String>,
-    /// Another audience: a text or a list.
+    /// The audience, if not `authenticated`: a text or a list.
     #[serde(default)]
     pub aud: Option<Value>,
-    /// Not valid before (seconds since 1970).
+    /// The time before which the token is invalid, in seconds since 1970.
     #[serde(default)]
     pub nbf: Option<i64>,
-    /// Further claims, which win over all others; a null removes the claim.
+    /// Further claims, which replace all others. A null removes the claim.
     #[serde(default)]
     pub claims: Map<String, Value>,
 }
 
-/// A way to forge a token.
+/// A kind of forged token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Forgery {
-    /// `alg: none` and no signature.
+    /// The header has `alg: none`, and the signature is empty.
     AlgNone,
-    /// HS256 with the public ES256 key as the secret.
+    /// The algorithm is HS256, and the secret is the public ES256 key.
     Hs256PublicKey,
-    /// A well-formed ES256 signature by another key under the real key id.
+    /// Another ES256 key signs, and the header has the real key id.
     WrongSignature,
-    /// Signed by a key, and naming a key id, that the project never published.
+    /// The key and the key id are ones that the project never published.
     UnknownKid,
 }
 
-/// The start of an X.509 public key on P-256; the 65 bytes of the point follow.
+/// The start of an X.509 public key on P-256. The 65 bytes of the point follow it.
 const P256_HEADER: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01,
     0x07, 0x03, 0x42, 0x00,
@@ -88,12 +88,12 @@ struct EcKey {
 
 impl EcKey {
     fn new() -> anyhow::Result<Self> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("no P-256 key")?;
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("cannot create a P-256 key")?;
         Ok(Self { kid: uuid::Uuid::new_v4().to_string(), pair })
     }
 
     fn sign(&self, message: &[u8]) -> anyhow::Result<Vec<u8>> {
-        let signature = self.pair.sign(&SystemRandom::new(), message).context("no ES256 signature")?;
+        let signature = self.pair.sign(&SystemRandom::new(), message).context("cannot sign with ES256")?;
         Ok(signature.as_ref().to_vec())
     }
 
@@ -105,28 +105,28 @@ impl EcKey {
     }
 }
 
-/// All keys of the project.
+/// The keys of the project.
 #[derive(Debug)]
 pub struct KeyRing {
     issuer: String,
     secret: String,
-    /// Oldest first; the last one signs.
+    /// The oldest first. The last one signs.
     ec: RwLock<Vec<EcKey>>,
     rsa_kid: String,
     rsa: RsaKey,
 }
 
 impl KeyRing {
-    /// Makes new keys.
+    /// Creates new keys.
     ///
     /// # Errors
-    /// When the system has no randomness to give.
+    /// Fails when the system's random number generator does.
     pub fn new(issuer: String, secret: String) -> anyhow::Result<Self> {
-        let rsa = RsaKey::generate(KeySize::Rsa2048).context("no RSA key")?;
+        let rsa = RsaKey::generate(KeySize::Rsa2048).context("cannot create an RSA key")?;
         Ok(Self { issuer, secret, ec: RwLock::new(vec![EcKey::new()?]), rsa_kid: uuid::Uuid::new_v4().to_string(), rsa })
     }
 
-    /// Adds an ES256 key, which signs from now on. The old ones stay valid.
+    /// Adds an ES256 key, which signs from now on, and returns its id. The old keys stay valid.
     ///
     /// # Errors
     /// As [`KeyRing::new`].
@@ -137,11 +137,11 @@ impl KeyRing {
         Ok(kid)
     }
 
-    fn with_current<T>(&self, work: impl FnOnce(&EcKey) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        work(self.ec.read().unwrap_or_else(PoisonError::into_inner).last().context("a key ring is never empty")?)
+    fn with_current<T>(&self, sign: impl FnOnce(&EcKey) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        sign(self.ec.read().unwrap_or_else(PoisonError::into_inner).last().context("the key ring is empty")?)
     }
 
-    /// The published keys, newest first. Shared secrets are never published.
+    /// Returns the published keys, the newest first. The shared secret is not published.
     pub fn jwks(&self) -> Value {
         let mut keys: Vec<Value> = self.ec.read().unwrap_or_else(PoisonError::into_inner).iter().rev().map(EcKey::jwk).collect();
         let public = self.rsa.public_key();
@@ -151,22 +151,22 @@ impl KeyRing {
         json!({"keys": keys})
     }
 
-    fn claims(&self, wanted: &TokenRequest) -> Value {
+    fn claims(&self, request: &TokenRequest) -> Value {
         let now = Timestamp::now().as_second();
-        let email = wanted.email.clone().unwrap_or_else(|| format!("{}@example.com", wanted.sub));
+        let email = request.email.clone().unwrap_or_else(|| format!("{}@example.com", request.sub));
         let mut claims = json!({
-            "iss": wanted.iss.as_ref().unwrap_or(&self.issuer), "sub": wanted.sub,
-            "aud": wanted.aud.clone().unwrap_or_else(|| "authenticated".into()),
-            "iat": now, "exp": now + wanted.expires_in.unwrap_or(3600), "email": email, "phone": "", "role": "authenticated",
+            "iss": request.iss.as_ref().unwrap_or(&self.issuer), "sub": request.sub,
+            "aud": request.aud.clone().unwrap_or_else(|| "authenticated".into()),
+            "iat": now, "exp": now + request.expires_in.unwrap_or(3600), "email": email, "phone": "", "role": "authenticated",
             "aal": "aal1", "amr": [{"method": "password", "timestamp": now}], "session_id": uuid::Uuid::new_v4().to_string(),
             "is_anonymous": false, "app_metadata": {"provider": "email", "providers": ["email"]},
-            "user_metadata": {"email": email, "email_verified": true, "phone_verified": false, "sub": wanted.sub}
+            "user_metadata": {"email": email, "email_verified": true, "phone_verified": false, "sub": request.sub}
         });
         if let Some(claims) = claims.as_object_mut() {
-            if let Some(nbf) = wanted.nbf {
+            if let Some(nbf) = request.nbf {
                 claims.insert("nbf".to_owned(), nbf.into());
             }
-            for (name, value) in &wanted.claims {
+            for (name, value) in &request.claims {
                 if value.is_null() {
                     claims.remove(name)
                 } else {
@@ -180,25 +180,25 @@ impl KeyRing {
     /// Signs an access token.
     ///
     /// # Errors
-    /// When the system has no randomness to give.
-    pub fn token(&self, wanted: &TokenRequest) -> anyhow::Result<String> {
-        let claims = self.claims(wanted);
-        let header = |alg: &str, kid: Option<&str>| match wanted.kid.as_deref().or(kid) {
+    /// Fails when the system's random number generator does.
+    pub fn token(&self, request: &TokenRequest) -> anyhow::Result<String> {
+        let claims = self.claims(request);
+        let header = |alg: &str, kid: Option<&str>| match request.kid.as_deref().or(kid) {
             Some(kid) => json!({"alg": alg, "kid": kid, "typ": "JWT"}),
             None => json!({"alg": alg, "typ": "JWT"}),
         };
-        match wanted.alg {
+        match request.alg {
             Algorithm::ES256 => self.with_current(|key| signed(&header("ES256", Some(&key.kid)), &claims, |message| key.sign(message))),
             Algorithm::RS256 => signed(&header("RS256", Some(&self.rsa_kid)), &claims, |message| {
                 let mut signature = vec![0; self.rsa.public_modulus_len()];
-                self.rsa.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).context("no RS256 signature")?;
+                self.rsa.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).context("cannot sign with RS256")?;
                 Ok(signature)
             }),
             Algorithm::HS256 => signed(&header("HS256", None), &claims, |message| Ok(mac(self.secret.as_bytes(), message))),
         }
     }
 
-    /// Forges an access token for that user.
+    /// Forges an access token for this user.
     ///
     /// # Errors
     /// As [`KeyRing::token`].
@@ -222,7 +222,7 @@ impl KeyRing {
         })
     }
 
-    /// The claims of a token that this project signed and that has not expired.
+    /// Returns the claims of a token that this project signed and that has not expired.
     pub fn verified(&self, token: &str) -> Option<Value> {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, payload) = message.split_once('.')?;
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn any_claim_can_be_set_or_removed() {
+    fn every_claim_can_be_set_or_removed() {
         let ring = ring();
         let claims = serde_json::from_value(json!({"email": null, "role": "anon", "ref": 7})).unwrap();
         let claims = ring.verified(&ring.token(&TokenRequest { claims, nbf: Some(5), ..user() }).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! What all stand-ins do with requests and answers on the wire.
+//! Reading requests and writing responses, as all stand-ins do.
 
 use std::io::Read;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::Value;
 
-/// The largest request body taken, unpacked: Apify's limit, the largest of the vendors'.
+/// The largest accepted request body, decompressed: Apify's limit, the largest of the vendors'.
 pub(crate) const BODY_LIMIT: usize = 9_437_184;
 
-/// The request body, unpacked where it is packed.
+/// Decompresses a request body if its headers declare a content encoding.
 ///
 /// # Errors
-/// The HTTP status for a body that cannot be unpacked or is too large.
-pub(crate) fn unpacked(headers: &HeaderMap, body: Bytes) -> Result<Bytes, StatusCode> {
+/// The HTTP status for a body that is too large or cannot be decompressed.
+pub(crate) fn decompressed(headers: &HeaderMap, body: Bytes) -> Result<Bytes, StatusCode> {
     let limit = BODY_LIMIT as u64 + 1;
     let mut plain = Vec::new();
     let read = match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
@@ -31,14 +31,14 @@ pub(crate) fn unpacked(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Status
     }
 }
 
-/// The token of `Authorization: Bearer …`.
+/// Returns the token of `Authorization: Bearer …`.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Is it declared as JSON?
+/// Returns whether the request declares its body as JSON.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
@@ -46,12 +46,12 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json")))
 }
 
-/// A JSON answer.
+/// Creates a JSON response.
 pub(crate) fn json(status: u16, value: &Value) -> Response {
     raw_json(status, value.to_string().into_bytes())
 }
 
-/// The first half of a JSON answer, as a broken proxy would pass it on.
+/// Creates a response with the first half of a JSON body, as a broken proxy would send.
 pub(crate) fn half_json(status: u16, value: &Value) -> Response {
     let mut bytes = value.to_string().into_bytes();
     bytes.truncate(bytes.len() / 2);
@@ -65,27 +65,27 @@ fn raw_json(status: u16, bytes: Vec<u8>) -> Response {
     response
 }
 
-/// Sets a header; a value that is no header value is left out.
+/// Sets a header. An invalid value is ignored.
 pub(crate) fn set(response: &mut Response, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
 }
 
-/// An answer that never starts: the body fails before the head is flushed, and the server closes the connection.
+/// Creates a response that never starts: its body fails before the head is flushed, so the server closes the connection.
 pub(crate) fn disconnect() -> Response {
     let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset)) });
     Response::new(Body::from_stream(broken))
 }
 
-/// Waits; a zero wait does not even yield.
+/// Waits for this time. A wait of zero does not yield.
 pub(crate) async fn pause(time: Duration) {
     if !time.is_zero() {
         tokio::time::sleep(time).await;
     }
 }
 
-/// A new opaque id of that many letters and digits (at most 32).
+/// Returns a new opaque id of this many letters and digits, at most 32.
 pub(crate) fn id(length: usize) -> String {
     let mut id = uuid::Uuid::new_v4().simple().to_string();
     id.truncate(length);
@@ -98,19 +98,19 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn packed_bodies_are_unpacked_and_broken_ones_refused() {
+    fn bodies_are_decompressed_and_broken_ones_rejected() {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(b"{\"usernames\":[\"nike\"]}").unwrap();
-        let packed = Bytes::from(encoder.finish().unwrap());
+        let compressed = Bytes::from(encoder.finish().unwrap());
         let headers = |coding: &'static str| HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(coding))]);
-        assert_eq!(unpacked(&headers("gzip"), packed.clone()).unwrap(), &b"{\"usernames\":[\"nike\"]}"[..]);
-        assert_eq!(unpacked(&headers("gzip"), Bytes::from_static(b"plain")), Err(StatusCode::BAD_REQUEST));
-        assert_eq!(unpacked(&headers("br"), packed.clone()), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-        assert_eq!(unpacked(&HeaderMap::new(), packed.clone()), Ok(packed));
+        assert_eq!(decompressed(&headers("gzip"), compressed.clone()).unwrap(), &b"{\"usernames\":[\"nike\"]}"[..]);
+        assert_eq!(decompressed(&headers("gzip"), Bytes::from_static(b"plain")), Err(StatusCode::BAD_REQUEST));
+        assert_eq!(decompressed(&headers("br"), compressed.clone()), Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        assert_eq!(decompressed(&HeaderMap::new(), compressed.clone()), Ok(compressed));
     }
 
     #[test]
-    fn the_bearer_scheme_has_no_case() {
+    fn the_bearer_scheme_is_case_insensitive() {
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("bearer  abc"))]);
         assert_eq!(bearer(&headers), Some("abc"));
         assert_eq!(bearer(&HeaderMap::new()), None);

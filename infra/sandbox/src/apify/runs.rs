@@ -1,4 +1,4 @@
-//! Actor runs: what they will do is decided when they start, what they have done follows from the clock.
+//! Actor runs. A run's course is decided when it starts; its state follows from the clock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,15 +11,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::bill::{APIFY_ERROR_ITEM, APIFY_ITEM};
+use crate::calls::Metered;
 use crate::faults::RunPace;
 use crate::profiles::Listing;
 use crate::wire;
 
 /// The opaque id of `apify/instagram-profile-scraper`.
 pub(crate) const ACTOR_ID: &str = "dSCLg0C3YEZ83HzYX";
-/// A run waits no longer than this for a machine.
+/// The longest time that a run is READY.
 const LONGEST_READY: Duration = Duration::from_millis(50);
-/// An aborted run takes a moment to end.
+/// The time that a run takes to abort.
 const ABORT_TIME: Duration = Duration::from_millis(20);
 
 /// How a run ends.
@@ -32,7 +33,7 @@ pub(crate) enum End {
 }
 
 impl End {
-    fn word(self) -> &'static str {
+    fn status(self) -> &'static str {
         match self {
             Self::Succeeded => "SUCCEEDED",
             Self::Failed => "FAILED",
@@ -58,7 +59,7 @@ struct Ending {
     aborting: bool,
 }
 
-/// What a run is to do.
+/// The course of a run.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) input: Bytes,
@@ -66,7 +67,7 @@ pub(crate) struct Plan {
     pub(crate) listings: Vec<Listing>,
     pub(crate) pace: RunPace,
     pub(crate) end: End,
-    /// The run's own limit (query `timeout`).
+    /// The run's own timeout (query parameter `timeout`).
     pub(crate) limit: Option<Duration>,
 }
 
@@ -96,7 +97,7 @@ impl Run {
         } else if end != End::Succeeded {
             listings.clear();
         }
-        // A time beyond the clock's range is as good as never.
+        // A time beyond the clock's range becomes a day.
         let at = started.checked_add(takes).unwrap_or(started + Duration::from_hours(24));
         Self {
             id: wire::id(17),
@@ -116,11 +117,11 @@ impl Run {
         *self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The status word by now.
+    /// Returns the current status.
     pub(crate) fn status(&self) -> &'static str {
         let ending = self.ending();
         if ending.at <= Instant::now() {
-            ending.end.word()
+            ending.end.status()
         } else if ending.aborting {
             "ABORTING"
         } else if self.started.elapsed() < (self.pace.start / 10).min(LONGEST_READY) {
@@ -130,12 +131,12 @@ impl Run {
         }
     }
 
-    /// Has it come to its end?
+    /// Returns whether the run has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.ending().at <= Instant::now()
     }
 
-    /// How many items exist by now; none after the end that were not there before it.
+    /// Returns the number of items so far. A run that ends early gets no further items.
     fn done(&self) -> usize {
         let ending = self.ending();
         let now = Instant::now().min(ending.at);
@@ -147,22 +148,16 @@ impl Run {
         usize::try_from(done).map_or(self.listings.len(), |done| done.min(self.listings.len()))
     }
 
-    /// The items by now.
+    /// Returns the items so far.
     pub(crate) fn items(&self) -> impl DoubleEndedIterator<Item = &Value> + ExactSizeIterator {
         self.listings.get(..self.done()).unwrap_or_default().iter().map(|listing| &listing.item)
     }
 
-    /// What it costs by now, in micro-USD.
-    pub(crate) fn cost(&self) -> i64 {
-        let listings = self.listings.get(..self.done()).unwrap_or_default();
-        listings.iter().map(|listing| if listing.is_error { APIFY_ERROR_ITEM } else { APIFY_ITEM }).sum()
-    }
-
-    /// Waits until the run is over, at most that long.
+    /// Waits for the end of the run, at most this long.
     pub(crate) async fn wait(&self, longest: Duration) {
         let deadline = Instant::now() + longest;
         loop {
-            // Registered before the look at the clock, so that an abort in between is not missed.
+            // Registered before the clock is read, so that an abort in between is not missed.
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -177,7 +172,7 @@ impl Run {
         }
     }
 
-    /// Ends it early; nothing happens to a run that is over.
+    /// Ends the run early. A run that has ended stays as it is.
     pub(crate) fn abort(&self) {
         let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
         let at = Instant::now() + ABORT_TIME;
@@ -188,7 +183,7 @@ impl Run {
         }
     }
 
-    /// The Run object of the API.
+    /// Returns the Run object of the API.
     pub(crate) fn json(&self) -> Value {
         let ending = self.ending();
         let over = ending.at <= Instant::now();
@@ -226,6 +221,13 @@ impl Run {
     }
 }
 
+impl Metered for Run {
+    fn cost(&self) -> i64 {
+        let listings = self.listings.get(..self.done()).unwrap_or_default();
+        listings.iter().map(|listing| if listing.is_error { APIFY_ERROR_ITEM } else { APIFY_ITEM }).sum()
+    }
+}
+
 /// All runs, by run id and by dataset id.
 #[derive(Debug, Default)]
 pub(crate) struct Runs(Mutex<HashMap<String, Arc<Run>>>);
@@ -240,12 +242,12 @@ impl Runs {
         run
     }
 
-    /// The run of that id, or of the dataset of that id.
+    /// Returns the run of this run id or dataset id.
     pub(crate) fn find(&self, id: &str) -> Option<Arc<Run>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    /// All runs, newest first.
+    /// Returns all runs, the newest first.
     pub(crate) fn all(&self) -> Vec<Arc<Run>> {
         let mut runs: Vec<Arc<Run>> = self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         runs.sort_by(|one, other| other.started.cmp(&one.started).then_with(|| one.id.cmp(&other.id)));
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_abort_wakes_whoever_waits_and_what_was_done_is_billed() {
+    async fn an_abort_ends_a_wait_and_the_items_so_far_are_billed() {
         let run = Arc::new(Run::new(plan(10, 100, 200, End::Succeeded)));
         let waiting = tokio::spawn({
             let run = Arc::clone(&run);
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failed_runs_leave_nothing_and_limits_time_out() {
+    async fn a_failed_run_has_no_items_and_a_timeout_ends_a_run() {
         let failed = Run::new(plan(3, 10, 10, End::Failed));
         failed.wait(Duration::from_mins(1)).await;
         assert_eq!((failed.status(), failed.items().len(), failed.cost()), ("FAILED", 0, 0));

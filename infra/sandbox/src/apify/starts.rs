@@ -11,16 +11,16 @@ use axum::response::Response;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::runs::{ACTOR_ID, End, Plan};
-use super::{Admitted, Parameters, Run, admit, error, error_type, send_items, wait_for_finish};
-use crate::app::App;
-use crate::calls::Owed;
+use super::calls::{Admitted, Apify, Parameters, admit, error, error_type};
+use super::reads::{send_items, wait_for_finish};
+use super::runs::{ACTOR_ID, End, Plan, Run};
+use crate::calls::{Metered, Owed};
 use crate::faults::Fault;
 use crate::profiles::{self, Listing, Person};
 use crate::seed::Choices;
 use crate::wire;
 
-/// A synchronous run gives up on waiting after this.
+/// The longest wait for a synchronous run.
 const LONGEST_SYNC: Duration = Duration::from_mins(5);
 
 fn is_scraper(actor: &str) -> bool {
@@ -28,19 +28,19 @@ fn is_scraper(actor: &str) -> bool {
 }
 
 pub(super) async fn actor(
-    State(app): State<Arc<App>>,
+    State(apify): State<Arc<Apify>>,
     Path(actor): Path<String>,
     Query(query): Parameters,
     headers: HeaderMap,
 ) -> Response {
-    let admitted = match admit(&app, "actor", &headers, &query, (&Bytes::new(), &[])).await {
+    let admitted = match admit(&apify, "actor", &headers, &query, (&Bytes::new(), &[])).await {
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
     if !is_scraper(&actor) {
-        return admitted.refuse(404, "record-not-found", "Actor was not found");
+        return admitted.reject(404, "record-not-found", "Actor was not found");
     }
-    admitted.answer(
+    admitted.respond(
         200,
         &json!({"data": {"id": ACTOR_ID, "userId": "apifyUser00000001", "name": "instagram-profile-scraper", "username": "apify",
             "title": "Instagram Profile Scraper", "isPublic": true, "createdAt": "2022-01-01T00:00:00.000Z",
@@ -49,19 +49,19 @@ pub(super) async fn actor(
     )
 }
 
-/// Starts a run: 201 at once, or after `waitForFinish`.
+/// Starts a run and responds with 201, at once or after `waitForFinish`.
 pub(super) async fn start(
-    State(app): State<Arc<App>>,
+    State(apify): State<Arc<Apify>>,
     Path(actor): Path<String>,
     Query(query): Parameters,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    match begin(&app, &actor, &query, &headers, body).await {
+    match begin(&apify, &actor, &query, &headers, body).await {
         Ok((admitted, run)) => {
             run.wait(wait_for_finish(&query)).await;
-            let location = format!("{}/apify/v2/actor-runs/{}", app.base_url, run.id);
-            let mut response = admitted.answer(201, &json!({"data": run.json()}));
+            let location = format!("{}/v2/actor-runs/{}", apify.address, run.id);
+            let mut response = admitted.respond(201, &json!({"data": run.json()}));
             wire::set(&mut response, "location", &location);
             response
         }
@@ -69,29 +69,29 @@ pub(super) async fn start(
     }
 }
 
-/// Starts a run and answers with its items.
+/// Starts a run, waits for it, and responds with its items.
 pub(super) async fn run_sync(
-    State(app): State<Arc<App>>,
+    State(apify): State<Arc<Apify>>,
     Path(actor): Path<String>,
     Query(query): Parameters,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let (admitted, run) = match begin(&app, &actor, &query, &headers, body).await {
+    let (admitted, run) = match begin(&apify, &actor, &query, &headers, body).await {
         Ok(begun) => begun,
         Err(response) => return response,
     };
     run.wait(LONGEST_SYNC).await;
     if !run.is_over() {
-        return admitted.refuse(408, "run-timeout-exceeded", "Actor run exceeded the timeout of 300 seconds for this API endpoint");
+        return admitted.reject(408, "run-timeout-exceeded", "Actor run exceeded the timeout of 300 seconds for this API endpoint");
     }
     match run.status() {
         "SUCCEEDED" => send_items(admitted, &run, 201, &query),
-        status => admitted.refuse(400, "run-failed", &format!("Actor run did not succeed (run ID: {}, status: {status})", run.id)),
+        status => admitted.reject(400, "run-failed", &format!("Actor run did not succeed (run ID: {}, status: {status})", run.id)),
     }
 }
 
-/// The handles of an input, as written.
+/// Reads the handles of an input.
 fn handles(input: &[u8]) -> Result<Vec<String>, &'static str> {
     let input: Value = serde_json::from_slice(input).map_err(|_| "The request body is not valid JSON")?;
     let Some(list) = input.get("usernames").and_then(Value::as_array) else {
@@ -105,32 +105,32 @@ fn handles(input: &[u8]) -> Result<Vec<String>, &'static str> {
 }
 
 async fn begin(
-    app: &Arc<App>,
+    apify: &Arc<Apify>,
     actor: &str,
     query: &HashMap<String, String>,
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<(Admitted, Arc<Run>), Response> {
-    let input = wire::unpacked(headers, body)
-        .map_err(|status| error(status.as_u16(), error_type(status.as_u16()), "The request body could not be unpacked"))?;
-    let asked = handles(&input);
-    let names = asked.as_deref().unwrap_or_default();
-    let admitted = admit(app, "start", headers, query, (&input, names)).await?;
+    let input = wire::decompressed(headers, body)
+        .map_err(|status| error(status.as_u16(), error_type(status.as_u16()), "The request body could not be decompressed"))?;
+    let requested = handles(&input);
+    let names = requested.as_deref().unwrap_or_default();
+    let admitted = admit(apify, "start", headers, query, (&input, names)).await?;
     if !is_scraper(actor) {
-        return Err(admitted.refuse(404, "record-not-found", "Actor was not found"));
+        return Err(admitted.reject(404, "record-not-found", "Actor was not found"));
     }
     if !wire::is_json(headers) {
-        return Err(admitted.refuse(400, "invalid-input", "The input of this Actor is JSON: send Content-Type application/json"));
+        return Err(admitted.reject(400, "invalid-input", "The input of this Actor is JSON: send Content-Type application/json"));
     }
-    let names = match asked {
+    let names = match requested {
         Ok(names) => names,
-        Err(message) => return Err(admitted.refuse(400, "invalid-input", message)),
+        Err(message) => return Err(admitted.reject(400, "invalid-input", message)),
     };
-    app.remember(&names);
+    apify.shared.remember(&names);
     let limit = query.get("timeout").and_then(|text| text.parse().ok()).filter(|seconds| *seconds > 0).map(Duration::from_secs);
     let plan = Plan {
         listings: listings(&names, admitted.fault.as_ref()),
-        pace: app.faults.run_pace(&input),
+        pace: apify.shared.faults.run_pace(&input),
         end: match admitted.fault {
             Some(Fault::RunFailed) => End::Failed,
             Some(Fault::RunTimedOut) => End::TimedOut,
@@ -141,12 +141,12 @@ async fn begin(
         handles: names,
         input,
     };
-    let run = app.runs.start(plan);
-    admitted.call.note(|call| call.owed = Owed::Run(Arc::clone(&run)));
+    let run = apify.runs.start(plan);
+    admitted.call.note(|call| call.owed = Owed::Metered(Arc::clone(&run) as Arc<dyn Metered>));
     Ok((admitted, run))
 }
 
-/// What the run will find, in an order of its own.
+/// Returns the items of a run in an order that differs from its input's.
 fn listings(handles: &[String], fault: Option<&Fault>) -> Vec<Listing> {
     let now = Timestamp::now();
     let mut listings: Vec<Listing> = match fault {
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_input_without_handles_is_refused() {
+    fn an_input_without_handles_is_rejected() {
         for input in ["", "{}", r#"{"usernames":[]}"#, r#"{"usernames":[1]}"#, r#"{"usernames":"nike"}"#] {
             assert!(handles(input.as_bytes()).is_err(), "{input}");
         }
@@ -171,12 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn many_handles_come_back_complete_and_in_another_order() {
-        let asked: Vec<String> = (0..20).map(|n| format!("creator_{n}")).collect();
-        let mut found: Vec<String> = listings(&asked, None).iter().map(|l| l.item["username"].as_str().unwrap().to_owned()).collect();
-        assert_ne!(found, asked);
+    fn many_handles_are_listed_completely_in_another_order() {
+        let requested: Vec<String> = (0..20).map(|n| format!("creator_{n}")).collect();
+        let mut found: Vec<String> = listings(&requested, None).iter().map(|l| l.item["username"].as_str().unwrap().to_owned()).collect();
+        assert_ne!(found, requested);
         found.sort();
-        let mut sorted = asked;
+        let mut sorted = requested;
         sorted.sort();
         assert_eq!(found, sorted);
     }

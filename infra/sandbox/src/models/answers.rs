@@ -1,4 +1,4 @@
-//! Answers that follow whatever schema is asked for.
+//! Answers that follow any JSON schema.
 
 use serde_json::{Map, Value, json};
 
@@ -6,22 +6,22 @@ use super::phrases;
 use crate::profiles::Person;
 use crate::seed::Choices;
 
-/// Recursive schemas end here.
+/// The depth at which recursive schemas end.
 const DEEPEST: usize = 12;
 
-/// A believable answer about that person. The same person and schema give the same answer.
+/// Returns a plausible answer about a person. The same person and schema give the same answer.
 pub(crate) fn answer(schema: &Value, person: &Person) -> Value {
     let title = schema["title"].as_str().unwrap_or_default();
     let writer = Writer { root: schema, person, title, draw: person.choices("answer") };
     writer.value(schema, "", "", 0)
 }
 
-/// An answer in prose, where JSON was asked for or not.
+/// Returns an answer in prose.
 pub(crate) fn prose(person: &Person, draw: &mut Choices) -> String {
     format!("Here is my assessment of @{}: {}", person.handle, phrases::summary(person, draw, 3))
 }
 
-/// The same answer, valid JSON still, but not what the schema asks: one property is missing, one is of the wrong type, one is too much.
+/// Changes an answer so that it is valid JSON but violates its schema: one property is missing, one has the wrong type, and one is unknown.
 pub(crate) fn broken(mut answer: Value) -> Value {
     if let Some(object) = answer.as_object_mut() {
         let names: Vec<String> = object.keys().cloned().collect();
@@ -36,7 +36,7 @@ pub(crate) fn broken(mut answer: Value) -> Value {
     answer
 }
 
-/// How good a lead is, 0 to 100: all scores and verdicts about one person lie around it.
+/// Returns a person's quality as a lead, 0 to 100. All scores and verdicts about the person are near it.
 fn quality(person: &Person) -> i64 {
     person.choices("quality").between(34, 93)
 }
@@ -49,7 +49,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// `name` is the property that the value is for, `path` all of them.
+    /// Returns a value that follows a schema. `name` is the property of the value, `path` the properties above it.
     fn value(&self, schema: &Value, name: &str, path: &str, depth: usize) -> Value {
         if let Some(fixed) = schema.get("const") {
             return fixed.clone();
@@ -106,7 +106,7 @@ impl Writer<'_> {
         others.get(draw.index(others.len())).map_or(Value::Null, |variant| self.value(variant, name, path, depth + 1))
     }
 
-    /// One of the values; where they are grades, the one that goes with the person's quality.
+    /// Returns one of the values. Of grades it is the one that matches the person's quality.
     fn choice(&self, values: &[Value], path: &str) -> Value {
         const GRADES: [&[&str]; 4] =
             [&["pursue", "maybe", "skip"], &["high", "medium", "low"], &["hot", "warm", "cold"], &["strong", "moderate", "weak"]];
@@ -157,11 +157,11 @@ impl Writer<'_> {
         }
     }
 
-    /// Two decimals.
+    /// Rounds to two decimals.
     fn number(&self, schema: &Value, name: &str, draw: &mut Choices) -> Value {
-        let bound = |keyword: &str, usual: f64| schema[keyword].as_f64().unwrap_or(usual);
+        let bound = |keyword: &str, default: f64| schema[keyword].as_f64().unwrap_or(default);
         let hundredths = if name.contains("confidence") || name.contains("probability") {
-            // Scant evidence, modest confidence.
+            // Little evidence gives a low confidence.
             if self.person.posts < 6 { draw.between(31, 52) } else { draw.between(58, 94) }
         } else if name.ends_with("score") {
             (quality(self.person) * 100 + draw.between(-900, 900)).clamp(0, 10_000)
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_follows_the_schema_and_is_repeatable() {
+    fn every_answer_follows_its_schema_and_is_deterministic() {
         for n in 0..100 {
             let person = Person::of(&format!("creator_{n}"));
             let answer = answer(&schema(), &person);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_goes_with_the_scores() {
+    fn a_verdict_matches_the_scores() {
         for n in 0..100 {
             let answer = answer(&schema(), &Person::of(&format!("lead{n}")));
             if answer["recommended_action"] == "pursue" {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_answer_is_json_but_not_the_schema() {
+    fn a_broken_answer_is_json_and_violates_its_schema() {
         let whole = answer(&schema(), &Person::of("maya"));
         let broken = broken(whole.clone());
         assert!(broken.get(whole.as_object().unwrap().keys().next().unwrap()).is_none());

@@ -1,18 +1,18 @@
-//! Prompt caches: which part of a prompt the vendor has seen before.
+//! Prompt caches: the part of a prompt that the vendor has seen before.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use super::{Ask, Caching, tokens_of};
+use super::protocol::{Caching, Question, tokens_of};
 use crate::bill::Tokens;
 use crate::seed::hash;
 
-/// Prompts kept for one key; a shared prefix is found in any of them.
+/// The number of prompts kept for a key. A shared prefix is found in any of them.
 const KEPT: usize = 8;
-/// OpenAI caches in steps of this many tokens.
+/// The number of tokens in which OpenAI's cache grows.
 const STEP: i64 = 128;
 
-/// What both vendors remember.
+/// The prompts that both vendors have cached.
 #[derive(Debug, Default)]
 pub(crate) struct PromptCache(Mutex<Seen>);
 
@@ -26,51 +26,52 @@ struct Seen {
 
 impl PromptCache {
     /// Counts the input tokens of a question and remembers its prompt.
-    pub(crate) fn count(&self, ask: &Ask, tokens: &mut Tokens) {
-        tokens.input = tokens_of(&ask.prompt);
+    pub(crate) fn count(&self, question: &Question, tokens: &mut Tokens) {
+        tokens.input = tokens_of(&question.prompt);
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &ask.caching {
-            Caching::Implicit { key } => seen.implicit(ask, key, tokens),
-            Caching::Marked { ends, .. } => seen.marked(ask, ends, tokens),
+        match &question.caching {
+            Caching::Implicit { key } => seen.implicit(question, key, tokens),
+            Caching::Marked { ends, .. } => seen.marked(question, ends, tokens),
         }
     }
 
-    /// Forgets all prompts.
+    /// Removes all prompts.
     pub(crate) fn clear(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
     }
 }
 
 impl Seen {
-    fn implicit(&mut self, ask: &Ask, key: &str, tokens: &mut Tokens) {
-        let prompts = self.prompts.entry((ask.model.name, key.to_owned())).or_default();
-        let cacheable = |count: i64| if count >= ask.model.cacheable_from { count / STEP * STEP } else { 0 };
-        let shared = prompts.iter().map(|earlier| common_prefix(earlier, &ask.prompt)).max_by_key(|prefix| prefix.len());
+    fn implicit(&mut self, question: &Question, key: &str, tokens: &mut Tokens) {
+        let prompts = self.prompts.entry((question.model.name, key.to_owned())).or_default();
+        let cacheable = |count: i64| if count >= question.model.cacheable_from { count / STEP * STEP } else { 0 };
+        let shared = prompts.iter().map(|earlier| common_prefix(earlier, &question.prompt)).max_by_key(|prefix| prefix.len());
         tokens.cached = shared.map_or(0, |prefix| cacheable(tokens_of(prefix)));
-        if ask.model.write > 0 {
+        if question.model.write > 0 {
             tokens.cache_write = (cacheable(tokens.input) - tokens.cached).max(0);
         }
-        prompts.push_front(ask.prompt.clone());
+        prompts.push_front(question.prompt.clone());
         prompts.truncate(KEPT);
     }
 
-    fn marked(&mut self, ask: &Ask, ends: &[usize], tokens: &mut Tokens) {
+    fn marked(&mut self, question: &Question, ends: &[usize], tokens: &mut Tokens) {
         let parts: Vec<(u64, i64)> = ends
             .iter()
-            .filter_map(|end| ask.prompt.get(..*end))
+            .filter_map(|end| question.prompt.get(..*end))
             .map(|prefix| (hash(prefix.as_bytes()), tokens_of(prefix)))
-            .filter(|(_, count)| *count >= ask.model.cacheable_from)
+            .filter(|(_, count)| *count >= question.model.cacheable_from)
             .collect();
         let Some(longest) = parts.iter().map(|(_, count)| *count).max() else { return };
-        let hit = parts.iter().filter(|(prefix, _)| self.prefixes.contains_key(&(ask.model.name, *prefix))).map(|(_, count)| *count).max();
+        let hit =
+            parts.iter().filter(|(prefix, _)| self.prefixes.contains_key(&(question.model.name, *prefix))).map(|(_, count)| *count).max();
         tokens.cached = hit.unwrap_or(0);
         tokens.cache_write = longest - tokens.cached;
-        self.prefixes.extend(parts.into_iter().map(|(prefix, count)| ((ask.model.name, prefix), count)));
+        self.prefixes.extend(parts.into_iter().map(|(prefix, count)| ((question.model.name, prefix), count)));
     }
 }
 
 fn common_prefix<'a>(one: &str, other: &'a str) -> &'a str {
-    // Block by block first: comparing whole slices is many times faster than byte by byte.
+    // Whole blocks are compared first, which is many times faster than byte by byte.
     let blocks = one.as_bytes().chunks(256).zip(other.as_bytes().chunks(256)).take_while(|(a, b)| a == b);
     let mut length: usize = blocks.map(|(block, _)| block.len()).sum();
     let rest = |text: &str| text.as_bytes().get(length..length.saturating_add(256).min(text.len())).unwrap_or_default().to_vec();
@@ -87,7 +88,7 @@ mod tests {
     use crate::bill::{ANTHROPIC, Model, OPENAI, find};
 
     fn count(cache: &PromptCache, model: &'static Model, prompt: &str, caching: Caching) -> (i64, i64, i64) {
-        let ask = Ask {
+        let question = Question {
             model,
             model_name: model.name.to_owned(),
             schema: None,
@@ -98,7 +99,7 @@ mod tests {
             effort: "none".to_owned(),
         };
         let mut tokens = Tokens::default();
-        cache.count(&ask, &mut tokens);
+        cache.count(&question, &mut tokens);
         (tokens.input, tokens.cached, tokens.cache_write)
     }
 
@@ -110,10 +111,10 @@ mod tests {
         let prompt = |end: &str| format!("{}{}", "business ".repeat(600), end.repeat(400));
         assert_eq!(count(&cache, luna, &prompt("a"), key("one")), (1450, 0, 1408));
         assert_eq!(count(&cache, luna, &prompt("b"), key("one")), (1450, 1280, 128));
-        assert_eq!(count(&cache, luna, &prompt("b"), key("two")), (1450, 0, 1408), "another key knows nothing");
+        assert_eq!(count(&cache, luna, &prompt("b"), key("two")), (1450, 0, 1408), "another key has a cache of its own");
         assert_eq!(count(&cache, luna, "short", key("one")), (2, 0, 0));
         let mini = find(OPENAI, "gpt-5-mini").unwrap();
-        assert_eq!(count(&cache, mini, &prompt("a"), key("one")), (1450, 0, 0), "this one writes for free");
+        assert_eq!(count(&cache, mini, &prompt("a"), key("one")), (1450, 0, 0), "this model does not bill writes");
     }
 
     #[test]

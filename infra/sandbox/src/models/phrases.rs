@@ -1,9 +1,9 @@
-//! What an analyst would write, by the name of the property that asks for it.
+//! Texts of answers, chosen by the name of the property.
 
 use crate::profiles::Person;
 use crate::seed::Choices;
 
-/// Placeholders: {name} first name, {handle}, {niche}, {audience}, {subject}, {followers}.
+/// The placeholders: {name} for the first name, {handle}, {niche}, {audience}, {subject}, {followers}.
 fn filled(template: &str, person: &Person, draw: &mut Choices) -> String {
     if !template.contains('{') {
         return template.to_owned();
@@ -25,7 +25,7 @@ fn rounded(count: i64) -> String {
     }
 }
 
-/// Words in a property's name, and what to write for it. The first match counts.
+/// Parts of a property's name, and the texts for it. The first match applies.
 const BANKS: &[(&[&str], &[&str])] = &[
     (
         &["strength", "selling_point"],
@@ -202,7 +202,7 @@ const OTHERS: &[&str] = &[
     "Typical of accounts with {followers} followers in {niche}.",
 ];
 
-/// That many sentences about a person.
+/// Returns this many sentences about a person.
 pub(super) fn summary(person: &Person, draw: &mut Choices, count: usize) -> String {
     let (first, rest) = SENTENCES.split_first().unwrap_or((&"", &[]));
     let start = draw.index(2);
@@ -215,7 +215,7 @@ fn bank(name: &str) -> &'static [&'static str] {
     BANKS.iter().find(|(words, _)| words.iter().any(|word| name.contains(word))).map_or(OTHERS, |(_, texts)| *texts)
 }
 
-/// A text for a property; `title` is the schema's, whose tier decides on the length of a summary.
+/// Returns a text for a property. `title` is the schema's, whose tier decides the length of a summary.
 pub(super) fn text(name: &str, title: &str, person: &Person, draw: &mut Choices) -> String {
     if name.contains("summary") || name.contains("overview") || name.contains("assessment") {
         let count = if title.starts_with("xray") {
@@ -231,11 +231,11 @@ pub(super) fn text(name: &str, title: &str, person: &Person, draw: &mut Choices)
     filled(template, person, draw)
 }
 
-/// Texts for a list, all different.
+/// Returns different texts for a list.
 pub(super) fn list(name: &str, person: &Person, draw: &mut Choices, count: usize) -> Vec<String> {
     let texts = bank(name);
     let mut templates = draw.sample(texts, count);
-    // A bank shorter than the list is continued with what can be said of anyone.
+    // A list longer than the property's texts is continued with texts that fit every person.
     templates.extend(OTHERS.iter().chain(SENTENCES).filter(|text| !texts.contains(text)).take(count.saturating_sub(templates.len())));
     templates.into_iter().map(|template| filled(template, person, draw)).collect()
 }
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_have_no_repeats_and_no_placeholder_is_left() {
+    fn lists_have_no_repeats_and_no_placeholder_remains() {
         let person = Person::of("berlin_coffee_lab");
         for name in
             ["key_strengths", "red_flags", "outreach_angles", "psychological_hooks", "motivation_drivers", "demographics", "whatever"]

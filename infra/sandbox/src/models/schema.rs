@@ -1,23 +1,23 @@
-//! Which schemas the vendors take for structured output.
+//! The schemas that the vendors accept for structured output.
 
 use serde_json::{Map, Value};
 
-/// What a vendor insists on.
+/// The rules of a vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rules {
-    /// OpenAI, strict: all properties required.
+    /// OpenAI's strict mode: all properties are required.
     Openai,
-    /// Anthropic: optional properties, but no bounds.
+    /// Anthropic: properties can be optional, and there are no bounds.
     Anthropic,
 }
 
-/// OpenAI's limit.
+/// OpenAI's limit of nested levels.
 const DEEPEST: usize = 10;
 
 /// Checks a schema.
 ///
 /// # Errors
-/// The vendor's complaint.
+/// The vendor's error message.
 pub(crate) fn check(rules: Rules, schema: &Value) -> Result<(), String> {
     let Some(root) = schema.as_object() else {
         return Err("schema must be a JSON Schema of 'type: \"object\"'.".to_owned());
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strict_schema_passes_both_vendors() {
+    fn both_vendors_accept_a_strict_schema() {
         let mut schema = closed(&json!({
             "score": {"type": "integer"}, "tags": {"type": "array", "items": {"type": "string"}},
             "level": {"type": "string", "enum": ["a", "b"]}, "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_openai_refuses_is_refused_in_its_words() {
+    fn a_schema_that_openai_rejects_is_rejected_with_its_message() {
         let open = json!({"type": "object", "properties": {}, "required": []});
         assert_eq!(
             check(Rules::Openai, &open).unwrap_err(),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn anthropic_takes_no_bounds() {
+    fn anthropic_rejects_bounds() {
         let bounded = closed(&json!({"score": {"type": "integer", "minimum": 0}}));
         assert_eq!(check(Rules::Openai, &bounded), Ok(()));
         assert!(check(Rules::Anthropic, &bounded).unwrap_err().contains("'minimum'"));

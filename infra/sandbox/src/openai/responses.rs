@@ -7,8 +7,9 @@ use axum::response::Response;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::requests;
 use crate::calls::Vendor;
-use crate::models::{Ask, Caching, Dialect, Refusal, Reply, Stop};
+use crate::models::{Answer, Caching, Dialect, Question, Refusal, Stop};
 use crate::wire;
 
 /// The Responses API.
@@ -48,17 +49,17 @@ impl Dialect for Responses {
     const VENDOR: Vendor = Vendor::Openai;
     const OP: &'static str = "responses";
 
-    fn ask(_headers: &HeaderMap, request: &Value) -> Result<Ask, Refusal> {
-        super::known(request, PARAMETERS)?;
-        let (model, model_name) = super::model(request)?;
-        super::unsupported(request)?;
+    fn read_question(_headers: &HeaderMap, request: &Value) -> Result<Question, Refusal> {
+        requests::known(request, PARAMETERS)?;
+        let (model, model_name) = requests::model(request)?;
+        requests::unsupported(request)?;
         let format = &request["text"]["format"];
-        let schema = if format["type"] == "json_schema" { super::schema(format, "text.format")? } else { None };
+        let schema = if format["type"] == "json_schema" { requests::schema(format, "text.format")? } else { None };
         let mut prompt = schema.as_ref().map(|(schema, _)| schema.to_string()).unwrap_or_default();
-        super::content(&request["instructions"], &mut prompt);
+        requests::content(&request["instructions"], &mut prompt);
         match &request["input"] {
-            Value::Array(items) => items.iter().for_each(|item| super::content(&item["content"], &mut prompt)),
-            text @ Value::String(_) => super::content(text, &mut prompt),
+            Value::Array(items) => items.iter().for_each(|item| requests::content(&item["content"], &mut prompt)),
+            text @ Value::String(_) => requests::content(text, &mut prompt),
             _ => return Err(Refusal::invalid("Missing required parameter: 'input'.", Some("input"), Some("missing_required_parameter"))),
         }
         if request["safety_identifier"].as_str().is_some_and(|id| id.chars().count() > 128) {
@@ -69,27 +70,27 @@ impl Dialect for Responses {
             ));
         }
         let (schema, schema_title) = schema.unzip();
-        Ok(Ask {
+        Ok(Question {
             model,
             model_name,
             schema,
             schema_title,
             prompt,
             caching: Caching::Implicit { key: request["prompt_cache_key"].as_str().unwrap_or_default().to_owned() },
-            budget: super::budget(&request["max_output_tokens"], "max_output_tokens")?,
-            effort: super::effort(model, &request["reasoning"]["effort"], "reasoning.effort")?,
+            budget: requests::budget(&request["max_output_tokens"], "max_output_tokens")?,
+            effort: requests::effort(model, &request["reasoning"]["effort"], "reasoning.effort")?,
         })
     }
 
-    fn answer(request: &Value, reply: &Reply) -> Value {
+    fn write_answer(request: &Value, answer: &Answer) -> Value {
         let mut output = Vec::new();
-        if reply.tokens.reasoning > 0 {
+        if answer.tokens.reasoning > 0 {
             output.push(json!({"id": format!("rs_{}", wire::id(32)), "type": "reasoning", "summary": []}));
         }
-        let cut = reply.stop == Stop::Budget;
-        if reply.text.is_some() || !cut {
-            let text = reply.text.as_deref().unwrap_or_default();
-            let content = match reply.stop {
+        let cut = answer.stop == Stop::Budget;
+        if answer.text.is_some() || !cut {
+            let text = answer.text.as_deref().unwrap_or_default();
+            let content = match answer.stop {
                 Stop::Refused => json!([{"type": "refusal", "refusal": text}]),
                 _ => json!([{"type": "output_text", "annotations": [], "logprobs": [], "text": text}]),
             };
@@ -97,32 +98,32 @@ impl Dialect for Responses {
             output.push(json!({"id": format!("msg_{}", wire::id(32)), "type": "message", "status": status, "role": "assistant", "content": content}));
         }
         let now = Timestamp::now().as_second();
-        let or = |name: &str, usual: Value| request.get(name).filter(|value| !value.is_null()).cloned().unwrap_or(usual);
+        let or = |name: &str, default: Value| request.get(name).filter(|value| !value.is_null()).cloned().unwrap_or(default);
         json!({
             "id": format!("resp_{}", wire::id(32)), "object": "response", "created_at": now,
             "status": if cut { "incomplete" } else { "completed" }, "background": false, "completed_at": now, "error": null,
             "incomplete_details": cut.then(|| json!({"reason": "max_output_tokens"})), "instructions": request["instructions"],
-            "max_output_tokens": request["max_output_tokens"], "max_tool_calls": null, "model": reply.model_name, "output": output,
+            "max_output_tokens": request["max_output_tokens"], "max_tool_calls": null, "model": answer.model_name, "output": output,
             "parallel_tool_calls": true, "previous_response_id": null, "prompt_cache_key": request["prompt_cache_key"],
             "reasoning": {"effort": or("reasoning", json!({}))["effort"], "summary": null}, "safety_identifier": request["safety_identifier"],
             "service_tier": "default", "store": or("store", true.into()), "temperature": 1.0, "text": or("text", json!({"format": {"type": "text"}})),
             "tool_choice": "auto", "tools": [], "top_logprobs": 0, "top_p": 1.0, "truncation": "disabled",
             "usage": {
-                "input_tokens": reply.tokens.input,
-                "input_tokens_details": {"cached_tokens": reply.tokens.cached, "cache_write_tokens": reply.tokens.cache_write},
-                "output_tokens": reply.tokens.output, "output_tokens_details": {"reasoning_tokens": reply.tokens.reasoning},
-                "total_tokens": reply.tokens.input + reply.tokens.output
+                "input_tokens": answer.tokens.input,
+                "input_tokens_details": {"cached_tokens": answer.tokens.cached, "cache_write_tokens": answer.tokens.cache_write},
+                "output_tokens": answer.tokens.output, "output_tokens_details": {"reasoning_tokens": answer.tokens.reasoning},
+                "total_tokens": answer.tokens.input + answer.tokens.output
             },
             "user": null, "metadata": or("metadata", json!({}))
         })
     }
 
-    fn error(refusal: &Refusal) -> Response {
-        super::error(refusal)
+    fn write_error(refusal: &Refusal) -> Response {
+        requests::error(refusal)
     }
 
-    fn dress(response: &mut Response, took: Duration) {
-        super::dress(response, took);
+    fn add_headers(response: &mut Response, took: Duration) {
+        requests::add_headers(response, took);
     }
 
     fn credential(headers: &HeaderMap) -> Option<&str> {

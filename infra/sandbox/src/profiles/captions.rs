@@ -1,9 +1,9 @@
-//! What people write: bios and captions.
+//! Bios and captions.
 
-use super::{Person, Special};
+use super::person::{Person, Special};
 use crate::seed::Choices;
 
-/// The self-description.
+/// Returns a person's bio.
 pub(super) fn bio(person: &Person) -> String {
     let mut draw = person.choices("bio");
     let niche = person.niche;
@@ -29,7 +29,7 @@ pub(super) fn bio(person: &Person) -> String {
     }
 }
 
-/// The caption and the hashtags of one post.
+/// Returns the caption and the hashtags of one post.
 pub(super) fn caption(person: &Person, draw: &mut Choices) -> (String, Vec<String>) {
     let niche = person.niche;
     let count = draw.index(6);

@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 
 use super::captions::{bio, caption};
 use super::niches::PLACES;
-use super::{Person, Special};
+use super::person::{Person, Special};
 use crate::seed::{Choices, hash};
 
-/// A dataset item and what it is billed as.
+/// A dataset item and how it is billed.
 #[derive(Debug, Clone)]
 pub(crate) struct Listing {
     pub(crate) item: Value,
     pub(crate) is_error: bool,
 }
 
-/// The item for a handle.
+/// Returns the item of a handle.
 pub(crate) fn item(person: &Person, now: Timestamp) -> Listing {
     match person.special {
         Special::Missing => Listing { item: not_found(&person.handle), is_error: true },
@@ -25,12 +25,12 @@ pub(crate) fn item(person: &Person, now: Timestamp) -> Listing {
     }
 }
 
-/// The item for a handle that does not exist.
+/// Returns the item of a handle that does not exist.
 fn not_found(handle: &str) -> Value {
     json!({"username": handle, "url": page(handle), "error": "not_found", "errorDescription": "Page not found"})
 }
 
-/// The item of a scraper that Instagram did not let in: an id, and nothing to see.
+/// Returns the item that a blocked scraper writes: an id without any details.
 pub(crate) fn blocked(handle: &str) -> Value {
     json!({"inputUrl": page(handle), "id": numeric_id(handle, 10), "username": handle, "url": page(handle), "private": false,
         "verified": false, "latestPosts": [], "latestIgtvVideos": [], "relatedProfiles": []})
@@ -52,7 +52,7 @@ fn picture(text: &str, size: u16) -> String {
     )
 }
 
-/// A count; sometimes the scraper writes it as text.
+/// Returns a count, as text in some items, as the scraper does.
 fn count(number: i64, as_text: bool) -> Value {
     if as_text { number.to_string().into() } else { number.into() }
 }
@@ -97,7 +97,7 @@ fn related(person: &Person) -> Vec<Value> {
         .collect()
 }
 
-/// Twelve posts, newest first, within the last ninety days: the same all day long.
+/// Returns twelve posts of the last ninety days, the newest first. They are the same for a whole day.
 fn latest_posts(person: &Person, now: Timestamp) -> Vec<Value> {
     let midnight = now.to_zoned(TimeZone::UTC).start_of_day().map_or(now, |day| day.timestamp());
     let mut draw = person.choices("posts");
@@ -119,8 +119,8 @@ fn post(person: &Person, index: usize, at: Timestamp, draw: &mut Choices) -> Val
     let short_code = short_code(&id);
     let kind = ["Image", "Video", "Sidecar"][draw.index(3)];
     let (text, hashtags) = caption(person, draw);
-    let usual = person.followers * person.likes_per_mille / 1_000;
-    let likes = usual * draw.between(45, 190) / 100;
+    let average = person.followers * person.likes_per_mille / 1_000;
+    let likes = average * draw.between(45, 190) / 100;
     let comments = likes * draw.between(8, 60) / 1_000;
     let place = draw.chance(35).then(|| draw.pick(PLACES));
     let mut post = json!({
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn special_handles_give_their_special_items() {
+    fn special_handles_have_special_items() {
         let private = of("private.person");
         assert_eq!((&private["private"], private["latestPosts"].as_array().unwrap().len()), (&json!(true), 0));
         assert_eq!(

@@ -1,9 +1,9 @@
-//! What people on Instagram are about: the vocabulary that profiles and answers draw from.
+//! Niches: the vocabulary of profiles and answers.
 
-/// One field that creators and businesses are in.
+/// A field of creators and businesses.
 #[derive(Debug)]
 pub(crate) struct Niche {
-    /// In two words, as an analyst would say.
+    /// The name in about two words.
     pub(crate) name: &'static str,
     /// Instagram's business category.
     pub(crate) category: &'static str,
@@ -207,7 +207,7 @@ pub(crate) const NICHES: &[Niche] = &[
     },
 ];
 
-/// First names with the pronoun-free ring of a display name.
+/// First names.
 pub(crate) const FIRST_NAMES: &[&str] = &[
     "Maya", "Jonas", "Priya", "Lena", "Mateo", "Aisha", "Tom", "Sofia", "Kwame", "Hanna", "Luca", "Noor", "Emil", "Clara", "Diego", "Yuki",
     "Freya", "Omar", "Ines", "Theo",
@@ -233,7 +233,7 @@ pub(crate) const LAST_NAMES: &[&str] = &[
     "Reid",
 ];
 
-/// Where posts are tagged.
+/// The places of posts.
 pub(crate) const PLACES: &[&str] = &[
     "Berlin, Germany",
     "Lisbon, Portugal",

@@ -1,4 +1,4 @@
-//! One request to the API: who asks, may it, was it asked before, and the answer.
+//! One request to the API: authentication, idempotency, faults, the operation and the response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,19 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
+use super::account::Stripe;
 use super::form::Params;
 use super::idempotency::{Answer, Claim};
-use super::ledger::{Cause, Ledger};
-use super::lists::{self, SHELVES, Shelf};
+use super::ledger::{API_VERSION, Cause, Ledger};
+use super::lists::{self, COLLECTIONS, Collection};
 use super::problem::Problem;
-use super::{API_VERSION, catalog, checkout, customers, reversals, subscriptions};
-use crate::app::App;
+use super::{catalog, checkout, customers, reversals, subscriptions};
 use crate::calls::Vendor;
 use crate::faults::Fault;
+use crate::shared::Shared;
 use crate::wire;
 
-/// What faults know operations by.
+/// The operations that a fault can name.
 pub(crate) const OPERATIONS: [&str; 13] = [
     "customers",
     "products",
@@ -39,32 +40,32 @@ pub(crate) const OPERATIONS: [&str; 13] = [
     "other",
 ];
 
-/// What is done for a request, with the id in its path.
-type Work = fn(&mut Ledger, &str, &Params) -> Result<Value, Problem>;
+/// A write, with the id in the path.
+type Write = fn(&mut Ledger, &str, &Params) -> Result<Value, Problem>;
 
-/// What a method and a path mean.
+/// The operation of a method and a path.
 enum Operation {
-    Write(Work),
-    One(&'static Shelf),
-    All(&'static Shelf),
+    Write(Write),
+    One(&'static Collection),
+    All(&'static Collection),
     LineItems,
     InvoiceLines,
     Unknown,
 }
 
-/// The operation, the name that faults know it by, and the id in the path.
+/// Returns the operation, its name for faults, and the id in the path.
 fn route<'a>(method: &Method, path: &'a str) -> (Operation, &'static str, &'a str) {
     let segments: Vec<&str> = path.trim_start_matches("/v1/").split('/').collect();
-    let (shelf, rest) = match segments.as_slice() {
+    let (collection, rest) = match segments.as_slice() {
         ["checkout", "sessions", rest @ ..] => ("checkout/sessions", rest),
-        [shelf, rest @ ..] => (*shelf, rest),
+        [collection, rest @ ..] => (*collection, rest),
         [] => ("", &[][..]),
     };
-    let Some(shelf) = SHELVES.iter().find(|known| known.path == shelf) else { return (Operation::Unknown, "other", "") };
+    let Some(collection) = COLLECTIONS.iter().find(|known| known.path == collection) else { return (Operation::Unknown, "other", "") };
     let id = rest.first().copied().unwrap_or_default();
-    let operation = match (method.as_str(), shelf.kind, rest) {
-        ("GET", _, []) => Operation::All(shelf),
-        ("GET", _, [_]) => Operation::One(shelf),
+    let operation = match (method.as_str(), collection.kind, rest) {
+        ("GET", _, []) => Operation::All(collection),
+        ("GET", _, [_]) => Operation::One(collection),
         ("GET", "checkout.session", [_, "line_items"]) => Operation::LineItems,
         ("GET", "invoice", [_, "lines"]) => Operation::InvoiceLines,
         ("POST", "customer", []) => Operation::Write(customers::create),
@@ -79,11 +80,11 @@ fn route<'a>(method: &Method, path: &'a str) -> (Operation, &'static str, &'a st
         ("POST", "refund", []) => Operation::Write(reversals::create_refund),
         _ => Operation::Unknown,
     };
-    let op = if shelf.path == "checkout/sessions" { "sessions" } else { shelf.path };
+    let op = if collection.path == "checkout/sessions" { "sessions" } else { collection.path };
     (operation, op, id)
 }
 
-/// The API key: a bearer token, or the user of basic authentication.
+/// Returns the API key: a bearer token, or the user of basic authentication.
 fn api_key(headers: &HeaderMap) -> Option<String> {
     if let Some(token) = wire::bearer(headers) {
         return Some(token.to_owned());
@@ -95,11 +96,11 @@ fn api_key(headers: &HeaderMap) -> Option<String> {
     Some(pair.split(':').next().unwrap_or_default().to_owned()).filter(|key| !key.is_empty())
 }
 
-/// Is the request let in?
-fn admitted(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
+/// Checks the API key and the API version.
+fn authenticate(shared: &Shared, headers: &HeaderMap) -> Result<(), Problem> {
     match api_key(headers) {
-        None => return Err(Problem::unauthorized("No API key was given; it goes into the Authorization header as a bearer token.")),
-        Some(key) if !app.accepts(Vendor::Stripe, &key) => {
+        None => return Err(Problem::unauthorized("The Authorization header has no API key. It goes there as a bearer token.")),
+        Some(key) if !shared.accepts(Vendor::Stripe, &key) => {
             let end = key.get(key.len().saturating_sub(4)..).unwrap_or_default();
             return Err(Problem::unauthorized(format!("Invalid API Key provided: ****{end}")));
         }
@@ -107,11 +108,11 @@ fn admitted(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     }
     match headers.get("stripe-version").map(|version| version.to_str().unwrap_or_default()) {
         None | Some(API_VERSION) => Ok(()),
-        Some(other) => Err(Problem::invalid(format!("The stand-in speaks API version {API_VERSION}, not {other}."), None, None)),
+        Some(other) => Err(Problem::invalid(format!("The sandbox has API version {API_VERSION}, not {other}."), None, None)),
     }
 }
 
-fn answer(status: u16, body: Vec<u8>, request: &str, key: Option<&str>) -> Response {
+fn respond(status: u16, body: Vec<u8>, request: &str, key: Option<&str>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     wire::set(&mut response, "content-type", "application/json");
@@ -127,13 +128,13 @@ fn pretty(value: &Value) -> Vec<u8> {
     serde_json::to_vec_pretty(value).unwrap_or_default()
 }
 
-/// Does what is asked, once it may be.
-fn perform(app: &App, operation: &Operation, id: &str, params: &Params, cause: Cause) -> Result<Value, Problem> {
-    app.stripe.act(cause, |ledger| {
+/// Performs an authenticated operation.
+fn perform(stripe: &Stripe, operation: &Operation, id: &str, params: &Params, cause: Cause) -> Result<Value, Problem> {
+    stripe.act(cause, |ledger| {
         let mut value = match operation {
-            Operation::Write(work) => work(ledger, id, params)?,
-            Operation::One(shelf) => lists::one(ledger, shelf.kind, id, params)?,
-            Operation::All(shelf) => lists::all(ledger, shelf, params)?,
+            Operation::Write(write) => write(ledger, id, params)?,
+            Operation::One(collection) => lists::one(ledger, collection.kind, id, params)?,
+            Operation::All(collection) => lists::all(ledger, collection, params)?,
             Operation::LineItems => lists::line_items(ledger, id, params)?,
             Operation::InvoiceLines => lists::invoice_lines(ledger, id, params)?,
             Operation::Unknown => return Err(Problem { status: 404, ..Problem::invalid("Unrecognized request URL.", None, None) }),
@@ -143,42 +144,42 @@ fn perform(app: &App, operation: &Operation, id: &str, params: &Params, cause: C
     })
 }
 
-/// All of the API.
-pub(super) async fn handle(State(app): State<Arc<App>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+/// Handles every request to the API.
+pub(super) async fn handle(State(stripe): State<Arc<Stripe>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let request = format!("req_{}", wire::id(14));
     let (path, query) = (uri.path(), uri.query().unwrap_or_default());
     let (operation, op, id) = route(&method, path);
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).filter(|_| method == Method::POST);
-    let call = app.calls.begin(Vendor::Stripe, op, body.clone());
+    let call = stripe.shared.calls.begin(Vendor::Stripe, op, body.clone());
     let line = format!("{method} {path}?{query}");
     let line = line.trim_end_matches('?');
-    let told: Vec<String> = std::iter::once(line.to_owned()).chain(key.map(|key| format!("Idempotency-Key: {key}"))).collect();
-    let about = [told.join("\n").as_bytes(), b"\n", &body].concat();
-    call.note(|call| call.handles = told);
+    let described: Vec<String> = std::iter::once(line.to_owned()).chain(key.map(|key| format!("Idempotency-Key: {key}"))).collect();
+    let about = [described.join("\n").as_bytes(), b"\n", &body].concat();
+    call.note(|call| call.handles = described);
 
-    let admitted = admitted(&app, &headers);
-    let fault = admitted.is_ok().then(|| app.faults.take(Vendor::Stripe, op, &about)).flatten();
+    let authenticated = authenticate(&stripe.shared, &headers);
+    let fault = authenticated.is_ok().then(|| stripe.shared.faults.take(Vendor::Stripe, op, &about)).flatten();
     if let Some(Fault::Status { status, retry_after, error_type, code }) = fault {
         call.close(status, &format!("status_{status}"), true);
-        let mut response = answer(status, pretty(&Problem::ordered(status, error_type, code).json()), &request, None);
+        let mut response = respond(status, pretty(&Problem::injected(status, error_type, code).json()), &request, None);
         if let Some(seconds) = retry_after {
             wire::set(&mut response, "retry-after", &seconds.to_string());
         }
         return response;
     }
-    let asked = admitted.and_then(|()| Params::parse(&[query.as_bytes(), &body])).and_then(|params| {
-        let claim = key.map(|key| app.stripe.keys.claim(key, path, &params)).transpose()?;
+    let claimed = authenticated.and_then(|()| Params::parse(&[query.as_bytes(), &body])).and_then(|params| {
+        let claim = key.map(|key| stripe.keys.claim(key, path, &params)).transpose()?;
         Ok((params, claim))
     });
-    // From here on, the same key is in use.
-    wire::pause(app.faults.call_time(Vendor::Stripe, &about)).await;
+    // The key is in use from here on.
+    wire::pause(stripe.shared.faults.call_time(Vendor::Stripe, &about)).await;
 
-    let (status, bytes, first, claim) = match asked {
+    let (status, bytes, first, claim) = match claimed {
         Err(problem) => (problem.status, pretty(&problem.json()), None, None),
         Ok((_, Some(Claim::Replay(answer)))) => (answer.status, answer.body, Some(answer.request), None),
         Ok((params, mut claim)) => {
             let cause = Cause { request: Some(request.clone()), idempotency_key: key.map(str::to_owned) };
-            match perform(&app, &operation, id, &params, cause) {
+            match perform(&stripe, &operation, id, &params, cause) {
                 Ok(value) => {
                     let bytes = pretty(&value);
                     if let Some(Claim::New(claimed)) = &mut claim {
@@ -186,7 +187,7 @@ pub(super) async fn handle(State(app): State<Arc<App>>, method: Method, uri: Uri
                     }
                     (200, bytes, None, claim)
                 }
-                // What was not begun is not kept.
+                // A rejected request leaves its key unused.
                 Err(problem) => (problem.status, pretty(&problem.json()), None, claim),
             }
         }
@@ -196,7 +197,7 @@ pub(super) async fn handle(State(app): State<Arc<App>>, method: Method, uri: Uri
     }
     drop(claim);
     if fault == Some(Fault::Disconnect) {
-        call.cut();
+        call.disconnect();
         return wire::disconnect();
     }
     let whole = bytes.len();
@@ -209,7 +210,7 @@ pub(super) async fn handle(State(app): State<Arc<App>>, method: Method, uri: Uri
         _ => "ok",
     };
     call.close(status, outcome, outcome != "truncated_json");
-    let mut response = answer(status, bytes, &request, key);
+    let mut response = respond(status, bytes, &request, key);
     if let Some(first) = first {
         wire::set(&mut response, "idempotent-replayed", "true");
         wire::set(&mut response, "original-request", &first);

@@ -9,15 +9,15 @@ use super::problem::Problem;
 /// The largest amount of one payment, in cents.
 pub(crate) const LARGEST_AMOUNT: i64 = 99_999_999;
 
-/// The plans that exist from the start: product, name, price, cents a month.
+/// The initial plans: product, name, price, cents a month.
 const PLANS: [(&str, &str, &str, i64); 3] = [
     ("prod_pro", "Oslira Pro", "price_pro", 3_000),
     ("prod_agency", "Oslira Agency", "price_agency", 8_000),
     ("prod_enterprise", "Oslira Enterprise", "price_enterprise", 30_000),
 ];
 
-/// Fills the shelves.
-pub(super) fn stock(ledger: &mut Ledger) {
+/// Adds the initial plans to a ledger.
+pub(super) fn add_plans(ledger: &mut Ledger) {
     for (product, name, price, cents) in PLANS {
         ledger.insert(self::product(product, name, Some(price)));
         ledger.insert(self::price(price, product, "usd", cents, Some(("month", 1))));
@@ -44,7 +44,7 @@ fn price(id: &str, product: &str, currency: &str, cents: i64, every: Option<(&st
     })
 }
 
-/// The plan object that items still carry beside their price.
+/// Returns the plan object that items still have beside their price.
 pub(super) fn plan(price: &Value) -> Value {
     json!({
         "id": price["id"], "object": "plan", "active": price["active"], "amount": price["unit_amount"],
@@ -55,7 +55,7 @@ pub(super) fn plan(price: &Value) -> Value {
     })
 }
 
-/// A currency that is one by its form.
+/// Reads a currency code of three letters.
 fn currency(params: &Params, at: &str) -> Result<String, Problem> {
     let currency = params.required(at)?.to_ascii_lowercase();
     if currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_lowercase()) {
@@ -65,7 +65,7 @@ fn currency(params: &Params, at: &str) -> Result<String, Problem> {
     }
 }
 
-/// The price that parameters describe rather than name, added with its product, inactive: it is for one purchase.
+/// Adds the price that parameters describe instead of naming one, and its product. Both are inactive, as they are for one purchase.
 pub(super) fn described_price(ledger: &mut Ledger, params: &Params, at: &str) -> Result<Value, Problem> {
     let cents = params.integer(&format!("{at}/unit_amount"), 0, LARGEST_AMOUNT)?;
     let cents = cents.ok_or_else(|| Problem::missing(&super::form::name(&format!("{at}/unit_amount"))))?;
@@ -96,7 +96,7 @@ pub(super) fn create_product(ledger: &mut Ledger, _: &str, params: &Params) -> R
     let name = params.required("/name")?;
     let id = params.text("/id")?.map_or_else(|| id("prod"), str::to_owned);
     if ledger.any(&id).is_some() {
-        return Err(Problem::invalid(format!("There is a product '{id}' already."), Some("resource_already_exists"), Some("id")));
+        return Err(Problem::invalid(format!("Product already exists: '{id}'."), Some("resource_already_exists"), Some("id")));
     }
     let mut made = product(&id, name, None);
     made["description"] = json!(params.text("/description")?);

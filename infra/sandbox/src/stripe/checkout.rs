@@ -1,4 +1,4 @@
-//! Checkout Sessions: pages that people pay on.
+//! Checkout Sessions: pages on which customers pay.
 
 use serde_json::{Value, json};
 
@@ -6,13 +6,13 @@ use super::form::{self, Params};
 use super::ledger::{Ledger, id, list, now, number, text};
 use super::payments::{self, End, Payment};
 use super::problem::Problem;
-use super::subscriptions::{self, Order};
+use super::subscriptions::{self, NewSubscription};
 use super::{catalog, customers};
 
-/// A session can be paid for this long, in seconds.
+/// The time in which a session can be paid, in seconds.
 const OPEN_FOR: i64 = 24 * 3600;
 
-/// What the parameters of a new session may be. `payment_method_types` is gone since endive.
+/// The parameters of a new session. API version endive removed `payment_method_types`.
 const KNOWN: [&str; 36] = [
     "mode",
     "success_url",
@@ -52,21 +52,21 @@ const KNOWN: [&str; 36] = [
     "tax_id_collection/enabled",
 ];
 
-/// How someone pays.
+/// A way to pay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Method {
     #[default]
     Card,
-    /// The money comes days later, or not.
+    /// The payment settles days later or fails.
     Delayed,
     /// The card is declined.
     Fail,
 }
 
-/// The items that a new session sells.
+/// Reads the items that a new session sells.
 fn line_items(ledger: &mut Ledger, params: &Params, mode: &str) -> Result<Vec<Value>, Problem> {
-    let wanted = if mode == "subscription" { "recurring" } else { "one_time" };
+    let expected = if mode == "subscription" { "recurring" } else { "one_time" };
     let mut items = Vec::new();
     for at in params.members("/line_items")? {
         let price = match params.text(&format!("{at}/price"))? {
@@ -74,8 +74,8 @@ fn line_items(ledger: &mut Ledger, params: &Params, mode: &str) -> Result<Vec<Va
             None if params.has(&format!("{at}/price_data")) => catalog::described_price(ledger, params, &format!("{at}/price_data"))?,
             None => return Err(Problem::missing(&form::name(&format!("{at}/price")))),
         };
-        if price["type"] != wanted {
-            let message = format!("In {mode} mode, prices are {wanted}.");
+        if price["type"] != expected {
+            let message = format!("In {mode} mode, prices are {expected}.");
             return Err(Problem::invalid(message, None, Some(&form::name(&at))));
         }
         let at_quantity = format!("{at}/quantity");
@@ -91,10 +91,10 @@ fn line_items(ledger: &mut Ledger, params: &Params, mode: &str) -> Result<Vec<Va
     match items.as_slice() {
         [] => Err(Problem::missing("line_items")),
         [_, _, ..] if mode == "subscription" => {
-            Err(Problem::invalid("The stand-in has subscriptions of one item.", None, Some("line_items")))
+            Err(Problem::invalid("The sandbox has subscriptions of one item.", None, Some("line_items")))
         }
         [first, rest @ ..] if rest.iter().any(|item| item["currency"] != first["currency"]) => {
-            Err(Problem::invalid("All prices must have one currency.", None, Some("line_items")))
+            Err(Problem::invalid("All prices must have the same currency.", None, Some("line_items")))
         }
         _ => Ok(items),
     }
@@ -119,7 +119,7 @@ pub(super) fn create(ledger: &mut Ledger, _: &str, params: &Params) -> Result<Va
         [("/payment_intent_data", "subscription"), ("/subscription_data", "payment"), ("/customer_creation", "subscription")]
     {
         if params.has(data) && mode == other {
-            return Err(Problem::invalid(format!("{} does not go with {mode} mode.", form::name(data)), None, Some(&form::name(data))));
+            return Err(Problem::invalid(format!("{} cannot be used in {mode} mode.", form::name(data)), None, Some(&form::name(data))));
         }
     }
     let created = now();
@@ -134,13 +134,13 @@ pub(super) fn create(ledger: &mut Ledger, _: &str, params: &Params) -> Result<Va
     let items = line_items(ledger, params, mode)?;
     let total: i64 = items.iter().map(|item| number(item, "amount_total")).sum();
     if total > catalog::LARGEST_AMOUNT {
-        return Err(Problem::invalid("The total is more than one payment can be.", Some("amount_too_large"), Some("line_items")));
+        return Err(Problem::invalid("The total exceeds the largest payment.", Some("amount_too_large"), Some("line_items")));
     }
     let currency = items.first().map(|item| item["currency"].clone());
     let details = known.as_ref().map(|customer| json!({"email": customer["email"], "tax_exempt": "none"}));
     let session = id("cs_test");
     let url = format!("{}/pay/{session}", ledger.site);
-    ledger.hide(
+    ledger.keep(
         &session,
         json!({"items": items, "payment_metadata": payment, "subscription_metadata": subscription,
             "description": params.text("/payment_intent_data/description")?, "receipt_email": params.text("/payment_intent_data/receipt_email")?}),
@@ -171,7 +171,7 @@ pub(super) fn create(ledger: &mut Ledger, _: &str, params: &Params) -> Result<Va
     ledger.get("checkout.session", &session)
 }
 
-/// A session that can still be paid.
+/// Returns a session that can still be paid.
 fn open(ledger: &Ledger, id: &str) -> Result<Value, Problem> {
     let session = ledger.get("checkout.session", id)?;
     match text(&session, "status") {
@@ -189,24 +189,24 @@ pub(super) fn expire(ledger: &mut Ledger, id: &str, params: &Params) -> Result<V
     ledger.get("checkout.session", id)
 }
 
-/// The items of a session, as a list.
+/// Returns the items of a session.
 pub(super) fn items(ledger: &Ledger, id: &str) -> Result<Vec<Value>, Problem> {
     ledger.get("checkout.session", id)?;
-    Ok(ledger.hidden(id)["items"].as_array().cloned().unwrap_or_default())
+    Ok(ledger.kept(id)["items"].as_array().cloned().unwrap_or_default())
 }
 
-/// The items inside the session, where they are asked for.
+/// Adds the items to a session that a request expands.
 pub(super) fn items_of(ledger: &Ledger, id: &str) -> Result<Value, Problem> {
     Ok(list(&format!("/v1/checkout/sessions/{id}/line_items"), &items(ledger, id)?))
 }
 
-/// Someone pays on the page.
+/// Pays a session as a customer does on its page.
 pub(super) fn pay(ledger: &mut Ledger, id: &str, method: Method) -> Result<Value, Problem> {
     let session = open(ledger, id)?;
     if session["mode"] == "subscription" {
         return subscribe(ledger, &session, method);
     }
-    let hidden = ledger.hidden(id);
+    let hidden = ledger.kept(id);
     let total = number(&session, "amount_total");
     let email = session["customer_details"]["email"].as_str().or(session["customer_email"].as_str()).unwrap_or("buyer@example.com");
     if total == 0 {
@@ -214,7 +214,7 @@ pub(super) fn pay(ledger: &mut Ledger, id: &str, method: Method) -> Result<Value
         complete(ledger, id, email, json!({"customer": customer, "payment_status": "no_payment_required"}));
         return ledger.get("checkout.session", id);
     }
-    // A declined card leaves the intent for the next try.
+    // A declined card leaves the payment intent for the next attempt.
     let customer = if method == Method::Fail { session["customer"].clone() } else { customer(ledger, &session, email) };
     let intent = match session["payment_intent"].as_str() {
         Some(intent) => intent.to_owned(),
@@ -246,7 +246,7 @@ pub(super) fn pay(ledger: &mut Ledger, id: &str, method: Method) -> Result<Value
     ledger.get("checkout.session", id)
 }
 
-/// The session's customer, made now where one is wanted.
+/// Returns the session's customer, who is created now if the session says so.
 fn customer(ledger: &mut Ledger, session: &Value, email: &str) -> Value {
     if !session["customer"].is_null() || session["customer_creation"] != "always" {
         return session["customer"].clone();
@@ -270,32 +270,32 @@ fn subscribe(ledger: &mut Ledger, session: &Value, method: Method) -> Result<Val
     let id = text(session, "id");
     match method {
         Method::Card => {}
-        // Since basil there is no subscription before the payment, so nothing comes of a declined card.
+        // Since API version basil a subscription starts with its payment, so a declined card creates nothing.
         Method::Fail => return Ok(session.clone()),
-        Method::Delayed => return Err(Problem::invalid("The stand-in pays subscriptions by card.", None, Some("method"))),
+        Method::Delayed => return Err(Problem::invalid("The sandbox pays subscriptions by card only.", None, Some("method"))),
     }
-    let hidden = ledger.hidden(id);
+    let hidden = ledger.kept(id);
     let email = session["customer_details"]["email"].as_str().or(session["customer_email"].as_str()).unwrap_or("buyer@example.com");
     let customer = customer(ledger, session, email);
-    let order = Order {
+    let new = NewSubscription {
         customer: customer.as_str().unwrap_or_default(),
         price: &hidden["items"][0]["price"],
         metadata: &hidden["subscription_metadata"],
         cancel_at_period_end: false,
     };
-    let (subscription, invoice) = subscriptions::start(ledger, &order)?;
+    let (subscription, invoice) = subscriptions::start(ledger, &new)?;
     let fields = json!({"customer": customer, "subscription": subscription, "invoice": invoice, "payment_status": "paid"});
     complete(ledger, id, email, fields);
     ledger.get("checkout.session", id)
 }
 
-/// The money of a delayed method has come, or has not.
+/// Settles or fails a delayed payment.
 pub(super) fn settle(ledger: &mut Ledger, id: &str, succeed: bool) -> Result<Value, Problem> {
     let session = ledger.get("checkout.session", id)?;
     let intent = text(&session, "payment_intent");
     let processing = ledger.find("payment_intent", intent).is_some_and(|intent| intent["status"] == "processing");
     if session["status"] != "complete" || !processing {
-        return Err(Problem::invalid(format!("The session {id} waits for no delayed payment."), None, Some("session")));
+        return Err(Problem::invalid(format!("The session {id} has no delayed payment."), None, Some("session")));
     }
     payments::settled(ledger, intent, succeed);
     if succeed {

@@ -1,25 +1,25 @@
-//! What steers the pretended account: people pay, time passes, banks take money back, events come again.
+//! The control API of Stripe, `/_control/stripe`: payments, renewals, refunds, disputes and the delivery of events.
 //!
-//! All below `/_control/stripe`; bodies and answers are JSON, errors `{"error": text}`.
+//! Requests and responses are JSON, errors `{"error": text}`. `?` marks an optional field.
 //!
-//! | order | body | what it does |
+//! | request | fields | effect |
 //! |---|---|---|
-//! | `POST /endpoint` | `url`, `secret`?, `old_secret`? | sets where events go; a null `url` removes it; `old_secret` signs too. `GET` tells it |
-//! | `POST /pause` | `match`? | holds all events, or those that contain the text or are about that customer |
-//! | `POST /resume` | `match`?, `send_held`? | takes a hold back (all without `match`); what was held is sent, or left alone |
-//! | `POST /sessions/{id}/pay` | `method`?: `card`, `delayed`, `fail` | someone pays |
-//! | `POST /sessions/{id}/settle` | `succeed` | the delayed money comes, or does not |
-//! | `POST /customers/{id}/subscribe` | `price`, `metadata`? | a subscription with its first invoice paid |
-//! | `POST /subscriptions/{id}/renew` | `fail`? | the next period: billed, past due, or the end if that was wished |
-//! | `POST /subscriptions/{id}/change` | `price`, `proration_behavior`? | another plan |
-//! | `POST /subscriptions/{id}/cancel` | `at_period_end`? | the end, now or with the period |
-//! | `POST /invoices/{id}/pay` | | a failed invoice is paid after all |
-//! | `POST /{payment_intents,charges}/{id}/refund` | `amount`?, `reason`? | money back |
-//! | `POST /{payment_intents,charges}/{id}/dispute` | `amount`?, `reason`? | a chargeback |
-//! | `GET /events` | `type`?, `object`?, `match`? in the query | all events made, in order |
-//! | `POST /events/{id}/deliver` | `times`?, `concurrent`?, `secret`?, `timestamp`?, `extra_v1`?, `url`? | sends one now, held or not; answers the statuses |
-//! | `GET /deliveries` | `event`? in the query | the automatic tries |
-//! | `POST /sign` | `body`, `secret`?, `timestamp`? | the header for a body of one's own |
+//! | `POST /endpoint` | `url`, `secret`?, `old_secret`? | sets the webhook endpoint; a null `url` removes it; `old_secret` signs too; `GET` returns the endpoint |
+//! | `POST /pause` | `match`? | holds all events, or those that contain the text or concern this customer |
+//! | `POST /resume` | `match`?, `send_held`? | removes a hold, or all without `match`; `send_held` sends the events that were held |
+//! | `POST /sessions/{id}/pay` | `method`?: `card`, `delayed`, `fail` | pays a session |
+//! | `POST /sessions/{id}/settle` | `succeed` | settles or fails a delayed payment |
+//! | `POST /customers/{id}/subscribe` | `price`, `metadata`? | starts a subscription and pays its first invoice |
+//! | `POST /subscriptions/{id}/renew` | `fail`? | starts the next period: bills it, makes the subscription past due (`fail`), or ends it if that is scheduled |
+//! | `POST /subscriptions/{id}/change` | `price`, `proration_behavior`? | changes the plan |
+//! | `POST /subscriptions/{id}/cancel` | `at_period_end`? | ends the subscription, now or with its period |
+//! | `POST /invoices/{id}/pay` | | pays a failed invoice |
+//! | `POST /{payment_intents,charges}/{id}/refund` | `amount`?, `reason`? | refunds a charge |
+//! | `POST /{payment_intents,charges}/{id}/dispute` | `amount`?, `reason`? | opens a dispute |
+//! | `GET /events` | `type`?, `object`?, `match`? in the query | returns the events in order |
+//! | `POST /events/{id}/deliver` | `times`?, `concurrent`?, `secret`?, `timestamp`?, `extra_v1`?, `url`? | sends an event now, even a held one; returns the statuses |
+//! | `GET /deliveries` | `event`? in the query | returns the automatic delivery attempts |
+//! | `POST /sign` | `body`, `secret`?, `timestamp`? | returns the signature header of a body |
 
 use std::sync::Arc;
 
@@ -32,17 +32,17 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::account::{Stripe, deliver_now};
 use super::checkout::Method;
-use super::delivery::{self, ByHand, Endpoint, USUAL_SECRET};
+use super::delivery::{self, DEFAULT_SECRET, DeliveryRequest, Endpoint};
 use super::ledger::{Cause, Ledger, now, text};
 use super::problem::Problem;
-use super::subscriptions::{Order, Proration};
+use super::subscriptions::{NewSubscription, Proration};
 use super::{checkout, reversals, subscriptions};
-use crate::app::App;
 use crate::wire;
 
-/// The routes below `/_control/stripe`.
-pub(crate) fn routes() -> Router<Arc<App>> {
+/// Returns the routes below `/_control/stripe`.
+pub(crate) fn routes(stripe: Arc<Stripe>) -> Router {
     Router::new()
         .route("/endpoint", post(set_endpoint).get(endpoint))
         .route("/pause", post(pause))
@@ -60,33 +60,34 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/events/{id}/deliver", post(deliver))
         .route("/deliveries", get(deliveries))
         .route("/sign", post(sign))
+        .with_state(stripe)
 }
 
-fn refused(status: u16, why: impl Into<String>) -> Response {
+fn reject(status: u16, why: impl Into<String>) -> Response {
     wire::json(status, &json!({"error": why.into()}))
 }
 
-/// Reads an order; no body is an empty one.
+/// Reads a request. A missing body is an empty object.
 fn parsed<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     let body = if body.is_empty() { b"{}" } else { &body[..] };
     serde_json::from_slice(body).map_err(|error| Problem::invalid(error.to_string(), None, None))
 }
 
-fn told(result: Result<Value, Problem>) -> Response {
+fn respond(result: Result<Value, Problem>) -> Response {
     match result {
         Ok(value) => wire::json(200, &value),
-        Err(problem) => refused(problem.status, problem.message),
+        Err(problem) => reject(problem.status, problem.message),
     }
 }
 
-/// Reads an order and carries it out.
-fn order<T: DeserializeOwned>(app: &App, body: &Bytes, work: impl FnOnce(&mut Ledger, T) -> Result<Value, Problem>) -> Response {
-    told(parsed::<T>(body).and_then(|order| app.stripe.act(Cause::default(), |ledger| work(ledger, order))))
+/// Reads a request and performs it.
+fn perform<T: DeserializeOwned>(stripe: &Stripe, body: &Bytes, change: impl FnOnce(&mut Ledger, T) -> Result<Value, Problem>) -> Response {
+    respond(parsed::<T>(body).and_then(|request| stripe.act(Cause::default(), |ledger| change(ledger, request))))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct Empty {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,41 +97,41 @@ struct NewEndpoint {
     old_secret: Option<String>,
 }
 
-async fn set_endpoint(State(app): State<Arc<App>>, body: Bytes) -> Response {
-    told(parsed::<NewEndpoint>(&body).and_then(|new| {
-        let secret = new.secret.unwrap_or_else(|| USUAL_SECRET.to_owned());
+async fn set_endpoint(State(stripe): State<Arc<Stripe>>, body: Bytes) -> Response {
+    respond(parsed::<NewEndpoint>(&body).and_then(|new| {
+        let secret = new.secret.unwrap_or_else(|| DEFAULT_SECRET.to_owned());
         if new.url.as_ref().is_some_and(|url| reqwest::Url::parse(url).is_err()) {
-            return Err(Problem::invalid("url is no URL", None, None));
+            return Err(Problem::invalid("url is not a URL", None, None));
         }
         let endpoint = new.url.map(|url| Endpoint { url, secret, old_secret: new.old_secret });
-        app.stripe.courier.with(|desk| desk.endpoint = endpoint);
-        Ok(shown_endpoint(&app))
+        stripe.courier.with(|outgoing| outgoing.endpoint = endpoint);
+        Ok(endpoint_json(&stripe))
     }))
 }
 
-fn shown_endpoint(app: &App) -> Value {
-    match app.stripe.courier.with(|desk| desk.endpoint.clone()) {
+fn endpoint_json(stripe: &Stripe) -> Value {
+    match stripe.courier.with(|outgoing| outgoing.endpoint.clone()) {
         Some(endpoint) => json!(endpoint),
         None => json!({"url": null, "secret": null, "old_secret": null}),
     }
 }
 
-async fn endpoint(State(app): State<Arc<App>>) -> Response {
-    wire::json(200, &shown_endpoint(&app))
+async fn endpoint(State(stripe): State<Arc<Stripe>>) -> Response {
+    wire::json(200, &endpoint_json(&stripe))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Hold {
     #[serde(rename = "match")]
-    wanted: Option<String>,
+    text: Option<String>,
 }
 
-async fn pause(State(app): State<Arc<App>>, body: Bytes) -> Response {
-    told(parsed::<Hold>(&body).map(|hold| {
-        app.stripe.courier.with(|desk| {
-            desk.holds.push(hold.wanted);
-            json!({"holds": desk.holds.len()})
+async fn pause(State(stripe): State<Arc<Stripe>>, body: Bytes) -> Response {
+    respond(parsed::<Hold>(&body).map(|hold| {
+        stripe.courier.with(|outgoing| {
+            outgoing.holds.push(hold.text);
+            json!({"holds": outgoing.holds.len()})
         })
     }))
 }
@@ -139,26 +140,26 @@ async fn pause(State(app): State<Arc<App>>, body: Bytes) -> Response {
 #[serde(deny_unknown_fields)]
 struct Release {
     #[serde(rename = "match")]
-    wanted: Option<String>,
+    text: Option<String>,
     #[serde(default)]
     send_held: bool,
 }
 
-async fn resume(State(app): State<Arc<App>>, body: Bytes) -> Response {
-    told(parsed::<Release>(&body).map(|release| {
-        let released = app.stripe.read(|ledger| {
-            app.stripe.courier.with(|desk| {
-                desk.holds.retain(|hold| release.wanted.is_some() && *hold != release.wanted);
+async fn resume(State(stripe): State<Arc<Stripe>>, body: Bytes) -> Response {
+    respond(parsed::<Release>(&body).map(|release| {
+        let released = stripe.read(|ledger| {
+            stripe.courier.with(|outgoing| {
+                outgoing.holds.retain(|hold| release.text.is_some() && *hold != release.text);
                 let is_held =
-                    |event: &Value| desk.holds.iter().any(|hold| hold.as_deref().is_none_or(|wanted| ledger.concerns(event, wanted)));
-                let (held, released) = desk.held.drain(..).partition::<Vec<_>, _>(|id| ledger.event(id).is_some_and(is_held));
-                desk.held = held;
+                    |event: &Value| outgoing.holds.iter().any(|hold| hold.as_deref().is_none_or(|text| ledger.concerns(event, text)));
+                let (held, released) = outgoing.held.drain(..).partition::<Vec<_>, _>(|id| ledger.event(id).is_some_and(is_held));
+                outgoing.held = held;
                 released
             })
         });
         let count = released.len();
         for event in released.into_iter().filter(|_| release.send_held) {
-            app.stripe.send(event);
+            stripe.send(event);
         }
         json!({"released": count})
     }))
@@ -171,8 +172,8 @@ struct Pay {
     method: Method,
 }
 
-async fn pay(State(app): State<Arc<App>>, Path(id): Path<String>, body: Bytes) -> Response {
-    order(&app, &body, |ledger, wanted: Pay| checkout::pay(ledger, &id, wanted.method))
+async fn pay(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, request: Pay| checkout::pay(ledger, &id, request.method))
 }
 
 #[derive(Deserialize)]
@@ -181,8 +182,8 @@ struct Settle {
     succeed: bool,
 }
 
-async fn settle(State(app): State<Arc<App>>, Path(id): Path<String>, body: Bytes) -> Response {
-    order(&app, &body, |ledger, wanted: Settle| checkout::settle(ledger, &id, wanted.succeed))
+async fn settle(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, request: Settle| checkout::settle(ledger, &id, request.succeed))
 }
 
 #[derive(Deserialize)]
@@ -193,16 +194,16 @@ struct Subscribe {
     metadata: Map<String, Value>,
 }
 
-async fn subscribe(State(app): State<Arc<App>>, Path(id): Path<String>, body: Bytes) -> Response {
-    order(&app, &body, |ledger, wanted: Subscribe| {
+async fn subscribe(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, request: Subscribe| {
         ledger.get("customer", &id)?;
-        if wanted.metadata.values().any(|value| !value.is_string()) {
-            return Err(Problem::invalid("metadata is texts", None, None));
+        if request.metadata.values().any(|value| !value.is_string()) {
+            return Err(Problem::invalid("metadata values are texts", None, None));
         }
-        let price = subscriptions::recurring_price(ledger, &wanted.price, "price")?;
-        let metadata = Value::Object(wanted.metadata);
-        let order = Order { customer: &id, price: &price, metadata: &metadata, cancel_at_period_end: false };
-        let (subscription, _) = subscriptions::start(ledger, &order)?;
+        let price = subscriptions::recurring_price(ledger, &request.price, "price")?;
+        let metadata = Value::Object(request.metadata);
+        let new = NewSubscription { customer: &id, price: &price, metadata: &metadata, cancel_at_period_end: false };
+        let (subscription, _) = subscriptions::start(ledger, &new)?;
         ledger.get("subscription", &subscription)
     })
 }
@@ -214,9 +215,9 @@ struct Renew {
     fail: bool,
 }
 
-async fn renew(State(app): State<Arc<App>>, Path(id): Path<String>, body: Bytes) -> Response {
-    order(&app, &body, |ledger, wanted: Renew| {
-        let invoice = subscriptions::renew(ledger, &id, !wanted.fail)?;
+async fn renew(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, request: Renew| {
+        let invoice = subscriptions::renew(ledger, &id, !request.fail)?;
         let invoice = invoice.and_then(|invoice| ledger.find("invoice", &invoice).cloned());
         Ok(json!({"subscription": ledger.get("subscription", &id)?, "invoice": invoice}))
     })
@@ -230,11 +231,11 @@ struct Change {
     proration_behavior: Proration,
 }
 
-async fn change(State(app): State<Arc<App>>, Path(id): Path<String>, body: Bytes) -> Response {
-    order(&app, &body, |ledger, wanted: Change| {
+async fn change(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, request: Change| {
         let before = subscriptions::living(ledger, &id)?;
-        let price = subscriptions::recurring_price(ledger, &wanted.price, "price")?;
-        subscriptions::change(ledger, &before, Some(&price), wanted.proration_behavior)?;
+        let price = subscriptions::recurring_price(ledger, &request.price, "price")?;
+        subscriptions::change(ledger, &before, Some(&price), request.proration_behavior)?;
         ledger.get("subscription", &id)
     })
 }
@@ -246,18 +247,14 @@ struct Cancel {
     at_period_end: bool,
 }
 
-async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>, body: Bytes) -> Response {
-    order(
-        &app,
-        &body,
-        |ledger, wanted: Cancel| {
-            if wanted.at_period_end { subscriptions::end_with_period(ledger, &id) } else { subscriptions::end(ledger, &id) }
-        },
-    )
+async fn cancel(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, request: Cancel| {
+        if request.at_period_end { subscriptions::end_with_period(ledger, &id) } else { subscriptions::end(ledger, &id) }
+    })
 }
 
-async fn pay_invoice(State(app): State<Arc<App>>, Path(id): Path<String>, body: Bytes) -> Response {
-    order(&app, &body, |ledger, _: Nothing| {
+async fn pay_invoice(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, _: Empty| {
         subscriptions::collect(ledger, &id, true)?;
         ledger.get("invoice", &id)
     })
@@ -270,71 +267,71 @@ struct Reversal {
     reason: Option<String>,
 }
 
-/// The charge that a path such as `payment_intents/pi_1` means.
+/// Returns the charge that a path such as `payment_intents/pi_1` names.
 fn charge(ledger: &Ledger, kind: &str, id: &str) -> Result<Value, Problem> {
     match kind {
         "payment_intents" => ledger.get("payment_intent", id).and_then(|_| reversals::charge_of(ledger, id, "payment_intent")),
         "charges" => ledger.get("charge", id).and_then(|_| reversals::charge_of(ledger, id, "charge")),
-        _ => Err(Problem { status: 404, ..Problem::invalid("there is no such control", None, None) }),
+        _ => Err(Problem { status: 404, ..Problem::invalid("no such control", None, None) }),
     }
 }
 
-async fn refund(State(app): State<Arc<App>>, Path((kind, id)): Path<(String, String)>, body: Bytes) -> Response {
-    order(&app, &body, |ledger, wanted: Reversal| {
+async fn refund(State(stripe): State<Arc<Stripe>>, Path((kind, id)): Path<(String, String)>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, request: Reversal| {
         let charge = charge(ledger, &kind, &id)?;
-        reversals::refund(ledger, &charge, wanted.amount, wanted.reason.as_deref(), &json!({}))
+        reversals::refund(ledger, &charge, request.amount, request.reason.as_deref(), &json!({}))
     })
 }
 
-async fn dispute(State(app): State<Arc<App>>, Path((kind, id)): Path<(String, String)>, body: Bytes) -> Response {
-    order(&app, &body, |ledger, wanted: Reversal| {
+async fn dispute(State(stripe): State<Arc<Stripe>>, Path((kind, id)): Path<(String, String)>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, request: Reversal| {
         let charge = charge(ledger, &kind, &id)?;
-        reversals::dispute(ledger, &charge, wanted.amount, wanted.reason.as_deref())
+        reversals::dispute(ledger, &charge, request.amount, request.reason.as_deref())
     })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct EventFilter {
     r#type: Option<String>,
     object: Option<String>,
     #[serde(rename = "match")]
     text: Option<String>,
 }
 
-async fn events(State(app): State<Arc<App>>, Query(wanted): Query<Wanted>) -> Response {
-    let found: Vec<Value> = app.stripe.read(|ledger| {
+async fn events(State(stripe): State<Arc<Stripe>>, Query(request): Query<EventFilter>) -> Response {
+    let found: Vec<Value> = stripe.read(|ledger| {
         let fits = |event: &&Value| {
-            wanted.r#type.as_deref().is_none_or(|kind| text(event, "type") == kind)
-                && wanted.object.as_deref().is_none_or(|id| text(&event["data"]["object"], "id") == id)
-                && wanted.text.as_deref().is_none_or(|text| ledger.concerns(event, text))
+            request.r#type.as_deref().is_none_or(|kind| text(event, "type") == kind)
+                && request.object.as_deref().is_none_or(|id| text(&event["data"]["object"], "id") == id)
+                && request.text.as_deref().is_none_or(|text| ledger.concerns(event, text))
         };
         ledger.events().iter().filter(fits).cloned().collect()
     });
     wire::json(200, &Value::Array(found))
 }
 
-async fn deliver(State(app): State<Arc<App>>, Path(id): Path<String>, body: Bytes) -> Response {
-    let order = match parsed::<ByHand>(&body) {
-        Ok(order) => order,
-        Err(problem) => return refused(400, problem.message),
+async fn deliver(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    let request = match parsed::<DeliveryRequest>(&body) {
+        Ok(request) => request,
+        Err(problem) => return reject(400, problem.message),
     };
-    let Some(event) = app.stripe.read(|ledger| ledger.event(&id).cloned()) else { return refused(404, "there is no such event") };
-    match delivery::deliver_by_hand(&app.stripe, &event, &order).await {
+    let Some(event) = stripe.read(|ledger| ledger.event(&id).cloned()) else { return reject(404, "no such event") };
+    match deliver_now(&stripe, &event, &request).await {
         Ok(statuses) => wire::json(200, &json!({"statuses": statuses})),
-        Err(why) => refused(409, why),
+        Err(why) => reject(409, why),
     }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfEvent {
+struct DeliveryFilter {
     event: Option<String>,
 }
 
-async fn deliveries(State(app): State<Arc<App>>, Query(wanted): Query<OfEvent>) -> Response {
-    let attempts = app.stripe.courier.with(|desk| desk.attempts.clone());
-    let of_event = |attempt: &delivery::Sending| wanted.event.as_ref().is_none_or(|event| *event == attempt.event);
+async fn deliveries(State(stripe): State<Arc<Stripe>>, Query(request): Query<DeliveryFilter>) -> Response {
+    let attempts = stripe.courier.with(|outgoing| outgoing.attempts.clone());
+    let of_event = |attempt: &delivery::Attempt| request.event.as_ref().is_none_or(|event| *event == attempt.event);
     wire::json(200, &json!(attempts.into_iter().filter(of_event).collect::<Vec<_>>()))
 }
 
@@ -347,9 +344,9 @@ struct Sign {
 }
 
 async fn sign(body: Bytes) -> Response {
-    told(parsed::<Sign>(&body).map(|order| {
-        let timestamp = order.timestamp.unwrap_or_else(now);
-        let signature = delivery::signature(order.secret.as_deref().unwrap_or(USUAL_SECRET), timestamp, &order.body);
+    respond(parsed::<Sign>(&body).map(|request| {
+        let timestamp = request.timestamp.unwrap_or_else(now);
+        let signature = delivery::signature(request.secret.as_deref().unwrap_or(DEFAULT_SECRET), timestamp, &request.body);
         json!({"header": delivery::header(timestamp, &[signature])})
     }))
 }

@@ -21,7 +21,7 @@ const KNOWN: [&str; 11] = [
     "source",
 ];
 
-/// A new customer who can pay by card.
+/// Adds a customer who pays by card.
 pub(super) fn made(email: Option<&str>, metadata: &Value) -> Value {
     let prefix = super::ledger::id("x").to_ascii_uppercase();
     json!({
@@ -34,7 +34,7 @@ pub(super) fn made(email: Option<&str>, metadata: &Value) -> Value {
     })
 }
 
-/// Writes what the parameters say into a customer.
+/// Applies parameters to a customer.
 fn write(params: &Params, customer: &mut Value) -> Result<(), Problem> {
     params.only(&KNOWN)?;
     for field in FIELDS {

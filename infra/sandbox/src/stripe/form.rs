@@ -4,22 +4,22 @@ use serde_json::{Map, Value};
 
 use super::problem::Problem;
 
-/// Parameters as a tree; leaves are texts. Places in it are named by JSON pointers (`/line_items/0/price`).
+/// Parameters as a tree whose leaves are texts. JSON pointers such as `/line_items/0/price` name the places in it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Params(Value);
 
-/// `/line_items/0/price` as Stripe writes it: `line_items[0][price]`.
+/// Converts `/line_items/0/price` into Stripe's notation, `line_items[0][price]`.
 fn bracketed<'a>(mut segments: impl Iterator<Item = &'a str>) -> String {
     let first = segments.next().unwrap_or_default().to_owned();
     segments.fold(first, |name, segment| name + "[" + segment + "]")
 }
 
-/// The name that errors give a place.
+/// Returns the name of a place in errors.
 pub(crate) fn name(pointer: &str) -> String {
     bracketed(pointer.split('/').skip(1))
 }
 
-/// `a[b][]` as its segments; none where brackets do not pair.
+/// Returns the segments of `a[b][]`, or `None` for unpaired brackets.
 fn segments(name: &str) -> Option<Vec<&str>> {
     let Some((first, rest)) = name.split_once('[') else {
         return (!name.is_empty() && !name.contains(']')).then(|| vec![name]);
@@ -48,7 +48,7 @@ fn insert(tree: &mut Map<String, Value>, path: &[&str], value: String) -> bool {
 }
 
 impl Params {
-    /// Reads a form body or a query string, one after the other.
+    /// Reads a query string and a form body.
     pub(crate) fn parse(parts: &[&[u8]]) -> Result<Self, Problem> {
         let mut tree = Map::new();
         for (name, value) in parts.iter().flat_map(|part| form_urlencoded::parse(part)) {
@@ -60,12 +60,12 @@ impl Params {
         Ok(Self(Value::Object(tree)))
     }
 
-    /// Is anything there?
+    /// Returns whether the place has a value.
     pub(crate) fn has(&self, pointer: &str) -> bool {
         self.0.pointer(pointer).is_some()
     }
 
-    /// A text, perhaps empty, which Stripe takes as an order to unset.
+    /// Returns a text. An empty one unsets the field, as at Stripe.
     pub(crate) fn text(&self, pointer: &str) -> Result<Option<&str>, Problem> {
         match self.0.pointer(pointer) {
             None => Ok(None),
@@ -74,7 +74,7 @@ impl Params {
         }
     }
 
-    /// A text that must be there and not empty.
+    /// Returns a required text, which is not empty.
     pub(crate) fn required(&self, pointer: &str) -> Result<&str, Problem> {
         match self.text(pointer)? {
             None => Err(Problem::missing(&name(pointer))),
@@ -86,7 +86,7 @@ impl Params {
         }
     }
 
-    /// One of these texts.
+    /// Returns one of the allowed texts.
     pub(crate) fn one_of<'a>(&self, pointer: &str, allowed: &[&'a str]) -> Result<Option<&'a str>, Problem> {
         let Some(text) = self.text(pointer)? else { return Ok(None) };
         let found = allowed.iter().find(|one| **one == text).copied();
@@ -97,7 +97,7 @@ impl Params {
         found.map(Some).ok_or_else(wrong)
     }
 
-    /// A whole number in a range.
+    /// Returns an integer in a range.
     pub(crate) fn integer(&self, pointer: &str, low: i64, high: i64) -> Result<Option<i64>, Problem> {
         let Some(text) = self.text(pointer)? else { return Ok(None) };
         let name = name(pointer);
@@ -112,7 +112,7 @@ impl Params {
         }
     }
 
-    /// `true` or `false`.
+    /// Returns a boolean.
     pub(crate) fn boolean(&self, pointer: &str) -> Result<Option<bool>, Problem> {
         match self.text(pointer)? {
             None => Ok(None),
@@ -122,7 +122,7 @@ impl Params {
         }
     }
 
-    /// The places of a list's members, in the order of their indices.
+    /// Returns the places of a list's members in the order of their indices.
     pub(crate) fn members(&self, pointer: &str) -> Result<Vec<String>, Problem> {
         let wrong = || Problem::invalid("Invalid array", None, Some(&name(pointer)));
         let list = match self.0.pointer(pointer) {
@@ -135,7 +135,7 @@ impl Params {
         Ok(indices.into_iter().map(|index| format!("{pointer}/{index}")).collect())
     }
 
-    /// Changes to metadata: an empty value removes its key. Stripe's limits apply: 50 keys of 40 letters, values of 500.
+    /// Applies changes to metadata. An empty value removes its key. Stripe's limits apply: 50 keys of 40 characters, values of 500.
     pub(crate) fn metadata(&self, pointer: &str, metadata: &mut Value) -> Result<(), Problem> {
         let changes = match self.0.pointer(pointer) {
             None => return Ok(()),
@@ -167,7 +167,7 @@ impl Params {
         Ok(())
     }
 
-    /// Refuses what the operation does not know. In a pattern, `#` is any index and `*` any key; `expand` goes with all operations.
+    /// Rejects parameters that the operation does not have. In a pattern `#` is any index and `*` any key. Every operation has `expand`.
     pub(crate) fn only(&self, patterns: &[&str]) -> Result<(), Problem> {
         let patterns: Vec<Vec<&str>> = patterns.iter().chain(&["expand/#"]).map(|pattern| pattern.split('/').collect()).collect();
         check(&self.0, &mut Vec::new(), &patterns)
@@ -177,10 +177,10 @@ impl Params {
 fn check<'a>(node: &'a Value, path: &mut Vec<&'a str>, patterns: &[Vec<&str>]) -> Result<(), Problem> {
     let fits = |pattern: &Vec<&str>| {
         pattern.len() >= path.len()
-            && pattern.iter().zip(path.iter()).all(|(wanted, is)| match *wanted {
+            && pattern.iter().zip(path.iter()).all(|(segment, is)| match *segment {
                 "#" => is.bytes().all(|byte| byte.is_ascii_digit()),
                 "*" => true,
-                wanted => wanted == *is,
+                segment => segment == *is,
             })
     };
     let fitting: Vec<usize> = patterns.iter().filter(|pattern| fits(pattern)).map(Vec::len).collect();
@@ -196,7 +196,7 @@ fn check<'a>(node: &'a Value, path: &mut Vec<&'a str>, patterns: &[Vec<&str>]) -
             path.pop();
             result
         }),
-        // An empty text unsets a whole branch.
+        // An empty text unsets everything below its place.
         Value::String(text) if text.is_empty() || fitting.contains(&path.len()) => Ok(()),
         _ => Err(Problem::invalid("Invalid object", None, Some(&name()))),
     }
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operation_does_not_know_is_refused() {
+    fn an_unknown_parameter_is_rejected() {
         let read = params("payment_method_types[0]=card&mode=payment");
         let problem = read.only(&["mode"]).unwrap_err();
         assert_eq!((problem.code.as_deref(), problem.param.as_deref()), (Some("parameter_unknown"), Some("payment_method_types")));

@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: the first answer is kept for a day and given again.
+//! `Idempotency-Key`: the first response is kept for a day and replayed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use super::form::Params;
 use super::problem::Problem;
 
-/// Stripe drops keys that are at least this old.
+/// The time for which Stripe keeps a key.
 const KEPT: Duration = Duration::from_hours(24);
-/// The longest key.
-const LONGEST: usize = 255;
+/// The largest length of a key.
+const MAX_LENGTH: usize = 255;
 
-/// An answer as it was given first.
+/// The first response of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
-    /// The `Request-Id` that it was first given under.
+    /// The `Request-Id` of the first request.
     pub(crate) request: String,
 }
 
@@ -26,7 +26,7 @@ struct Entry {
     path: String,
     params: Params,
     since: Instant,
-    /// None while the first request is being worked on.
+    /// `None` while the first request is processed.
     answer: Option<Answer>,
 }
 
@@ -34,16 +34,16 @@ struct Entry {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Keys(Arc<Mutex<HashMap<String, Entry>>>);
 
-/// What a key leads to.
+/// The result of claiming a key.
 #[derive(Debug)]
 pub(crate) enum Claim {
-    /// Nobody had it: do the work under this claim.
+    /// The key is new: the caller performs the request under this claim.
     New(Claimed),
-    /// It was answered before.
+    /// The key has a response, which is replayed.
     Replay(Answer),
 }
 
-/// The right to work under a key. Without a kept answer the key is free again once this is dropped.
+/// A claimed key. Dropping it without a kept response frees the key.
 #[derive(Debug)]
 pub(crate) struct Claimed {
     keys: Keys,
@@ -52,7 +52,7 @@ pub(crate) struct Claimed {
 }
 
 impl Claimed {
-    /// The work is done: even if the client has gone by then, the answer is there for its next try.
+    /// Keeps the response for the client's next attempt, even if the client has disconnected.
     pub(crate) fn keep(&mut self, answer: Answer) {
         self.answer = Some(answer);
     }
@@ -71,23 +71,23 @@ impl Drop for Claimed {
 }
 
 impl Keys {
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<String, Entry>) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, edit: impl FnOnce(&mut HashMap<String, Entry>) -> T) -> T {
+        edit(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes a key for a request, or finds what it led to.
+    /// Claims a key for a request, or returns the response that it has.
     ///
     /// # Errors
-    /// When it stands for another request, or for one that is being worked on.
+    /// Fails when the key belongs to another request or to one that is processed now.
     pub(crate) fn claim(&self, key: &str, path: &str, params: &Params) -> Result<Claim, Problem> {
-        if key.is_empty() || key.len() > LONGEST {
-            return Err(Problem::invalid(format!("An Idempotency-Key has 1 to {LONGEST} characters."), None, None));
+        if key.is_empty() || key.len() > MAX_LENGTH {
+            return Err(Problem::invalid(format!("An Idempotency-Key has 1 to {MAX_LENGTH} characters."), None, None));
         }
         self.with(|entries| {
             entries.retain(|_, entry| entry.since.elapsed() < KEPT);
             match entries.get(key) {
                 Some(entry) if entry.path != path => {
-                    let message = format!("The key '{key}' was first used for {}, and goes with that endpoint only.", entry.path);
+                    let message = format!("The key '{key}' was first used for {}, and can be used with that endpoint only.", entry.path);
                     Err(Problem::idempotency(message))
                 }
                 Some(entry) if entry.params != *params => {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_answer_is_given_again_for_the_same_request_only() {
+    fn a_kept_answer_is_replayed_for_the_same_request_only() {
         let keys = Keys::default();
         let mut claimed = new(keys.claim("k", "/v1/customers", &params("a=1&b=2")));
         let twin = keys.claim("k", "/v1/customers", &params("a=1&b=2")).unwrap_err();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_was_refused_leaves_its_key_free() {
+    fn a_rejected_request_leaves_its_key_unused() {
         let keys = Keys::default();
         drop(new(keys.claim("k", "/v1/customers", &params("email="))));
         drop(new(keys.claim("k", "/v1/customers", &params("email=a@example.com"))));

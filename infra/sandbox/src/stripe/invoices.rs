@@ -6,7 +6,7 @@ use super::ledger::{Ledger, id, list, now, number, text};
 use super::payments::{self, End, Payment};
 use super::problem::Problem;
 
-/// Stripe tries a failed payment again after three days.
+/// The time after which Stripe retries a failed payment.
 const NEXT_TRY: i64 = 3 * 24 * 3600;
 
 /// A span of time, in Unix seconds.
@@ -16,7 +16,7 @@ pub(super) struct Period {
     pub(super) end: i64,
 }
 
-/// One line for an item of a subscription.
+/// Returns the invoice line of a subscription's item.
 pub(super) fn line(subscription: &Value, price: &Value, cents: i64, period: Period, proration: bool) -> Value {
     let item = &subscription["items"]["data"][0];
     let details = if proration { json!({"credited_items": null}) } else { Value::Null };
@@ -39,7 +39,7 @@ pub(super) fn line(subscription: &Value, price: &Value, cents: i64, period: Peri
     })
 }
 
-/// Adds a finalised, unpaid invoice to a subscription and gives its id. The caller tells of it with [`announce`].
+/// Adds a finalized, unpaid invoice to a subscription and returns its id. The caller emits its events with [`announce`].
 pub(super) fn bill(ledger: &mut Ledger, subscription: &Value, reason: &str, mut lines: Vec<Value>, period: Period) -> String {
     let invoice = id("in");
     let total: i64 = lines.iter().map(|line| number(line, "amount")).sum();
@@ -48,7 +48,7 @@ pub(super) fn bill(ledger: &mut Ledger, subscription: &Value, reason: &str, mut 
         line["invoice"] = json!(invoice);
     }
     let sequence = number(&customer, "next_invoice_sequence");
-    // What an invoice gives back stays to the customer's credit and lowers the next ones.
+    // A negative total becomes the customer's credit and lowers the next invoices.
     let credit = number(&customer, "balance");
     let balance = (credit + total).min(0);
     ledger.set(
@@ -83,17 +83,17 @@ pub(super) fn bill(ledger: &mut Ledger, subscription: &Value, reason: &str, mut 
     }))
 }
 
-/// Tells of a new invoice.
+/// Emits the events of a new invoice.
 pub(super) fn announce(ledger: &mut Ledger, invoice: &str) {
     ledger.emit("invoice.created", invoice, None);
 }
 
-/// The payment of an invoice, if there was a try.
+/// Returns the payment of an invoice, if there was an attempt.
 pub(super) fn payment_of(ledger: &Ledger, invoice: &str) -> Option<Value> {
     ledger.all("invoice_payment").find(|payment| payment["invoice"] == invoice).cloned()
 }
 
-/// Tries to collect an open invoice; true if it is paid now.
+/// Attempts to collect an open invoice and returns whether it is paid.
 pub(super) fn collect(ledger: &mut Ledger, invoice: &str, succeed: bool) -> Result<bool, Problem> {
     let object = ledger.get("invoice", invoice)?;
     if object["status"] != "open" {
@@ -122,7 +122,7 @@ pub(super) fn collect(ledger: &mut Ledger, invoice: &str, succeed: bool) -> Resu
     Ok(true)
 }
 
-/// Charges for an invoice, on the payment intent of an earlier try if there was one.
+/// Charges for an invoice, with the payment intent of an earlier attempt if there was one.
 fn charge(ledger: &mut Ledger, invoice: &Value, due: i64, succeed: bool) {
     let earlier = payment_of(ledger, text(invoice, "id"));
     let intent = match &earlier {

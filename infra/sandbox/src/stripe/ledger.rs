@@ -1,4 +1,4 @@
-//! All objects and events of the pretended Stripe account.
+//! The objects and events of the account.
 
 use std::collections::HashMap;
 
@@ -6,35 +6,37 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
-use super::{API_VERSION, catalog};
 
-/// What an event says of the request that caused it.
+/// The API version of every object and event, the one that our code uses. Requests with another version are rejected.
+pub(super) const API_VERSION: &str = "2026-10-28.endive";
+
+/// The request that caused an event.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cause {
     pub(crate) request: Option<String>,
     pub(crate) idempotency_key: Option<String>,
 }
 
-/// The account.
+/// All objects and events.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    /// Where the account's pages are, such as `http://127.0.0.1:1/stripe`.
+    /// The address of the account's pages, such as `http://127.0.0.1:1/stripe`.
     pub(crate) site: String,
     pub(crate) cause: Cause,
     objects: HashMap<String, Value>,
-    /// Ids by kind of object, oldest first.
+    /// The ids of each kind of object, the oldest first.
     order: HashMap<String, Vec<String>>,
-    /// What Stripe keeps of an object without showing it in the object.
-    hidden: HashMap<String, Value>,
+    /// Details that Stripe keeps about an object but does not return in it.
+    details: HashMap<String, Value>,
     events: Vec<Value>,
 }
 
-/// Unix seconds.
+/// Returns the time in Unix seconds.
 pub(crate) fn now() -> i64 {
     Timestamp::now().as_second()
 }
 
-/// A new id in Stripe's manner: the prefix and 24 letters and digits.
+/// Returns a new id as Stripe's are: the prefix and 24 letters and digits.
 pub(crate) fn id(prefix: &str) -> String {
     const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let (first, second) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
@@ -43,22 +45,22 @@ pub(crate) fn id(prefix: &str) -> String {
     format!("{prefix}_{}", letters.collect::<String>())
 }
 
-/// The text of a field, empty if it is none.
+/// Returns the text of a field, or an empty one.
 pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object[field].as_str().unwrap_or_default()
 }
 
-/// The number of a field, 0 if it is none.
+/// Returns the number of a field, or 0.
 pub(crate) fn number(object: &Value, field: &str) -> i64 {
     object[field].as_i64().unwrap_or_default()
 }
 
-/// A list inside an object.
+/// Returns a list as it is inside an object.
 pub(crate) fn list(url: &str, data: &[Value]) -> Value {
     json!({"object": "list", "data": data, "has_more": false, "total_count": data.len(), "url": url})
 }
 
-/// The old values of what has changed, as in an event's `previous_attributes`: of objects the changed fields, of lists all.
+/// Returns the old values of what has changed, as in an event's `previous_attributes`: the changed fields of objects, and whole lists.
 pub(crate) fn changes(before: &Value, after: &Value) -> Value {
     let (Value::Object(old), Value::Object(new)) = (before, after) else { return before.clone() };
     let mut changed = Map::new();
@@ -80,21 +82,12 @@ pub(crate) fn changes(before: &Value, after: &Value) -> Value {
 }
 
 impl Ledger {
-    /// An account that sells the three plans.
+    /// Creates an account without objects.
     pub(crate) fn new(site: String) -> Self {
-        let mut ledger = Self {
-            site,
-            cause: Cause::default(),
-            objects: HashMap::new(),
-            order: HashMap::new(),
-            hidden: HashMap::new(),
-            events: Vec::new(),
-        };
-        catalog::stock(&mut ledger);
-        ledger
+        Self { site, cause: Cause::default(), objects: HashMap::new(), order: HashMap::new(), details: HashMap::new(), events: Vec::new() }
     }
 
-    /// Adds an object and gives its id.
+    /// Adds an object and returns its id.
     pub(crate) fn insert(&mut self, object: Value) -> String {
         let id = text(&object, "id").to_owned();
         self.order.entry(text(&object, "object").to_owned()).or_default().push(id.clone());
@@ -102,41 +95,41 @@ impl Ledger {
         id
     }
 
-    /// The object of that kind and id.
+    /// Returns the object of this kind and id.
     pub(crate) fn find(&self, kind: &str, id: &str) -> Option<&Value> {
         self.objects.get(id).filter(|object| object["object"] == kind)
     }
 
-    /// The object of that id, whatever it is.
+    /// Returns the object of this id, of any kind.
     pub(crate) fn any(&self, id: &str) -> Option<&Value> {
         self.objects.get(id)
     }
 
-    /// The object that a path names.
+    /// Returns the object that a path names.
     pub(crate) fn get(&self, kind: &str, id: &str) -> Result<Value, Problem> {
         self.find(kind, id).cloned().ok_or_else(|| Problem::not_found(kind, id))
     }
 
-    /// The object that a parameter names.
+    /// Returns the object that a parameter names.
     pub(crate) fn referenced(&self, kind: &str, id: &str, param: &str) -> Result<Value, Problem> {
         self.find(kind, id).cloned().ok_or_else(|| Problem::unknown_reference(kind, id, param))
     }
 
-    /// All of a kind, the newest first.
+    /// Returns all objects of a kind, the newest first.
     pub(crate) fn all(&self, kind: &str) -> impl Iterator<Item = &Value> {
         let ids = self.order.get(kind).map(Vec::as_slice).unwrap_or_default();
         ids.iter().rev().filter_map(|id| self.objects.get(id))
     }
 
-    /// Changes fields of an object and gives their old values.
-    pub(crate) fn change(&mut self, id: &str, work: impl FnOnce(&mut Value)) -> Value {
+    /// Changes fields of an object and returns their old values.
+    pub(crate) fn change(&mut self, id: &str, edit: impl FnOnce(&mut Value)) -> Value {
         let Some(object) = self.objects.get_mut(id) else { return json!({}) };
         let before = object.clone();
-        work(object);
+        edit(object);
         changes(&before, object)
     }
 
-    /// Sets fields of an object and gives their old values.
+    /// Sets fields of an object and returns their old values.
     pub(crate) fn set(&mut self, id: &str, fields: &Value) -> Value {
         self.change(id, |object| {
             for (name, value) in fields.as_object().into_iter().flatten() {
@@ -145,17 +138,17 @@ impl Ledger {
         })
     }
 
-    /// Keeps something about an object that the object does not show.
-    pub(crate) fn hide(&mut self, id: &str, value: Value) {
-        self.hidden.insert(id.to_owned(), value);
+    /// Keeps a detail about an object that Stripe does not return in it.
+    pub(crate) fn keep(&mut self, id: &str, value: Value) {
+        self.details.insert(id.to_owned(), value);
     }
 
-    /// What is kept about an object; null if nothing.
-    pub(crate) fn hidden(&self, id: &str) -> Value {
-        self.hidden.get(id).cloned().unwrap_or_default()
+    /// Returns the detail that is kept about an object, or null.
+    pub(crate) fn kept(&self, id: &str) -> Value {
+        self.details.get(id).cloned().unwrap_or_default()
     }
 
-    /// Makes an event of the object as it is now.
+    /// Creates an event with the current state of an object.
     pub(crate) fn emit(&mut self, kind: &str, id: &str, previous: Option<Value>) {
         let mut data = json!({"object": self.objects.get(id)});
         if let Some(previous) = previous {
@@ -168,27 +161,27 @@ impl Ledger {
         self.events.push(event);
     }
 
-    /// All events, the oldest first.
+    /// Returns all events, the oldest first.
     pub(crate) fn events(&self) -> &[Value] {
         &self.events
     }
 
-    /// One event.
+    /// Returns an event.
     pub(crate) fn event(&self, id: &str) -> Option<&Value> {
         self.events.iter().rev().find(|event| event["id"] == id)
     }
 
-    /// Notes how many endpoints have yet to take an event.
+    /// Records how many endpoints have not yet accepted an event.
     pub(crate) fn set_pending(&mut self, id: &str, count: u8) {
         if let Some(event) = self.events.iter_mut().rev().find(|event| event["id"] == id) {
             event["pending_webhooks"] = json!(count);
         }
     }
 
-    /// Is the event about what the text names: a customer, or anything that stands in it?
-    pub(crate) fn concerns(&self, event: &Value, wanted: &str) -> bool {
+    /// Returns whether an event contains the text or concerns this customer.
+    pub(crate) fn concerns(&self, event: &Value, searched: &str) -> bool {
         let charge = self.find("charge", text(&event["data"]["object"], "charge"));
-        event.to_string().contains(wanted) || charge.is_some_and(|charge| charge["customer"] == wanted)
+        event.to_string().contains(searched) || charge.is_some_and(|charge| charge["customer"] == searched)
     }
 }
 
@@ -197,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_look_like_stripes() {
+    fn ids_have_stripes_form() {
         let made = id("cs_test");
         assert_eq!(made.len(), "cs_test_".len() + 24);
         assert!(made.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') && made != id("cs_test"));

@@ -1,4 +1,4 @@
-//! Reading: one object, or a page of a list, with related objects in place of ids where asked for.
+//! Reads: one object, or a page of a list, with related objects expanded if the request says so.
 
 use serde_json::{Value, json};
 
@@ -12,19 +12,19 @@ const PAGING: [&str; 8] = ["limit", "starting_after", "ending_before", "created"
 
 /// A kind of object that can be read by its id and listed.
 #[derive(Debug)]
-pub(super) struct Shelf {
-    /// Below `/v1/`.
+pub(super) struct Collection {
+    /// The path below `/v1/`.
     pub(super) path: &'static str,
     pub(super) kind: &'static str,
-    /// Parameters that a list can be narrowed by, with the place that they stand for in the object.
+    /// The filters of the list, each with its place in the object.
     filters: &'static [(&'static str, &'static str)],
 }
 
-/// All that can be read.
-pub(super) const SHELVES: [Shelf; 12] = [
-    Shelf { path: "customers", kind: "customer", filters: &[("email", "/email")] },
-    Shelf { path: "products", kind: "product", filters: &[("active", "/active")] },
-    Shelf {
+/// The kinds of objects that can be read.
+pub(super) const COLLECTIONS: [Collection; 12] = [
+    Collection { path: "customers", kind: "customer", filters: &[("email", "/email")] },
+    Collection { path: "products", kind: "product", filters: &[("active", "/active")] },
+    Collection {
         path: "prices",
         kind: "price",
         filters: &[
@@ -36,7 +36,7 @@ pub(super) const SHELVES: [Shelf; 12] = [
             ("recurring/interval", "/recurring/interval"),
         ],
     },
-    Shelf {
+    Collection {
         path: "checkout/sessions",
         kind: "checkout.session",
         filters: &[
@@ -46,16 +46,16 @@ pub(super) const SHELVES: [Shelf; 12] = [
             ("status", "/status"),
         ],
     },
-    Shelf { path: "payment_intents", kind: "payment_intent", filters: &[("customer", "/customer")] },
-    Shelf { path: "charges", kind: "charge", filters: &[("customer", "/customer"), ("payment_intent", "/payment_intent")] },
-    Shelf { path: "refunds", kind: "refund", filters: &[("charge", "/charge"), ("payment_intent", "/payment_intent")] },
-    Shelf { path: "disputes", kind: "dispute", filters: &[("charge", "/charge"), ("payment_intent", "/payment_intent")] },
-    Shelf {
+    Collection { path: "payment_intents", kind: "payment_intent", filters: &[("customer", "/customer")] },
+    Collection { path: "charges", kind: "charge", filters: &[("customer", "/customer"), ("payment_intent", "/payment_intent")] },
+    Collection { path: "refunds", kind: "refund", filters: &[("charge", "/charge"), ("payment_intent", "/payment_intent")] },
+    Collection { path: "disputes", kind: "dispute", filters: &[("charge", "/charge"), ("payment_intent", "/payment_intent")] },
+    Collection {
         path: "subscriptions",
         kind: "subscription",
         filters: &[("customer", "/customer"), ("status", "/status"), ("price", "/items/data/0/price/id")],
     },
-    Shelf {
+    Collection {
         path: "invoices",
         kind: "invoice",
         filters: &[
@@ -65,7 +65,7 @@ pub(super) const SHELVES: [Shelf; 12] = [
             ("collection_method", "/collection_method"),
         ],
     },
-    Shelf {
+    Collection {
         path: "invoice_payments",
         kind: "invoice_payment",
         filters: &[
@@ -75,24 +75,24 @@ pub(super) const SHELVES: [Shelf; 12] = [
             ("payment/payment_intent", "/payment/payment_intent"),
         ],
     },
-    Shelf { path: "events", kind: "event", filters: &[("type", "/type")] },
+    Collection { path: "events", kind: "event", filters: &[("type", "/type")] },
 ];
 
-/// `GET /v1/<shelf>/{id}`.
+/// `GET /v1/<collection>/{id}`.
 pub(super) fn one(ledger: &Ledger, kind: &str, id: &str, params: &Params) -> Result<Value, Problem> {
     params.only(&[])?;
     if kind == "event" { ledger.event(id).cloned().ok_or_else(|| Problem::not_found("event", id)) } else { ledger.get(kind, id) }
 }
 
-/// `GET /v1/<shelf>`, the newest first.
-pub(super) fn all(ledger: &Ledger, shelf: &Shelf, params: &Params) -> Result<Value, Problem> {
-    let known: Vec<&str> = PAGING.into_iter().chain(shelf.filters.iter().map(|(name, _)| *name)).chain(["types/#"]).collect();
+/// `GET /v1/<collection>`, the newest first.
+pub(super) fn all(ledger: &Ledger, collection: &Collection, params: &Params) -> Result<Value, Problem> {
+    let known: Vec<&str> = PAGING.into_iter().chain(collection.filters.iter().map(|(name, _)| *name)).chain(["types/#"]).collect();
     params.only(&known)?;
     if params.has("/payment") && params.text("/payment/type")?.is_none() {
         return Err(Problem::missing("payment[type]"));
     }
     let mut filters = Vec::new();
-    for (name, place) in shelf.filters {
+    for (name, place) in collection.filters {
         let values = match name.strip_suffix("/#") {
             Some(list) => params.members(&format!("/{list}"))?,
             None => vec![format!("/{name}")],
@@ -105,21 +105,22 @@ pub(super) fn all(ledger: &Ledger, shelf: &Shelf, params: &Params) -> Result<Val
     let types = params.members("/types")?.iter().filter_map(|at| params.text(at).transpose()).collect::<Result<Vec<_>, _>>()?;
     let fits = |object: &Value| {
         let narrowed = filters.iter().all(|(name, place, values)| match object.pointer(place) {
-            // Whatever has ended is listed only where it is asked for.
-            Some(Value::String(_)) if shelf.kind == "subscription" && *name == "status" && values.contains(&"all") => true,
+            // Ended subscriptions are listed only if the request says so.
+            Some(Value::String(_)) if collection.kind == "subscription" && *name == "status" && values.contains(&"all") => true,
             Some(Value::String(is)) => values.contains(&is.as_str()),
             Some(Value::Bool(is)) => values.contains(&if *is { "true" } else { "false" }),
             _ => false,
         });
-        let ended = shelf.kind == "subscription" && object["status"] == "canceled" && !filters.iter().any(|(name, ..)| *name == "status");
+        let ended =
+            collection.kind == "subscription" && object["status"] == "canceled" && !filters.iter().any(|(name, ..)| *name == "status");
         narrowed && !ended && (types.is_empty() || types.contains(&text(object, "type")))
     };
-    let found: Vec<&Value> = if shelf.kind == "event" {
+    let found: Vec<&Value> = if collection.kind == "event" {
         ledger.events().iter().rev().filter(|event| fits(event)).collect()
     } else {
-        ledger.all(shelf.kind).filter(|object| fits(object)).collect()
+        ledger.all(collection.kind).filter(|object| fits(object)).collect()
     };
-    page(&found, params, &format!("/v1/{}", shelf.path))
+    page(&found, params, &format!("/v1/{}", collection.path))
 }
 
 /// `GET /v1/checkout/sessions/{id}/line_items`.
@@ -137,7 +138,7 @@ pub(super) fn invoice_lines(ledger: &Ledger, id: &str, params: &Params) -> Resul
     page(&lines, params, &format!("/v1/invoices/{id}/lines"))
 }
 
-/// The part of a list that the paging parameters mean.
+/// Returns the page of a list that the parameters name.
 fn page(found: &[&Value], params: &Params, url: &str) -> Result<Value, Problem> {
     let limit = params.integer("/limit", 1, 100)?.unwrap_or(10);
     let limit = usize::try_from(limit).unwrap_or(10);
@@ -148,15 +149,15 @@ fn page(found: &[&Value], params: &Params, url: &str) -> Result<Value, Problem> 
         if bound.is_empty() && params.has("/created") && params.text("/created").is_err() {
             continue;
         }
-        let Some(wanted) = params.integer(&at, 0, i64::MAX)? else { continue };
+        let Some(time) = params.integer(&at, 0, i64::MAX)? else { continue };
         found.retain(|object| {
             let created = super::ledger::number(object, "created");
             match bound {
-                "gt" => created > wanted,
-                "gte" => created >= wanted,
-                "lt" => created < wanted,
-                "lte" => created <= wanted,
-                _ => created == wanted,
+                "gt" => created > time,
+                "gte" => created >= time,
+                "lt" => created < time,
+                "lte" => created <= time,
+                _ => created == time,
             }
         });
     }
@@ -168,7 +169,9 @@ fn page(found: &[&Value], params: &Params, url: &str) -> Result<Value, Problem> 
         },
     };
     let (data, more) = match (place("starting_after")?, place("ending_before")?) {
-        (Some(_), Some(_)) => return Err(Problem::invalid("Only one of starting_after and ending_before.", None, Some("ending_before"))),
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid("You may only specify one of: starting_after, ending_before.", None, Some("ending_before")));
+        }
         (None, Some(end)) => {
             let begin = end.saturating_sub(limit);
             (found.get(begin..end).unwrap_or_default(), begin > 0)
@@ -181,7 +184,7 @@ fn page(found: &[&Value], params: &Params, url: &str) -> Result<Value, Problem> 
     Ok(json!({"object": "list", "data": data, "has_more": more, "url": url}))
 }
 
-/// Puts objects in the place of their ids, as `expand[]` says.
+/// Replaces ids by their objects as `expand[]` says.
 pub(super) fn expand(ledger: &Ledger, params: &Params, answer: &mut Value) -> Result<(), Problem> {
     for at in params.members("/expand")? {
         let path = params.required(&at)?;

@@ -1,4 +1,4 @@
-//! The page that a session's `url` leads to, so that a developer can click through a purchase.
+//! The page of a session's `url`, on which a developer completes a purchase.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,12 +9,13 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::Value;
 
+use super::account::Stripe;
 use super::checkout::{self, Method};
 use super::ledger::{Cause, number, text};
-use crate::app::App;
+use super::problem::Problem;
 use crate::wire;
 
-/// Text as HTML shows it.
+/// Escapes a text for HTML.
 fn escaped(text: &str) -> String {
     text.chars().fold(String::new(), |mut html, letter| {
         match letter {
@@ -44,10 +45,10 @@ fn dollars(cents: i64, currency: &str) -> String {
     format!("{}.{:02} {}", cents / 100, cents % 100, escaped(&currency.to_ascii_uppercase()))
 }
 
-/// What is to be paid, with the buttons.
-pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
-    let found = app.stripe.read(|ledger| Ok::<_, super::Problem>((ledger.get("checkout.session", &id)?, checkout::items(ledger, &id)?)));
-    let Ok((session, items)) = found else { return html(StatusCode::NOT_FOUND, "<p>There is no such session.</p>") };
+/// Responds with the page of a session.
+pub(super) async fn show(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>) -> Response {
+    let found = stripe.read(|ledger| Ok::<_, Problem>((ledger.get("checkout.session", &id)?, checkout::items(ledger, &id)?)));
+    let Ok((session, items)) = found else { return html(StatusCode::NOT_FOUND, "<p>No such session.</p>") };
     if session["status"] != "open" {
         return html(StatusCode::OK, &format!("<p>This session is {}.</p>", escaped(text(&session, "status"))));
     }
@@ -67,9 +68,9 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) ->
     )
 }
 
-/// Pays by card, and back to the shop.
-pub(super) async fn pay(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
-    match app.stripe.act(Cause::default(), |ledger| checkout::pay(ledger, &id, Method::Card)) {
+/// Pays by card and redirects to the success URL.
+pub(super) async fn pay(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>) -> Response {
+    match stripe.act(Cause::default(), |ledger| checkout::pay(ledger, &id, Method::Card)) {
         Ok(session) => {
             let target = success_url(&session);
             let mut response = html(StatusCode::SEE_OTHER, "<p>Paid.</p>");

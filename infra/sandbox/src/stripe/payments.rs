@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::ledger::{Ledger, id, now, text};
 
-/// What is to be paid.
+/// An amount to pay and its owner.
 #[derive(Debug)]
 pub(super) struct Payment<'a> {
     pub(super) cents: i64,
@@ -15,16 +15,16 @@ pub(super) struct Payment<'a> {
     pub(super) metadata: &'a Value,
 }
 
-/// How a payment ends, for now.
+/// The outcome of a payment attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Succeeded,
-    /// A delayed method: the money is on its way.
+    /// A delayed payment, which is being processed.
     Processing,
     Declined,
 }
 
-/// A payment intent that nobody has confirmed yet.
+/// Adds a payment intent that is not confirmed.
 pub(super) fn intend(ledger: &mut Ledger, payment: &Payment<'_>) -> String {
     let id = id("pi");
     let secret = format!("{id}_secret_{}", super::ledger::id("x").trim_start_matches("x_"));
@@ -42,7 +42,7 @@ pub(super) fn intend(ledger: &mut Ledger, payment: &Payment<'_>) -> String {
     }))
 }
 
-/// Tries to charge for a payment intent.
+/// Attempts to charge for a payment intent.
 pub(super) fn attempt(ledger: &mut Ledger, intent: &str, end: End) {
     let Some(object) = ledger.find("payment_intent", intent).cloned() else { return };
     let charge = charge(&ledger.site, &object, end);
@@ -60,7 +60,7 @@ pub(super) fn attempt(ledger: &mut Ledger, intent: &str, end: End) {
     }
 }
 
-/// The last charge of a payment intent has come out.
+/// Records the outcome of a payment intent's last charge.
 pub(super) fn settled(ledger: &mut Ledger, intent: &str, succeeded: bool) {
     let Some(object) = ledger.find("payment_intent", intent).cloned() else { return };
     let charge = text(&object, "latest_charge");

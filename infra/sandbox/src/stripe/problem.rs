@@ -1,10 +1,12 @@
-//! Errors in Stripe's form.
+//! Errors in Stripe's format.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
-/// Why a request is refused.
+use crate::faults::INJECTED;
+
+/// An error of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) status: u16,
@@ -15,7 +17,7 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// The request makes no sense: 400.
+    /// Creates the error of an invalid request: 400.
     pub(crate) fn invalid(message: impl Into<String>, code: Option<&str>, param: Option<&str>) -> Self {
         Self {
             status: 400,
@@ -26,40 +28,40 @@ impl Problem {
         }
     }
 
-    /// A parameter that must be there is not.
+    /// Creates the error of a missing parameter.
     pub(crate) fn missing(param: &str) -> Self {
         Self::invalid(format!("Missing required param: {param}."), Some("parameter_missing"), Some(param))
     }
 
-    /// What the path names does not exist: 404.
+    /// Creates the error of a path that names a missing object: 404.
     pub(crate) fn not_found(kind: &str, id: &str) -> Self {
         Self { status: 404, ..Self::unknown_reference(kind, id, "id") }
     }
 
-    /// What a parameter names does not exist: 400, with the same code.
+    /// Creates the error of a parameter that names a missing object: 400, with the same code.
     pub(crate) fn unknown_reference(kind: &str, id: &str, param: &str) -> Self {
         Self::invalid(format!("No such {kind}: '{id}'"), Some("resource_missing"), Some(param))
     }
 
-    /// The key is absent or not the current one.
+    /// Creates the error of an absent or invalid API key.
     pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
         Self { status: 401, ..Self::invalid(message, None, None) }
     }
 
-    /// The same `Idempotency-Key` with something else.
+    /// Creates the error of an `Idempotency-Key` that belongs to another request.
     pub(crate) fn idempotency(message: impl Into<String>) -> Self {
         Self { kind: Cow::Borrowed("idempotency_error"), ..Self::invalid(message, None, None) }
     }
 
-    /// Another request with that `Idempotency-Key` is being worked on.
+    /// Creates the error of an `Idempotency-Key` whose first request is still processed.
     pub(crate) fn key_in_use(key: &str) -> Self {
         let message = format!("There is currently another in-progress request using this idempotency key ({key}).");
         Self { status: 409, ..Self::invalid(message, Some("idempotency_key_in_use"), None) }
     }
 
-    /// What a fault of this HTTP status says, in the type and code that Stripe gives such a status unless others are ordered.
-    pub(crate) fn ordered(status: u16, kind: Option<String>, code: Option<String>) -> Self {
-        let (usual_kind, usual) = match status {
+    /// Creates the error of an injected fault. Without a type or code it has those that Stripe uses for this status.
+    pub(crate) fn injected(status: u16, kind: Option<String>, code: Option<String>) -> Self {
+        let (default_kind, default) = match status {
             402 => ("card_error", Some("card_declined")),
             409 => ("invalid_request_error", Some("lock_timeout")),
             429 => ("invalid_request_error", Some("rate_limit")),
@@ -67,12 +69,12 @@ impl Problem {
             400..500 => ("invalid_request_error", None),
             _ => ("api_error", None),
         };
-        let code = code.or_else(|| usual.map(str::to_owned));
-        let kind = kind.map_or(Cow::Borrowed(usual_kind), Cow::Owned);
-        Self { status, kind, code, message: "The stand-in was told to answer this.".to_owned(), param: None }
+        let code = code.or_else(|| default.map(str::to_owned));
+        let kind = kind.map_or(Cow::Borrowed(default_kind), Cow::Owned);
+        Self { status, kind, code, message: INJECTED.to_owned(), param: None }
     }
 
-    /// The body.
+    /// Returns the response body.
     pub(crate) fn json(&self) -> Value {
         let mut error = Map::new();
         if let Some(code) = &self.code {

@@ -1,4 +1,4 @@
-//! Money that goes back: refunds and disputes.
+//! Refunds and disputes.
 
 use serde_json::{Value, json};
 
@@ -6,10 +6,10 @@ use super::form::Params;
 use super::ledger::{Ledger, id, now, number, text};
 use super::problem::Problem;
 
-/// How long a seller has to answer a dispute, in seconds.
+/// The time in which a seller responds to a dispute, in seconds.
 const ANSWER_TIME: i64 = 9 * 24 * 3600;
 
-/// The succeeded charge that the parameter names: itself, or by its payment intent.
+/// Returns the successful charge that a parameter names, by its id or its payment intent's.
 pub(super) fn charge_of(ledger: &Ledger, source: &str, param: &str) -> Result<Value, Problem> {
     let kind = if param == "payment_intent" { "payment_intent" } else { "charge" };
     let object = ledger.referenced(kind, source, param)?;
@@ -25,7 +25,7 @@ pub(super) fn charge_of(ledger: &Ledger, source: &str, param: &str) -> Result<Va
     }
 }
 
-/// Gives back some or all of a charge.
+/// Refunds a part or all of a charge.
 pub(super) fn refund(
     ledger: &mut Ledger,
     charge: &Value,
@@ -40,12 +40,12 @@ pub(super) fn refund(
         return Err(Problem::invalid(message, Some("charge_already_refunded"), None));
     }
     if charge["disputed"] == true {
-        let message = format!("Charge {charge_id} has been charged back; it cannot be refunded.");
+        let message = format!("Charge {charge_id} has been charged back and cannot be refunded.");
         return Err(Problem::invalid(message, Some("charge_disputed"), None));
     }
     let cents = cents.unwrap_or(left);
     if !(1..=left).contains(&cents) {
-        let message = format!("Refund amount ({cents}) is not 1 to what is unrefunded of the charge ({left}).");
+        let message = format!("Refund amount ({cents}) is not between 1 and the unrefunded amount of the charge ({left}).");
         return Err(Problem::invalid(message, None, Some("amount")));
     }
     let refund = ledger.insert(json!({
@@ -71,7 +71,7 @@ pub(super) fn create_refund(ledger: &mut Ledger, _: &str, params: &Params) -> Re
         (Some(intent), _) => (intent, "payment_intent"),
         (None, Some(charge)) => (charge, "charge"),
         (None, None) => {
-            return Err(Problem::invalid("One of these parameters is needed: payment_intent, charge.", Some("parameter_missing"), None));
+            return Err(Problem::invalid("Specify one of: payment_intent, charge.", Some("parameter_missing"), None));
         }
     };
     let cents = params.integer("/amount", 1, i64::MAX)?;
@@ -82,11 +82,11 @@ pub(super) fn create_refund(ledger: &mut Ledger, _: &str, params: &Params) -> Re
     refund(ledger, &charge, cents, reason, &metadata)
 }
 
-/// The card holder's bank takes money back.
+/// Opens a dispute, which withdraws the money.
 pub(super) fn dispute(ledger: &mut Ledger, charge: &Value, cents: Option<i64>, reason: Option<&str>) -> Result<Value, Problem> {
     let charge_id = text(charge, "id");
     if charge["disputed"] == true {
-        return Err(Problem::invalid(format!("Charge {charge_id} is disputed already."), None, None));
+        return Err(Problem::invalid(format!("Charge {charge_id} is already disputed."), None, None));
     }
     let amount = number(charge, "amount");
     let cents = cents.unwrap_or(amount);

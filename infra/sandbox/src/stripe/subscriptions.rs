@@ -10,16 +10,16 @@ use super::invoices::{self, Period};
 use super::ledger::{Ledger, id, list, now, number, text};
 use super::problem::Problem;
 
-/// What happens to the rest of a period that was paid at another price.
+/// The handling of the rest of a period that was paid at another price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Proration {
-    /// It is on the next invoice.
+    /// The next invoice has the difference.
     #[default]
     CreateProrations,
-    /// It is billed at once.
+    /// An invoice bills the difference at once.
     AlwaysInvoice,
-    /// Nothing.
+    /// The difference is ignored.
     None,
 }
 
@@ -35,7 +35,7 @@ fn span(price: &Value, times: i64) -> Span {
     }
 }
 
-/// The first end of a period after `start`, counted from the anchor so that the 31st comes back after a February.
+/// Returns the first end of a period after `start`, counted from the anchor: after a February the 31st is used again.
 fn period_end(price: &Value, anchor: i64, start: i64) -> i64 {
     let Ok(anchor) = Timestamp::from_second(anchor) else { return start };
     let anchor = anchor.to_zoned(TimeZone::UTC);
@@ -43,16 +43,16 @@ fn period_end(price: &Value, anchor: i64, start: i64) -> i64 {
     ends.into_iter().find(|end| *end > start).unwrap_or(start)
 }
 
-/// What is asked for.
+/// The parameters of a new subscription.
 #[derive(Debug)]
-pub(super) struct Order<'a> {
+pub(super) struct NewSubscription<'a> {
     pub(super) customer: &'a str,
     pub(super) price: &'a Value,
     pub(super) metadata: &'a Value,
     pub(super) cancel_at_period_end: bool,
 }
 
-/// A subscription's current price.
+/// Returns a subscription's current price.
 fn price_of(subscription: &Value) -> &Value {
     &subscription["items"]["data"][0]["price"]
 }
@@ -62,28 +62,28 @@ fn period_of(subscription: &Value) -> Period {
     Period { start: number(item, "current_period_start"), end: number(item, "current_period_end") }
 }
 
-/// Starts a subscription and collects its first invoice. Gives its id and the invoice's.
-pub(super) fn start(ledger: &mut Ledger, order: &Order<'_>) -> Result<(String, String), Problem> {
+/// Starts a subscription and collects its first invoice. Returns its id and the invoice's.
+pub(super) fn start(ledger: &mut Ledger, new: &NewSubscription<'_>) -> Result<(String, String), Problem> {
     let (subscription, item, start) = (id("sub"), id("si"), now());
-    let period = Period { start, end: period_end(order.price, start, start) };
+    let period = Period { start, end: period_end(new.price, start, start) };
     let item = json!({
         "id": item, "object": "subscription_item", "billed_until": null, "billing_thresholds": null, "created": start,
         "current_period_end": period.end, "current_period_start": period.start, "discounts": [], "metadata": {},
-        "plan": catalog::plan(order.price), "price": order.price, "quantity": 1, "subscription": subscription, "tax_rates": [],
+        "plan": catalog::plan(new.price), "price": new.price, "quantity": 1, "subscription": subscription, "tax_rates": [],
     });
     ledger.insert(json!({
         "id": subscription, "object": "subscription", "application": null, "application_fee_percent": null,
         "automatic_tax": {"disabled_reason": null, "enabled": false, "liability": null}, "billing_cycle_anchor": start,
         "billing_cycle_anchor_config": null, "billing_mode": {"flexible": {"proration_discounts": "included"}, "type": "flexible"},
-        "billing_schedules": [], "billing_thresholds": null, "cancel_at": if order.cancel_at_period_end { json!(period.end) } else { Value::Null },
-        "cancel_at_period_end": order.cancel_at_period_end,
-        "canceled_at": if order.cancel_at_period_end { json!(start) } else { Value::Null },
+        "billing_schedules": [], "billing_thresholds": null, "cancel_at": if new.cancel_at_period_end { json!(period.end) } else { Value::Null },
+        "cancel_at_period_end": new.cancel_at_period_end,
+        "canceled_at": if new.cancel_at_period_end { json!(start) } else { Value::Null },
         "cancellation_details": {"comment": null, "feedback": null, "reason": null}, "collection_method": "charge_automatically",
-        "created": start, "currency": order.price["currency"], "customer": order.customer, "days_until_due": null,
+        "created": start, "currency": new.price["currency"], "customer": new.customer, "days_until_due": null,
         "default_payment_method": null, "default_source": null, "default_tax_rates": [], "description": null, "discounts": [],
         "ended_at": null, "invoice_settings": {"account_tax_ids": null, "issuer": {"type": "self"}},
         "items": list(&format!("/v1/subscription_items?subscription={subscription}"), &[item]), "latest_invoice": null,
-        "livemode": false, "metadata": order.metadata, "next_pending_invoice_item_invoice": null, "on_behalf_of": null,
+        "livemode": false, "metadata": new.metadata, "next_pending_invoice_item_invoice": null, "on_behalf_of": null,
         "pause_collection": null,
         "payment_settings": {"payment_method_options": null, "payment_method_types": null, "save_default_payment_method": "off"},
         "pending_invoice_item_interval": null, "pending_setup_intent": null, "pending_update": null, "schedule": null,
@@ -91,7 +91,7 @@ pub(super) fn start(ledger: &mut Ledger, order: &Order<'_>) -> Result<(String, S
         "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}}, "trial_start": null,
     }));
     let object = ledger.get("subscription", &subscription)?;
-    let line = invoices::line(&object, order.price, number(order.price, "unit_amount"), period, false);
+    let line = invoices::line(&object, new.price, number(new.price, "unit_amount"), period, false);
     let invoice = invoices::bill(ledger, &object, "subscription_create", vec![line], Period { start, end: start });
     ledger.set(&subscription, &json!({"latest_invoice": invoice}));
     ledger.emit("customer.subscription.created", &subscription, None);
@@ -100,13 +100,13 @@ pub(super) fn start(ledger: &mut Ledger, order: &Order<'_>) -> Result<(String, S
     Ok((subscription, invoice))
 }
 
-/// The price that a subscription can have.
+/// Returns a price that a subscription can have.
 pub(super) fn recurring_price(ledger: &Ledger, price: &str, param: &str) -> Result<Value, Problem> {
     let price = ledger.referenced("price", price, param)?;
     if price["type"] == "recurring" {
         Ok(price)
     } else {
-        Err(Problem::invalid(format!("The price {} is no recurring one.", text(&price, "id")), None, Some(param)))
+        Err(Problem::invalid(format!("The price {} is not a recurring price.", text(&price, "id")), None, Some(param)))
     }
 }
 
@@ -125,17 +125,17 @@ pub(super) fn create(ledger: &mut Ledger, _: &str, params: &Params) -> Result<Va
     ledger.referenced("customer", customer, "customer")?;
     let price = recurring_price(ledger, params.required("/items/0/price")?, "items[0][price]")?;
     if params.members("/items")?.len() > 1 || params.integer("/items/0/quantity", 1, 1)?.is_some_and(|quantity| quantity != 1) {
-        return Err(Problem::invalid("The stand-in has subscriptions of one item, once.", None, Some("items")));
+        return Err(Problem::invalid("The sandbox has subscriptions of one item with quantity 1.", None, Some("items")));
     }
     params.one_of("/payment_behavior", &["allow_incomplete", "error_if_incomplete"])?;
     let mut metadata = json!({});
     params.metadata("/metadata", &mut metadata)?;
     let cancel_at_period_end = params.boolean("/cancel_at_period_end")?.unwrap_or(false);
-    let (id, _) = start(ledger, &Order { customer, price: &price, metadata: &metadata, cancel_at_period_end })?;
+    let (id, _) = start(ledger, &NewSubscription { customer, price: &price, metadata: &metadata, cancel_at_period_end })?;
     ledger.get("subscription", &id)
 }
 
-/// A subscription that has not ended.
+/// Returns a subscription that has not ended.
 pub(super) fn living(ledger: &Ledger, id: &str) -> Result<Value, Problem> {
     let subscription = ledger.get("subscription", id)?;
     if subscription["status"] == "canceled" { Err(Problem::not_found("subscription", id)) } else { Ok(subscription) }
@@ -153,13 +153,13 @@ pub(super) fn update(ledger: &mut Ledger, id: &str, params: &Params) -> Result<V
     let price = match params.members("/items")?.as_slice() {
         [] => None,
         [item] => {
-            // Without its id, an item would be added beside the present one.
+            // An item without an id would be added to the existing one.
             if params.required(&format!("{item}/id"))? != text(&before["items"]["data"][0], "id") {
                 return Err(Problem::unknown_reference("subscription_item", params.required(&format!("{item}/id"))?, "items[0][id]"));
             }
             params.text(&format!("{item}/price"))?.map(|price| recurring_price(ledger, price, "items[0][price]")).transpose()?
         }
-        _ => return Err(Problem::invalid("The stand-in has subscriptions of one item.", None, Some("items"))),
+        _ => return Err(Problem::invalid("The sandbox has subscriptions of one item.", None, Some("items"))),
     };
     let cancel = params.boolean("/cancel_at_period_end")?;
     let mut metadata = before["metadata"].clone();
@@ -176,7 +176,7 @@ pub(super) fn update(ledger: &mut Ledger, id: &str, params: &Params) -> Result<V
     ledger.get("subscription", id)
 }
 
-/// Sets or takes back the end of a subscription with its period.
+/// Schedules or cancels the end of a subscription with its period.
 fn mark(ledger: &mut Ledger, id: &str, cancel: bool) {
     ledger.change(id, |subscription| {
         let end = period_of(subscription).end;
@@ -187,7 +187,7 @@ fn mark(ledger: &mut Ledger, id: &str, cancel: bool) {
     });
 }
 
-/// Puts a subscription on another price and tells of all that changed since `before`.
+/// Changes the price of a subscription and emits the events of everything that changed since `before`.
 pub(super) fn change(ledger: &mut Ledger, before: &Value, price: Option<&Value>, proration: Proration) -> Result<(), Problem> {
     let (id, old, period) = (text(before, "id"), price_of(before), period_of(before));
     let mut invoice = None;
@@ -207,9 +207,9 @@ pub(super) fn change(ledger: &mut Ledger, before: &Value, price: Option<&Value>,
         match proration {
             Proration::None => {}
             Proration::CreateProrations => {
-                let mut pending = ledger.hidden(id).as_array().cloned().unwrap_or_default();
+                let mut pending = ledger.kept(id).as_array().cloned().unwrap_or_default();
                 pending.extend(lines);
-                ledger.hide(id, Value::Array(pending));
+                ledger.keep(id, Value::Array(pending));
             }
             Proration::AlwaysInvoice => {
                 let new = invoices::bill(ledger, before, "subscription_update", lines.to_vec(), Period { start: now, end: now });
@@ -218,7 +218,7 @@ pub(super) fn change(ledger: &mut Ledger, before: &Value, price: Option<&Value>,
             }
         }
     }
-    tell(ledger, before)?;
+    emit_update(ledger, before)?;
     if let Some(invoice) = invoice {
         invoices::announce(ledger, &invoice);
         invoices::collect(ledger, &invoice, true)?;
@@ -226,8 +226,8 @@ pub(super) fn change(ledger: &mut Ledger, before: &Value, price: Option<&Value>,
     Ok(())
 }
 
-/// Makes `customer.subscription.updated` if anything is different from `before`.
-fn tell(ledger: &mut Ledger, before: &Value) -> Result<(), Problem> {
+/// Emits `customer.subscription.updated` if anything differs from `before`.
+fn emit_update(ledger: &mut Ledger, before: &Value) -> Result<(), Problem> {
     let id = text(before, "id");
     let previous = super::ledger::changes(before, &ledger.get("subscription", id)?);
     if previous.as_object().is_none_or(serde_json::Map::is_empty) {
@@ -237,7 +237,7 @@ fn tell(ledger: &mut Ledger, before: &Value) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The next period begins: the subscription ends if that was wished, or is billed. Gives the invoice's id.
+/// Starts the next period: ends the subscription if that is scheduled, or bills it and returns the invoice's id.
 pub(super) fn renew(ledger: &mut Ledger, id: &str, succeed: bool) -> Result<Option<String>, Problem> {
     let before = living(ledger, id)?;
     if before["cancel_at_period_end"] == true {
@@ -251,25 +251,25 @@ pub(super) fn renew(ledger: &mut Ledger, id: &str, succeed: bool) -> Result<Opti
         item["current_period_start"] = json!(period.start);
         item["current_period_end"] = json!(period.end);
     });
-    let mut lines = ledger.hidden(id).as_array().cloned().unwrap_or_default();
-    ledger.hide(id, Value::Null);
+    let mut lines = ledger.kept(id).as_array().cloned().unwrap_or_default();
+    ledger.keep(id, Value::Null);
     lines.push(invoices::line(&before, &price, number(&price, "unit_amount"), period, false));
     let invoice = invoices::bill(ledger, &before, "subscription_cycle", lines, last);
     ledger.set(id, &json!({"latest_invoice": invoice}));
     invoices::announce(ledger, &invoice);
-    tell(ledger, &before)?;
+    emit_update(ledger, &before)?;
     collect(ledger, &invoice, succeed)?;
     Ok(Some(invoice))
 }
 
-/// Collects an invoice, and moves its subscription to active or past due.
+/// Collects an invoice and makes its subscription active or past due.
 pub(super) fn collect(ledger: &mut Ledger, invoice: &str, succeed: bool) -> Result<(), Problem> {
     let paid = invoices::collect(ledger, invoice, succeed)?;
     let subscription = text(&ledger.get("invoice", invoice)?["parent"]["subscription_details"], "subscription").to_owned();
     let before = ledger.get("subscription", &subscription)?;
     if before["status"] != "canceled" && before["latest_invoice"] == invoice {
         ledger.set(&subscription, &json!({"status": if paid { "active" } else { "past_due" }}));
-        tell(ledger, &before)?;
+        emit_update(ledger, &before)?;
     }
     Ok(())
 }
@@ -292,7 +292,7 @@ pub(super) fn end(ledger: &mut Ledger, id: &str) -> Result<Value, Problem> {
 pub(super) fn end_with_period(ledger: &mut Ledger, id: &str) -> Result<Value, Problem> {
     let before = living(ledger, id)?;
     mark(ledger, id, true);
-    tell(ledger, &before)?;
+    emit_update(ledger, &before)?;
     ledger.get("subscription", id)
 }
 
@@ -307,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_day_of_a_month_comes_back_after_a_short_one() {
+    fn the_last_day_of_a_month_is_used_again_after_a_shorter_month() {
         let price = json!({"recurring": {"interval": "month", "interval_count": 1}});
         let second = |text: &str| text.parse::<Timestamp>().unwrap().as_second();
         let anchor = second("2027-01-31T10:00:00Z");

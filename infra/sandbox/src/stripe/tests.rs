@@ -1,4 +1,4 @@
-//! The account as its clients see it: over a socket.
+//! Tests of the account through its HTTP API.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,7 +39,7 @@ impl Client {
         response.json().await.unwrap()
     }
 
-    async fn told(&self, path: &str) -> Value {
+    async fn read_control(&self, path: &str) -> Value {
         self.http.get(self.url(&format!("/_control{path}"))).send().await.unwrap().json().await.unwrap()
     }
 
@@ -61,9 +61,9 @@ impl Client {
         made["id"].as_str().unwrap().to_owned()
     }
 
-    /// Starts an endpoint that refuses so many deliveries, and gives what it takes.
+    /// Starts an endpoint that rejects this many deliveries and returns those that it accepts.
     async fn endpoint(&self, refusals: usize) -> mpsc::UnboundedReceiver<(String, String)> {
-        let (taken, inbox) = mpsc::unbounded_channel();
+        let (accepted, inbox) = mpsc::unbounded_channel();
         let left = Arc::new(AtomicUsize::new(refusals));
         let take = async move |headers: HeaderMap, body: Bytes| {
             let refused = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
@@ -71,7 +71,7 @@ impl Client {
                 return StatusCode::SERVICE_UNAVAILABLE;
             }
             let header = headers["stripe-signature"].to_str().unwrap().to_owned();
-            taken.send((header, String::from_utf8(body.to_vec()).unwrap())).unwrap();
+            accepted.send((header, String::from_utf8(body.to_vec()).unwrap())).unwrap();
             StatusCode::OK
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -83,7 +83,7 @@ impl Client {
 }
 
 #[tokio::test]
-async fn a_refused_delivery_is_repeated_until_it_is_taken_and_signed_anew() {
+async fn a_rejected_delivery_is_retried_with_a_new_signature_until_it_is_accepted() {
     let client = Client::new().await;
     let mut inbox = client.endpoint(2).await;
     let customer = client.customer("a@example.com").await;
@@ -96,17 +96,17 @@ async fn a_refused_delivery_is_repeated_until_it_is_taken_and_signed_anew() {
     assert_eq!((&event["type"], &event["data"]["object"]["id"]), (&json!("customer.created"), &json!(customer)));
     assert_eq!(event["pending_webhooks"], 1);
     let id = event["id"].as_str().unwrap();
-    // The answer has gone out, but may not have arrived.
+    // The endpoint has responded, but the response may not have arrived.
     while client.get(&format!("/events/{id}")).await["pending_webhooks"] != 0 {
         tokio::task::yield_now().await;
     }
-    let tries = client.told(&format!("/stripe/deliveries?event={id}")).await;
-    let statuses: Vec<&Value> = tries.as_array().unwrap().iter().map(|attempt| &attempt["status"]).take(2).collect();
+    let attempts = client.read_control(&format!("/stripe/deliveries?event={id}")).await;
+    let statuses: Vec<&Value> = attempts.as_array().unwrap().iter().map(|attempt| &attempt["status"]).take(2).collect();
     assert_eq!(statuses, [&json!(503), &json!(503)]);
 }
 
 #[tokio::test]
-async fn held_events_are_sent_by_hand_or_when_released() {
+async fn held_events_are_sent_on_request_or_when_released() {
     let client = Client::new().await;
     let mut inbox = client.endpoint(0).await;
     client.control("/stripe/pause", json!({"match": "held"})).await;
@@ -114,7 +114,7 @@ async fn held_events_are_sent_by_hand_or_when_released() {
     let free = client.customer("free@example.com").await;
     let (_, first) = inbox.recv().await.unwrap();
     assert!(first.contains(&free));
-    let events = client.told(&format!("/stripe/events?object={held}")).await;
+    let events = client.read_control(&format!("/stripe/events?object={held}")).await;
     let path = format!("/stripe/events/{}/deliver", events[0]["id"].as_str().unwrap());
     assert_eq!(client.control(&path, json!({"times": 2})).await, json!({"statuses": [200, 200]}));
     assert_eq!(client.control("/stripe/resume", json!({"match": "other", "send_held": true})).await, json!({"released": 0}));
@@ -125,7 +125,7 @@ async fn held_events_are_sent_by_hand_or_when_released() {
 }
 
 #[tokio::test]
-async fn twins_under_one_key_make_one_customer() {
+async fn concurrent_requests_with_one_key_create_one_customer() {
     let client = Client::new().await;
     client.control("/latency", json!({"vendor": "stripe", "ms": 200})).await;
     let twins = (0..5).map(|_| client.post("/customers", Some("k-1"), "email=twin%40example.com").send());
@@ -139,7 +139,7 @@ async fn twins_under_one_key_make_one_customer() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_finds_the_answer_under_its_key() {
+async fn a_client_that_disconnects_gets_the_response_with_its_key() {
     let client = Client::new().await;
     client.control("/faults", json!({"vendor": "stripe", "op": "customers", "fault": {"kind": "hang", "seconds": 30}, "times": 1})).await;
     let left = client.post("/customers", Some("k-2"), "email=gone%40example.com").timeout(Duration::from_millis(300)).send().await;
@@ -154,27 +154,27 @@ async fn a_client_that_leaves_finds_the_answer_under_its_key() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_logged_and_in_stripes_form() {
+async fn an_error_is_logged_and_has_stripes_format() {
     let client = Client::new().await;
     let refused = client.post("/checkout/sessions", Some("k-3"), "mode=payment&payment_method_types[0]=card").send().await.unwrap();
     assert_eq!(refused.status(), 400);
-    assert_eq!(refused.headers()["stripe-version"], super::API_VERSION);
+    assert_eq!(refused.headers()["stripe-version"], super::ledger::API_VERSION);
     let body: Value = refused.json().await.unwrap();
     assert_eq!((&body["error"]["type"], &body["error"]["param"]), (&json!("invalid_request_error"), &json!("payment_method_types")));
-    let stranger = client.http.get(client.url("/stripe/v1/customers")).basic_auth("sk_wrong", Some("")).send().await.unwrap();
-    assert_eq!(stranger.status(), 401);
+    let unauthenticated = client.http.get(client.url("/stripe/v1/customers")).basic_auth("sk_wrong", Some("")).send().await.unwrap();
+    assert_eq!(unauthenticated.status(), 401);
     let friend = client.http.get(client.url("/stripe/v1/customers")).basic_auth(KEY, Some("")).send().await.unwrap();
     assert_eq!(friend.status(), 200);
     let old =
         client.http.get(client.url("/stripe/v1/customers")).bearer_auth(KEY).header("stripe-version", "2024-06-20").send().await.unwrap();
     assert_eq!(old.status(), 400);
     assert_eq!(client.get("/luck").await["error"]["type"], "invalid_request_error");
-    let calls = client.told("/calls?vendor=stripe&match=k-3").await;
+    let calls = client.read_control("/calls?vendor=stripe&match=k-3").await;
     assert_eq!((&calls[0]["op"], &calls[0]["outcome"], &calls[0]["status"]), (&json!("sessions"), &json!("rejected"), &json!(400)));
 }
 
 #[tokio::test]
-async fn the_page_of_a_session_takes_the_money_and_leads_back() {
+async fn the_page_of_a_session_takes_a_payment_and_redirects() {
     let client = Client::new().await;
     let form = "mode=payment&success_url=http%3A%2F%2Fshop.example%2F%3Fs%3D%7BCHECKOUT_SESSION_ID%7D&cancel_url=http%3A%2F%2Fshop.example%2F%3Fa%26b\
                 &line_items[0][price_data][currency]=usd&line_items[0][price_data][unit_amount]=970\
@@ -187,11 +187,11 @@ async fn the_page_of_a_session_takes_the_money_and_leads_back() {
     let paid = shopper.post(url).send().await.unwrap();
     assert_eq!((paid.status().as_u16(), paid.headers()["location"].to_str().unwrap()), (303, &*format!("http://shop.example/?s={id}")));
     assert_eq!(client.get(&format!("/checkout/sessions/{id}")).await["payment_status"], "paid");
-    assert_eq!(shopper.post(url).send().await.unwrap().status(), 400, "once is enough");
+    assert_eq!(shopper.post(url).send().await.unwrap().status(), 400, "a session is paid once");
 }
 
 #[tokio::test]
-async fn orders_that_make_no_sense_are_refused() {
+async fn invalid_requests_are_rejected() {
     let client = Client::new().await;
     for (path, body, status) in [
         ("/endpoint", json!({"url": "nowhere"}), 400),

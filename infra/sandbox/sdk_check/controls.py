@@ -1,4 +1,4 @@
-"""The sandbox that is checked, and what steers it."""
+"""Requests to the control API of the sandbox that is checked."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ BASE = sys.argv[1].rstrip("/")
 
 
 def control(method: str, path: str, body: dict | None = None):
-    """One request to the sandbox's control side."""
+    """Sends a request to the control API and returns its response."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{BASE}/_control{path}", data, {"content-type": "application/json"}, method=method)
     with urllib.request.urlopen(request, timeout=10) as response:
@@ -16,15 +16,15 @@ def control(method: str, path: str, body: dict | None = None):
 
 
 def fault(vendor: str, kind: str, times: int = 1, op: str | None = None, match: str | None = None, **more) -> int:
-    """Orders a failure."""
-    order = {"vendor": vendor, "fault": {"kind": kind, **more}, "times": times, "op": op, "match": match}
-    return control("POST", "/faults", {name: value for name, value in order.items() if value is not None})["id"]
+    """Injects a fault and returns its id."""
+    rule = {"vendor": vendor, "fault": {"kind": kind, **more}, "times": times, "op": op, "match": match}
+    return control("POST", "/faults", {name: value for name, value in rule.items() if value is not None})["id"]
 
 
-def fails(kind: type[Exception], work, **attributes) -> Exception:
-    """The exception that the SDK raises, which must be of exactly that class and have those attributes."""
+def fails(kind: type[Exception], call, **attributes) -> Exception:
+    """Asserts that the call raises an exception of exactly this class with these attributes, and returns it."""
     try:
-        result = work()
+        result = call()
     except Exception as error:
         assert type(error) is kind, f"expected {kind.__name__}, got {error!r}"
         for name, value in attributes.items():
