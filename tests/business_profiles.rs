@@ -4,19 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
-use crate::harness::{Account, Answer, Value, World, cases, json};
-
-cases!(
-    shared:
-        a_profile_is_created_read_listed_and_changed,
-        a_change_leaves_the_rest_and_null_clears,
-        changes_of_different_fields_at_once_both_survive,
-        the_range_of_followers_holds_also_against_what_is_stored,
-        a_plan_limits_profiles_however_fast_they_are_created,
-        every_fault_of_a_profile_is_named_at_once,
-        bodies_that_cannot_be_read_are_refused_for_what_they_are;
-    alone:
-);
+use crate::harness::{Account, Answer, Value, World, json, stack_test};
 
 const PATH: &str = "/api/business-profiles";
 
@@ -33,6 +21,7 @@ fn profile(name: &str) -> Value {
     json!({ "business_name": name, "business_context_pack": { "target_audience": "makers" } })
 }
 
+#[stack_test]
 async fn a_profile_is_created_read_listed_and_changed(world: Arc<World>) {
     let account = on_plan(&world, "pro").await;
     let given = json!({
@@ -75,6 +64,7 @@ async fn a_profile_is_created_read_listed_and_changed(world: Arc<World>) {
     account.get(&format!("{PATH}/00000000-0000-4000-8000-000000000000")).await.problem(404, "NOT_FOUND");
 }
 
+#[stack_test]
 async fn a_change_leaves_the_rest_and_null_clears(world: Arc<World>) {
     let account = world.account(0).await;
     let path = format!("{PATH}/{}", account.business_profile_id);
@@ -94,6 +84,7 @@ async fn a_change_leaves_the_rest_and_null_clears(world: Arc<World>) {
     assert_eq!(same["business_context_pack"], pack);
 }
 
+#[stack_test]
 async fn changes_of_different_fields_at_once_both_survive(world: Arc<World>) {
     let account = world.account(0).await;
     let path = format!("{PATH}/{}", account.business_profile_id);
@@ -106,6 +97,7 @@ async fn changes_of_different_fields_at_once_both_survive(world: Arc<World>) {
     assert_eq!(fields.map(|field| pack[field].clone()), fields.map(|_| json!("new")));
 }
 
+#[stack_test]
 async fn the_range_of_followers_holds_also_against_what_is_stored(world: Arc<World>) {
     let account = world.account(0).await;
     let path = format!("{PATH}/{}", account.business_profile_id);
@@ -120,6 +112,7 @@ async fn the_range_of_followers_holds_also_against_what_is_stored(world: Arc<Wor
     put(change(json!({ "icp_max_followers": null, "icp_min_followers": 5000 }))).await.data(200);
 }
 
+#[stack_test]
 async fn a_plan_limits_profiles_however_fast_they_are_created(world: Arc<World>) {
     let free = world.account(0).await;
     let refused = free.post(PATH, &profile("second")).await.problem(403, "PLAN_LIMIT");
@@ -144,6 +137,7 @@ async fn a_plan_limits_profiles_however_fast_they_are_created(world: Arc<World>)
     account.post(PATH, &profile("again")).await.data(201);
 }
 
+#[stack_test]
 async fn every_fault_of_a_profile_is_named_at_once(world: Arc<World>) {
     let account = world.account(0).await;
     let faults = |given: Vec<(String, String)>| given.into_iter().map(|(path, code)| format!("{path} {code}")).collect::<Vec<_>>();
@@ -189,6 +183,7 @@ async fn every_fault_of_a_profile_is_named_at_once(world: Arc<World>) {
     );
 }
 
+#[stack_test]
 async fn bodies_that_cannot_be_read_are_refused_for_what_they_are(world: Arc<World>) {
     let account = world.account(0).await;
     let path = format!("{PATH}/{}", account.business_profile_id);

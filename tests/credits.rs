@@ -2,18 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::harness::{Value, World, cases, json};
+use crate::harness::{Value, World, json, stack_test};
 
-cases!(
-    shared:
-        a_new_account_has_its_welcome_and_says_so,
-        the_ledger_is_listed_newest_first_and_by_type,
-        pages_stay_in_step_while_entries_are_added,
-        every_fault_of_a_list_is_named_at_once,
-        prices_are_cents_and_open_to_everybody;
-    alone:
-);
-
+#[stack_test]
 async fn a_new_account_has_its_welcome_and_says_so(world: Arc<World>) {
     let account = world.account(25).await;
     let mut balance = account.get("/api/credits/balance").await.data(200);
@@ -44,6 +35,7 @@ fn numbers(page: &Value) -> Vec<i64> {
     page["data"].as_array().unwrap().iter().map(|entry| entry["entry_no"].as_i64().unwrap()).collect()
 }
 
+#[stack_test]
 async fn the_ledger_is_listed_newest_first_and_by_type(world: Arc<World>) {
     let account = world.account(30).await;
     assert_eq!(account.run(&world.handle("listed"), "light").await.status(), "completed");
@@ -61,6 +53,7 @@ async fn the_ledger_is_listed_newest_first_and_by_type(world: Arc<World>) {
     assert_eq!((numbers(&beyond), &beyond["total"], &beyond["hasMore"]), (vec![], &json!(5), &json!(false)));
 }
 
+#[stack_test]
 async fn pages_stay_in_step_while_entries_are_added(world: Arc<World>) {
     let account = world.account(25).await;
     let grant = "SELECT grant_credits($1::text::uuid, 1, 'admin_grant', $2, 'Test')";
@@ -79,6 +72,7 @@ async fn pages_stay_in_step_while_entries_are_added(world: Arc<World>) {
     assert_eq!(seen, [7, 6, 5, 4, 3, 2, 1]);
 }
 
+#[stack_test]
 async fn every_fault_of_a_list_is_named_at_once(world: Arc<World>) {
     let account = world.account(0).await;
     let faults = account.get("/api/credits/transactions?page=0&pageSize=101&transactionType=gift&asOf=now&sort=up").await.faults();
@@ -89,6 +83,7 @@ async fn every_fault_of_a_list_is_named_at_once(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn prices_are_cents_and_open_to_everybody(world: Arc<World>) {
     let ask = async |query: &str| world.send(world.http.get(world.url(&format!("/api/credits/pricing{query}")))).await;
     let expected = json!({

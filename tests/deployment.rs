@@ -4,13 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::harness::{Value, World, cases};
-
-cases!(
-    shared: every_binary_has_a_function_and_every_function_its_binary, the_state_machine_calls_only_functions_that_it_may_call,
-        every_retry_and_catch_is_spelt_right;
-    alone:
-);
+use crate::harness::{Value, World, stack_test};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -32,6 +26,7 @@ fn between<'a>(text: &'a str, before: &str, after: char) -> BTreeSet<&'a str> {
     text.split(before).skip(1).filter_map(|rest| rest.split(after).next()).collect()
 }
 
+#[stack_test]
 async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<World>) {
     let features = std::fs::read_dir(root().join("functions")).unwrap().map(|entry| entry.unwrap().path().join("src/bin"));
     let binaries: BTreeSet<String> = features
@@ -69,6 +64,7 @@ async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<Wo
     assert_eq!(world.stack.routes().len(), binaries.len() - others.len(), "{:?}", world.stack.routes());
 }
 
+#[stack_test]
 async fn the_state_machine_calls_only_functions_that_it_may_call(_: Arc<World>) {
     let (text, _) = definition();
     let called: BTreeSet<String> = between(&text, "${", '}').into_iter().map(ToOwned::to_owned).collect();
@@ -106,6 +102,7 @@ fn with_field<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
     }
 }
 
+#[stack_test]
 async fn every_retry_and_catch_is_spelt_right(_: Arc<World>) {
     let (_, definition) = definition();
     let mut rules = Vec::new();

@@ -6,9 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{Value, World, cases, json, until};
-
-cases!(shared: every_sample_event_is_understood_by_its_function; alone:);
+use crate::harness::{Value, World, json, stack_test, until};
 
 /// A function under the emulator, which ends with it.
 struct Invocable {
@@ -88,6 +86,7 @@ fn is_right(binary: &str, answer: &Value) -> bool {
     }
 }
 
+#[stack_test]
 async fn every_sample_event_is_understood_by_its_function(world: Arc<World>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let emulator = local::rie::runtime_interface_emulator(root).await.unwrap();

@@ -1,16 +1,12 @@
-//! `GET /health`
+//! `GET /health`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{World, cases, json, until};
+use crate::harness::{World, json, stack_test, until};
 
-cases!(
-    shared: health_tells_version_flags_and_every_dependency, unknown_routes_are_not_found, addresses_of_others_are_encrypted;
-    alone: health_looks_once_in_five_seconds
-);
-
-async fn health_tells_version_flags_and_every_dependency(world: Arc<World>) {
+#[stack_test]
+async fn health_reports_version_flags_and_every_dependency(world: Arc<World>) {
     let data = world.send(world.http.get(world.url("/health"))).await.data(200);
     assert_eq!(
         (&data["status"], &data["environment"], &data["version"]),
@@ -27,31 +23,34 @@ async fn health_tells_version_flags_and_every_dependency(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn unknown_routes_are_not_found(world: Arc<World>) {
-    assert_eq!(world.send_nowhere(world.http.get(world.url("/api/nothing"))).await.status, 404);
+    assert_eq!(world.send_without_route(world.http.get(world.url("/api/nothing"))).await.status, 404);
 }
 
-async fn health_looks_once_in_five_seconds(world: Arc<World>) {
-    let ask = || async { world.send(world.http.get(world.url("/health"))).await.data(200) };
-    let looks = || async { world.calls("supabase", "").await.len() };
-    let before = looks().await;
-    let first = ask().await;
-    // One environment answers one request after another; as many as there are may look.
+#[stack_test(alone)]
+async fn health_checks_dependencies_once_in_five_seconds(world: Arc<World>) {
+    let health = || async { world.send(world.http.get(world.url("/health"))).await.data(200) };
+    let checks = || async { world.calls("supabase", "").await.len() };
+    let before = checks().await;
+    let first = health().await;
+    // Each environment may check once. One environment processes one request after another.
     for _ in 0..20 {
-        let answer = ask().await;
+        let answer = health().await;
         assert_eq!(answer["status"], first["status"]);
     }
-    let seen = looks().await - before;
-    assert!((0..=2).contains(&seen), "{seen} looks");
-    until("another look", Duration::from_secs(30), || async {
-        ask().await;
-        (looks().await > before + seen).then_some(())
+    let seen = checks().await - before;
+    assert!((0..=2).contains(&seen), "{seen} checks");
+    until("another check", Duration::from_secs(30), || async {
+        health().await;
+        (checks().await > before + seen).then_some(())
     })
     .await;
 }
 
-/// Tokens, keys and profiles travel to these addresses.
-async fn addresses_of_others_are_encrypted(_: Arc<World>) {
+/// Requests to these addresses carry tokens, keys and profiles.
+#[stack_test]
+async fn addresses_of_vendors_are_https(_: Arc<World>) {
     let template = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../template.yaml")).unwrap();
     let parameters = template.split("\nParameters:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
     let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");

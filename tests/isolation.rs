@@ -3,17 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::harness::{Account, Value, World, cases, json};
-
-cases!(
-    shared:
-        every_route_is_in_this_table,
-        without_a_token_there_is_nothing,
-        what_belongs_to_others_does_not_exist,
-        an_account_of_others_cannot_be_chosen,
-        a_viewer_reads_everything_and_changes_nothing;
-    alone:
-);
+use crate::harness::{Account, Value, World, json, stack_test};
 
 /// What asks for no token: what anybody may know, and what a signature opens.
 const PUBLIC: [&str; 4] = ["GET /health", "GET /openapi.json", "GET /api/credits/pricing", "POST /api/webhooks/stripe"];
@@ -115,6 +105,7 @@ impl Owned {
     }
 }
 
+#[stack_test]
 async fn every_route_is_in_this_table(world: Arc<World>) {
     let owned = Owned { account: world.account(0).await, run_id: String::new(), lead_id: String::new(), batch_id: String::new() };
     let known: BTreeSet<String> = endpoints(&owned).iter().map(|endpoint| endpoint.route).chain(PUBLIC).map(ToOwned::to_owned).collect();
@@ -131,6 +122,7 @@ async fn every_route_is_in_this_table(world: Arc<World>) {
     assert_eq!(known, served);
 }
 
+#[stack_test]
 async fn without_a_token_there_is_nothing(world: Arc<World>) {
     let owned = Owned::new(&world).await;
     let before = owned.everything().await;
@@ -147,6 +139,7 @@ async fn without_a_token_there_is_nothing(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn what_belongs_to_others_does_not_exist(world: Arc<World>) {
     let owned = Owned::new(&world).await;
     let stranger = world.account(20).await;
@@ -173,6 +166,7 @@ async fn what_belongs_to_others_does_not_exist(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn an_account_of_others_cannot_be_chosen(world: Arc<World>) {
     let owned = Owned::new(&world).await;
     let stranger = world.account(20).await;
@@ -189,6 +183,7 @@ async fn an_account_of_others_cannot_be_chosen(world: Arc<World>) {
     assert_eq!(answer.faults(), [("X-Account-Id".to_owned(), "invalid".to_owned())]);
 }
 
+#[stack_test]
 async fn a_viewer_reads_everything_and_changes_nothing(world: Arc<World>) {
     let owned = Owned::new(&world).await;
     let viewer = world.account(20).await;

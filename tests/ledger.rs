@@ -4,15 +4,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Client;
 
-use crate::harness::{Account, World, cases, json};
-
-cases!(
-    shared: nobody_can_change_a_balance_or_a_ledger_row, nobody_can_charge_or_refund_a_run_twice, nobody_can_end_a_run_with_the_wrong_money,
-        tenants_see_and_touch_only_their_own_rows, the_logins_can_do_nothing_by_themselves,
-        grants_are_given_once_a_key, concurrent_charges_never_overdraw, prices_are_the_same_in_code_and_database,
-        every_table_has_forced_row_level_security, migrations_can_be_applied_twice;
-    alone:
-);
+use crate::harness::{Account, World, json, stack_test};
 
 /// A connection as the owner that became `role`, with the claims of `account`'s owner.
 async fn session(world: &World, role: &str, account: &Account) -> Client {
@@ -39,6 +31,7 @@ async fn refused(client: &Client, sql: &str) -> String {
     }
 }
 
+#[stack_test]
 async fn nobody_can_change_a_balance_or_a_ledger_row(world: Arc<World>) {
     let account = world.account(9).await;
     let ended = account.run(&world.handle("ledger"), "light").await;
@@ -82,6 +75,7 @@ fn entry(account: &str, amount: i32, kind: &str, run: &str, key: &str) -> String
     )
 }
 
+#[stack_test]
 async fn nobody_can_charge_or_refund_a_run_twice(world: Arc<World>) {
     let account = world.account(9).await;
     let paid = account.run(&world.handle("paid"), "light").await.run_id;
@@ -109,9 +103,10 @@ async fn nobody_can_charge_or_refund_a_run_twice(world: Arc<World>) {
     let admin = session(&world, "service_role", &account).await;
     admin.batch_execute(&format!("SELECT refund_run('{refunded}'); SELECT deduct_credits_atomic('{id}', 1, '{paid}')")).await.unwrap();
     assert_eq!(account.entries(&paid).await, [("analysis".to_owned(), -1)]);
-    account.assert_refund_booked(&refunded, 1, 8).await;
+    account.assert_refund_recorded(&refunded, 1, 8).await;
 }
 
+#[stack_test]
 async fn nobody_can_end_a_run_with_the_wrong_money(world: Arc<World>) {
     let account = world.account(9).await;
     let other = world.account(9).await;
@@ -152,6 +147,7 @@ async fn nobody_can_end_a_run_with_the_wrong_money(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn tenants_see_and_touch_only_their_own_rows(world: Arc<World>) {
     let (victim, attacker) = (world.account(9).await, world.account(9).await);
     let run = victim.run(&world.handle("victim"), "light").await.run_id;
@@ -207,6 +203,7 @@ async fn tenants_see_and_touch_only_their_own_rows(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn the_logins_can_do_nothing_by_themselves(world: Arc<World>) {
     let info = world.stack.info();
     let user = crate::harness::connect(&info.database_url).await.unwrap();
@@ -220,6 +217,7 @@ async fn the_logins_can_do_nothing_by_themselves(world: Arc<World>) {
     assert_eq!(seen, 0);
 }
 
+#[stack_test]
 async fn grants_are_given_once_a_key(world: Arc<World>) {
     let account = world.account(25).await;
     let sql = "SELECT granted FROM grant_credits($1::text::uuid, 10, 'admin_grant', 'payment-1')";
@@ -231,6 +229,7 @@ async fn grants_are_given_once_a_key(world: Arc<World>) {
     assert_eq!((taken, again, account.balance().await), (Some(35), Some(0), 0));
 }
 
+#[stack_test]
 async fn concurrent_charges_never_overdraw(world: Arc<World>) {
     let account = world.account(60).await;
     let user = owner_of(&world, &account).await;
@@ -256,6 +255,7 @@ async fn concurrent_charges_never_overdraw(world: Arc<World>) {
     assert_eq!(account.balance().await, 60);
 }
 
+#[stack_test]
 async fn prices_are_the_same_in_code_and_database(world: Arc<World>) {
     for tier in oslira_domain::Tier::ALL {
         let price: Option<i32> = world.db.value("SELECT analysis_credits($1)", &[&tier.as_str()]).await;
@@ -263,6 +263,7 @@ async fn prices_are_the_same_in_code_and_database(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn every_table_has_forced_row_level_security(world: Arc<World>) {
     // (Except for the history of migrations, which its owner must read.)
     let sql = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
@@ -283,6 +284,7 @@ async fn every_table_has_forced_row_level_security(world: Arc<World>) {
     assert_eq!(open, Vec::<String>::new());
 }
 
+#[stack_test]
 async fn migrations_can_be_applied_twice(world: Arc<World>) {
     let url = world.fresh_database("twice").await;
     world.migrate(&url).await;

@@ -1,1 +1,1 @@
-//! Nothing: this package is its one test binary, `main.rs`.
+//! An empty library: this package is its test binary, `main.rs`.

@@ -6,12 +6,11 @@ use std::time::Duration;
 use local::{Live, Options, Stack};
 use sandbox::Credentials;
 
-use crate::harness::{Value, World, cases, json, until};
-
-cases!(shared: ; alone: with_keys_the_vendors_are_asked_where_they_are_and_nowhere_else);
+use crate::harness::{Value, World, json, stack_test, until};
 
 const KEYS: [&str; 2] = ["apify_real_token", "sk-real-openai"];
 
+#[stack_test(alone)]
 async fn with_keys_the_vendors_are_asked_where_they_are_and_nowhere_else(world: Arc<World>) {
     let credentials = Credentials { apify: KEYS[0].to_owned(), openai: KEYS[1].to_owned(), ..Credentials::default() };
     let vendors = sandbox::serve(sandbox::Options { credentials, ..sandbox::Options::default() }).await.unwrap();

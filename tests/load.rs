@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::harness::{Account, World, cases, json};
-
-cases!(shared: ; alone: a_hundred_analyses_on_sixty_credits, fifty_analyses_of_one_handle);
+use crate::harness::{Account, World, json, stack_test};
 
 /// How a request or its run ended: `completed`, or a code.
 async fn outcome(account: &Account, handle: &str) -> String {
-    let answer = account.patiently(|| account.analyze(handle, "light")).await;
+    let answer = account.retried_while_unavailable(|| account.analyze(handle, "light")).await;
     if answer.status != 202 {
         return answer.body["code"].as_str().unwrap_or_default().to_owned();
     }
@@ -25,6 +23,7 @@ fn count(outcomes: Vec<String>) -> BTreeMap<String, usize> {
     })
 }
 
+#[stack_test(alone)]
 async fn a_hundred_analyses_on_sixty_credits(world: Arc<World>) {
     let account = world.account(60).await;
     let handles: Vec<String> = (0..100).map(|_| world.handle("crowd")).collect();
@@ -39,6 +38,7 @@ async fn a_hundred_analyses_on_sixty_credits(world: Arc<World>) {
     }
 }
 
+#[stack_test(alone)]
 async fn fifty_analyses_of_one_handle(world: Arc<World>) {
     let account = world.account(60).await;
     let handle = world.handle("popular");

@@ -1,9 +1,10 @@
 //! Oslira's integration tests: the real template deployed on a local stack of its own, the real binaries, real PostgreSQL.
 //!
-//! `cargo test --workspace --test oslira` starts the stack, runs every test on it and ends it; a part of a test's name runs only those.
-//! After each test the books are asked whether they are true, and at the end every log line whether it told a secret, and whose it is.
+//! `cargo test --workspace --test oslira` starts the stack, runs every test on it and stops it. A part of a test's name selects tests.
+//! After each test ledger and balances are checked. At the end every log line is checked: it contains no secret and names its request.
 
 #![allow(
+    clippy::unused_async,
     clippy::unused_self,
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,6 +34,7 @@ mod migrations;
 mod observability;
 mod pooler;
 mod privileges;
+mod responses;
 mod roles;
 mod rotation;
 mod sandbox;
@@ -42,52 +44,28 @@ mod signup;
 mod template;
 mod workflow;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use harness::{Case, World};
+use harness::{StackTest, World, registered_tests};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::sync::RwLock;
 
-/// How many tests run at once unless `--test-threads` says otherwise: they wait far more than they work.
+/// The number of concurrent tests unless `--test-threads` sets another. Tests wait most of their time.
 const THREADS: usize = 6;
+/// The number of tests that are listed as the slowest.
+const SLOWEST: usize = 10;
+
+/// The durations of the tests that have ended.
+static DURATIONS: Mutex<Vec<(Duration, &str)>> = Mutex::new(Vec::new());
 
 fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().expect("a runtime");
-    let cases: Vec<Case> = [
-        health::cases(),
-        deployment::cases(),
-        template::cases(),
-        events::cases(),
-        ledger::cases(),
-        ledger_machine::cases(),
-        signup::cases(),
-        pooler::cases(),
-        privileges::cases(),
-        roles::cases(),
-        sandbox::cases(),
-        isolation::cases(),
-        leads::cases(),
-        analysis::cases(),
-        business_profiles::cases(),
-        credits::cases(),
-        billing::cases(),
-        bulk::cases(),
-        cache::cases(),
-        schedules::cases(),
-        sentry::cases(),
-        observability::cases(),
-        workflow::cases(),
-        migrations::cases(),
-        rotation::cases(),
-        live::cases(),
-        load::cases(),
-    ]
-    .concat();
-    let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
-    if arguments.list || !names.iter().any(|name| wanted(&arguments, name)) {
-        libtest_mimic::run(&arguments, cases.iter().map(|case| Trial::test(case.name, || Ok(()))).collect()).exit();
+    let tests = registered_tests();
+    if arguments.list || !tests.iter().any(|test| is_selected(&arguments, test.name)) {
+        libtest_mimic::run(&arguments, tests.iter().map(|test| Trial::test(test.name, || Ok(()))).collect()).exit();
     }
     let world = match runtime.block_on(World::start()) {
         Ok(world) => Arc::new(world),
@@ -96,22 +74,23 @@ fn main() {
             std::process::exit(1);
         }
     };
-    // Tests that disturb everybody (a database restart, killed functions) run alone.
-    let quiet = Arc::new(RwLock::new(()));
-    let trials = cases.into_iter().map(|case| {
-        let (world, quiet, handle) = (world.clone(), quiet.clone(), runtime.handle().clone());
-        Trial::test(case.name, move || handle.block_on(judge(case, world, quiet)))
+    // Tests that disturb all others, such as a restart of the database or a killed function, run alone.
+    let exclusion = Arc::new(RwLock::new(()));
+    let trials = tests.into_iter().map(|test| {
+        let (world, exclusion, handle) = (world.clone(), exclusion.clone(), runtime.handle().clone());
+        Trial::test(test.name, move || handle.block_on(run(test, world, exclusion)))
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    print_slowest();
     world.contract.write_examples();
     let logged = runtime.block_on(world.stack.log_lines(None)).expect("the functions' logs");
     let leaks = runtime.block_on(world.leaks(&logged));
     for leak in &leaks {
-        eprintln!("a log line tells too much: {leak}");
+        eprintln!("a log line contains a secret: {leak}");
     }
     let orphans = world.orphaned_lines(&logged);
     for orphan in &orphans {
-        eprintln!("a log line does not tell whose it is: {orphan}");
+        eprintln!("a log line does not name its request, run or account: {orphan}");
     }
     if let Some(world) = Arc::into_inner(world) {
         runtime.block_on(world.stop());
@@ -122,23 +101,35 @@ fn main() {
     conclusion.exit();
 }
 
-fn wanted(arguments: &Arguments, name: &str) -> bool {
+fn is_selected(arguments: &Arguments, name: &str) -> bool {
     let Some(filter) = &arguments.filter else { return true };
     if arguments.exact { name == filter } else { name.contains(filter.as_str()) }
 }
 
-/// Runs a test and asks afterwards whether the books are true.
-async fn judge(case: Case, world: Arc<World>, quiet: Arc<RwLock<()>>) -> Result<(), Failed> {
-    let (_shared, _alone) = if case.alone { (None, Some(quiet.write().await)) } else { (Some(quiet.read().await), None) };
-    let begun = jiff::Timestamp::now();
-    // A task of its own: a panic is caught there and becomes a failure here.
-    if let Err(error) = tokio::spawn((case.run)(world.clone())).await {
+/// Prints the slowest tests, the first place to look when the suite becomes slow.
+fn print_slowest() {
+    let mut durations = DURATIONS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    durations.sort_unstable_by(|one, other| other.cmp(one));
+    println!("\nslowest tests:");
+    for (duration, name) in durations.iter().take(SLOWEST) {
+        println!("{:8.1} s  {name}", duration.as_secs_f64());
+    }
+}
+
+/// Runs a test and then checks ledger and balances.
+async fn run(test: StackTest, world: Arc<World>, exclusion: Arc<RwLock<()>>) -> Result<(), Failed> {
+    let (_shared, _alone) = if test.alone { (None, Some(exclusion.write().await)) } else { (Some(exclusion.read().await), None) };
+    let (begun, started) = (jiff::Timestamp::now(), Instant::now());
+    // A task of its own turns a panic into an error.
+    let outcome = tokio::spawn((test.run)(world.clone())).await;
+    DURATIONS.lock().unwrap_or_else(PoisonError::into_inner).push((started.elapsed(), test.name));
+    if let Err(error) = outcome {
         let payload = error.into_panic();
         let message = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|&text| text.to_owned()));
-        // Causes stand in the functions' logs alone, which end with the stack.
+        // Only the functions' logs have the causes, and they are removed with the stack.
         let errors = world.errors_since(begun).await.join("\n");
-        return Err(format!("{}\n\nerrors in the functions' logs meanwhile:\n{errors}", message.unwrap_or_default()).into());
+        return Err(format!("{}\n\nerrors in the functions' logs during the test:\n{errors}", message.unwrap_or_default()).into());
     }
     let faults = world.ledger_faults().await;
-    if faults.is_empty() { Ok(()) } else { Err(format!("the books are not true: {faults:?}").into()) }
+    if faults.is_empty() { Ok(()) } else { Err(format!("ledger and balances are inconsistent: {faults:?}").into()) }
 }

@@ -6,13 +6,7 @@ use std::time::Duration;
 
 use oslira_db::{Credential, CredentialSource, DbError, Schema};
 
-use crate::harness::{World, cases, connect, migration_files};
-
-cases!(
-    shared: every_function_view_trigger_and_policy_is_defined_exactly_once;
-    // The first migration makes roles, which belong to all databases of the server.
-    alone: two_deployments_at_once_apply_each_migration_once, a_migration_that_fails_leaves_the_version_before_it_and_goes_on_when_it_can
-);
+use crate::harness::{World, connect, migration_files, stack_test};
 
 /// What a Supabase project has before our first migration.
 const SUPABASE: &str = include_str!("../infra/local/supabase.sql");
@@ -61,6 +55,7 @@ fn defined(line: &str, rest: &str) -> Option<String> {
     })
 }
 
+#[stack_test]
 async fn every_function_view_trigger_and_policy_is_defined_exactly_once(_: Arc<World>) {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for file in migration_files() {
@@ -81,6 +76,8 @@ async fn every_function_view_trigger_and_policy_is_defined_exactly_once(_: Arc<W
     assert_eq!(places, BTreeMap::new(), "defined more than once");
 }
 
+// Alone, as the other test here: the first migration creates roles, which belong to all databases of the server.
+#[stack_test(alone)]
 async fn two_deployments_at_once_apply_each_migration_once(world: Arc<World>) {
     let url = supabase(&world, "migrations_at_once").await;
     let (one, other) = tokio::join!(migrate(&url), migrate(&url));
@@ -93,6 +90,7 @@ async fn two_deployments_at_once_apply_each_migration_once(world: Arc<World>) {
     assert_eq!((again.applied, again.version), (Vec::new(), one.version));
 }
 
+#[stack_test(alone)]
 async fn a_migration_that_fails_leaves_the_version_before_it_and_goes_on_when_it_can(world: Arc<World>) {
     let url = supabase(&world, "migrations_failing").await;
     let client = connect(&url).await.unwrap();

@@ -1,4 +1,4 @@
-//! What operators look at: the metrics behind every alarm and every graph, who hears of an alarm, traces, and whose log lines are.
+//! Observability: the metrics of alarms and graphs, the recipients of alarms, traces, and the reading of logs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,15 +6,9 @@ use std::time::{Duration, Instant};
 
 use oslira_domain::Tier;
 
-use crate::harness::{Value, World, cases, json};
+use crate::harness::{Value, World, json, stack_test};
 
-cases!(
-    shared: every_alarm_is_heard_and_every_dead_letter_alarms, the_dashboard_is_the_file, whatever_is_traced_may_be_traced,
-        every_alarm_is_explained_in_the_readme, every_line_of_a_log_is_read;
-    alone: every_metric_that_is_watched_is_one_that_is_told
-);
-
-/// What AWS measures by itself, by namespace: names, and the dimensions they have.
+/// The metrics that AWS publishes, by namespace: names and dimensions.
 const OF_AWS: [(&str, &[&str], &[&str]); 4] = [
     (
         "AWS/SQS",
@@ -30,7 +24,7 @@ const OF_AWS: [(&str, &[&str], &[&str]); 4] = [
     ),
 ];
 
-/// A metric: namespace, name, and its dimensions with their values where they are words.
+/// A metric: namespace, name, and its dimensions with their values where they are texts.
 type Metric = (String, String, BTreeMap<String, String>);
 
 fn file(path: &str) -> String {
@@ -41,13 +35,13 @@ fn dashboard() -> Value {
     file("infra/dashboard.json").parse().unwrap()
 }
 
-/// The resources of a type, with their logical names.
+/// Returns the resources of a type with their logical names.
 fn resources<'a>(world: &'a World, kind: &str) -> Vec<(&'a str, &'a Value)> {
     let all = world.stack.processed_template()["Resources"].as_object().unwrap();
     all.iter().filter(|(_, resource)| resource["Type"] == kind).map(|(name, resource)| (name.as_str(), &resource["Properties"])).collect()
 }
 
-/// A dimension's value; what only a deployment knows is left out.
+/// Returns a dimension's value, or `None` for one that only a deployment knows.
 fn value(value: &Value) -> String {
     value.as_str().unwrap_or("").replace("local", "")
 }
@@ -59,7 +53,7 @@ fn alarmed(properties: &Value) -> Metric {
     (text("Namespace"), text("MetricName"), dimensions.collect())
 }
 
-/// The metrics of the dashboard's graphs: `[namespace, name, dimension, value, …, options]`.
+/// Returns the metrics of the dashboard's graphs: `[namespace, name, dimension, value, …, options]`.
 fn graphed() -> Vec<Metric> {
     let dashboard = dashboard();
     let metrics = dashboard["widgets"].as_array().unwrap().iter().flat_map(|widget| widget["properties"]["metrics"].as_array().unwrap());
@@ -77,10 +71,10 @@ fn graphed() -> Vec<Metric> {
         .collect()
 }
 
-/// What the functions have told so far: names, with the names of their dimensions and, of schedules, which.
-async fn told(world: &World) -> BTreeSet<(String, Vec<String>, String)> {
+/// Returns the metrics that the functions have published: names, the names of their dimensions, and the schedules.
+async fn published(world: &World) -> BTreeSet<(String, Vec<String>, String)> {
     let lines = world.stack.log_lines(None).await.unwrap();
-    let mut told = BTreeSet::new();
+    let mut published = BTreeSet::new();
     for line in lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         for directive in line["_aws"]["CloudWatchMetrics"].as_array().into_iter().flatten() {
             assert_eq!(directive["Namespace"], "Oslira");
@@ -90,16 +84,17 @@ async fn told(world: &World) -> BTreeSet<(String, Vec<String>, String)> {
                 for metric in directive["Metrics"].as_array().unwrap() {
                     let name = metric["Name"].as_str().unwrap();
                     assert!(line[name].is_number(), "{name} without a number: {line}");
-                    told.insert((name.to_owned(), names.clone(), line["schedule"].as_str().unwrap_or_default().to_owned()));
+                    published.insert((name.to_owned(), names.clone(), line["schedule"].as_str().unwrap_or_default().to_owned()));
                 }
             }
         }
     }
-    told
+    published
 }
 
-async fn every_metric_that_is_watched_is_one_that_is_told(world: Arc<World>) {
-    // Whatever tells something, once: a run, an error of ours, and the schedules.
+#[stack_test(alone)]
+async fn every_metric_of_an_alarm_or_graph_is_published(world: Arc<World>) {
+    // A run, an internal error and the schedules publish every metric once.
     let account = world.account(5).await;
     assert_eq!(account.run(&world.handle("watched"), "light").await.status(), "completed");
     let fault = json!({ "kind": "status", "status": 400 });
@@ -119,14 +114,14 @@ async fn every_metric_that_is_watched_is_one_that_is_told(world: Arc<World>) {
     let (begun, mut missing) = (Instant::now(), watched.clone());
     while !missing.is_empty() && begun.elapsed() < Duration::from_mins(1) {
         world.collect_reports().await;
-        let told = told(&world).await;
-        missing.retain(|metric| !is_told(metric, &told, &kinds));
+        let published = published(&world).await;
+        missing.retain(|metric| !is_published(metric, &published, &kinds));
     }
-    assert!(missing.is_empty(), "nobody tells {missing:#?}");
+    assert!(missing.is_empty(), "nobody has_dimensions {missing:#?}");
 }
 
-/// Whether a metric is among those of AWS, or of ours with dimensions that have such values.
-fn is_told((namespace, name, dimensions): &Metric, told: &BTreeSet<(String, Vec<String>, String)>, kinds: &str) -> bool {
+/// Returns whether a metric is one of AWS, or a published one with these dimensions.
+fn is_published((namespace, name, dimensions): &Metric, published: &BTreeSet<(String, Vec<String>, String)>, kinds: &str) -> bool {
     if let Some((_, names, keys)) = OF_AWS.iter().find(|(known, ..)| known == namespace) {
         return names.contains(&name.as_str()) && dimensions.keys().eq(keys.iter());
     }
@@ -139,11 +134,13 @@ fn is_told((namespace, name, dimensions): &Metric, told: &BTreeSet<(String, Vec<
         _ => false,
     });
     let (names, schedule) = (dimensions.keys().cloned().collect::<Vec<_>>(), dimensions.get("schedule"));
-    let tells = |(known, keys, of): &(String, Vec<String>, String)| known == name && *keys == names && schedule.is_none_or(|one| one == of);
-    namespace == "Oslira" && values && told.iter().any(tells)
+    let has_dimensions =
+        |(known, keys, of): &(String, Vec<String>, String)| known == name && *keys == names && schedule.is_none_or(|one| one == of);
+    namespace == "Oslira" && values && published.iter().any(has_dimensions)
 }
 
-async fn every_alarm_is_heard_and_every_dead_letter_alarms(world: Arc<World>) {
+#[stack_test]
+async fn every_alarm_notifies_and_every_dead_letter_queue_has_an_alarm(world: Arc<World>) {
     let alarms = resources(&world, "AWS::CloudWatch::Alarm");
     for (name, alarm) in &alarms {
         for actions in ["AlarmActions", "OKActions"] {
@@ -151,7 +148,7 @@ async fn every_alarm_is_heard_and_every_dead_letter_alarms(world: Arc<World>) {
         }
         assert!(alarm["AlarmDescription"].as_str().is_some_and(|text| text.len() > 20), "{name}");
     }
-    // What is told by its absence: schedules that run at least daily.
+    // Missing data alarms for schedules that run at least daily.
     let silent = alarms.iter().filter(|(_, alarm)| alarm["TreatMissingData"] == "breaching").map(|(_, alarm)| {
         assert_eq!((&alarm["MetricName"], &alarm["Statistic"]), (&json!("schedule_failures"), &json!("SampleCount")), "{alarm}");
         alarm["Dimensions"][1]["Value"].as_str().unwrap()
@@ -169,7 +166,8 @@ async fn every_alarm_is_heard_and_every_dead_letter_alarms(world: Arc<World>) {
     assert_eq!(watched, dead);
 }
 
-async fn the_dashboard_is_the_file(world: Arc<World>) {
+#[stack_test]
+async fn the_deployed_dashboard_is_that_of_the_file(world: Arc<World>) {
     let deployed = resources(&world, "AWS::CloudWatch::Dashboard");
     let [(_, properties)] = deployed[..] else { panic!("{deployed:?}") };
     let body = properties["DashboardBody"].to_string();
@@ -180,13 +178,14 @@ async fn the_dashboard_is_the_file(world: Arc<World>) {
     assert!(!body.contains("AWS::Include"), "{body}");
 }
 
-/// The actions and managed policies of a role.
+/// Returns the actions and managed policies of a role.
 fn role(world: &World, of: &Value) -> String {
     let name = of["Fn::GetAtt"][0].as_str().unwrap_or_else(|| panic!("no role: {of}"));
     world.stack.processed_template()["Resources"][name]["Properties"].to_string()
 }
 
-async fn whatever_is_traced_may_be_traced(world: Arc<World>) {
+#[stack_test]
+async fn every_traced_resource_may_write_traces(world: Arc<World>) {
     let functions = resources(&world, "AWS::Lambda::Function");
     assert!(functions.len() > 30);
     for (name, function) in functions {
@@ -200,7 +199,7 @@ async fn whatever_is_traced_may_be_traced(world: Arc<World>) {
     }
 }
 
-/// A text, or the text of an `Fn::Sub` with the variables of its own.
+/// Returns a text, or the text of an `Fn::Sub` with its variables replaced.
 fn substituted(value: &Value) -> String {
     let text = &value["Fn::Sub"];
     let variables = text[1].as_object().into_iter().flatten();
@@ -208,6 +207,7 @@ fn substituted(value: &Value) -> String {
     variables.fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value.as_str().unwrap()))
 }
 
+#[stack_test]
 async fn every_alarm_is_explained_in_the_readme(world: Arc<World>) {
     let readme = file("README.md");
     for (name, alarm) in resources(&world, "AWS::CloudWatch::Alarm") {
@@ -217,15 +217,16 @@ async fn every_alarm_is_explained_in_the_readme(world: Arc<World>) {
     }
 }
 
-async fn every_line_of_a_log_is_read(world: Arc<World>) {
+#[stack_test]
+async fn every_line_of_a_log_is_read_once(world: Arc<World>) {
     use aws_sdk_cloudwatchlogs::types::InputLogEvent;
     let (config, function) = (world.stack.sdk_config(), world.handle("chatty"));
     let (client, group) = (aws_sdk_cloudwatchlogs::Client::new(&config), format!("/{function}"));
     client.create_log_group().log_group_name(&group).send().await.unwrap();
-    // All lines of an invocation bear one time: more than a page of them at the second one, from two streams, and some before and after.
+    // All lines of an invocation have one time. At the second time two streams have more lines than a page; there are a few before and after.
     let now = jiff::Timestamp::now().as_millisecond();
     let day = jiff::Timestamp::now().strftime("%Y/%m/%d");
-    let mut wanted = Vec::new();
+    let mut written = Vec::new();
     for (stream, moments) in [
         ("one", [(now, 7), (now + 1, 9_990), (now + 1, 30), (now + 2, 10_000)]),
         ("two", [(now + 1, 5), (now + 2, 1), (now + 2, 6), (now + 3, 3)]),
@@ -233,11 +234,11 @@ async fn every_line_of_a_log_is_read(world: Arc<World>) {
         let stream = &format!("{day}/{function}[$LATEST]{stream}");
         client.create_log_stream().log_group_name(&group).log_stream_name(stream).send().await.unwrap();
         for (moment, count) in moments {
-            let lines: Vec<String> = (0..count).map(|line| format!("{stream} {moment} {} {line}", wanted.len())).collect();
+            let lines: Vec<String> = (0..count).map(|line| format!("{stream} {moment} {} {line}", written.len())).collect();
             let event = |line: &String| InputLogEvent::builder().timestamp(moment).message(line).build().unwrap();
             let events = lines.iter().map(event).collect();
             client.put_log_events().log_group_name(&group).log_stream_name(stream).set_log_events(Some(events)).send().await.unwrap();
-            wanted.extend(lines);
+            written.extend(lines);
         }
     }
     let read = async |since: i64| {
@@ -247,7 +248,7 @@ async fn every_line_of_a_log_is_read(world: Arc<World>) {
         assert_eq!(ids.len(), read.len(), "each line has an id of its own");
         read.into_iter().map(|line| line.text).collect::<BTreeSet<_>>()
     };
-    assert_eq!(read(0).await, wanted.iter().cloned().collect());
+    assert_eq!(read(0).await, written.iter().cloned().collect());
     assert_eq!(read(now + 3).await.len(), 3);
     client.delete_log_group().log_group_name(&group).send().await.unwrap();
 }

@@ -5,16 +5,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Client;
 
-use crate::harness::{Account, World, cases, connect, json};
-
-cases!(
-    shared:
-        each_role_may_do_what_is_listed_and_nothing_else,
-        a_signed_in_user_can_execute_none_of_the_apis_functions,
-        a_later_migration_opens_nothing_by_itself,
-        roles_have_the_attributes_and_memberships_that_are_listed;
-    alone:
-);
+use crate::harness::{Account, World, connect, json, stack_test};
 
 const ROLES: [&str; 6] = ["anon", "authenticated", "oslira_api", "service_role", "oslira_user", "oslira_admin"];
 
@@ -114,6 +105,7 @@ async fn privileges(client: &Client, role: &str) -> BTreeSet<String> {
     client.query(PRIVILEGES, &[&role]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
+#[stack_test]
 async fn each_role_may_do_what_is_listed_and_nothing_else(world: Arc<World>) {
     let client = world.db.connect().await;
     let sql = "SELECT attname::text FROM pg_attribute WHERE attrelid = 'analyses'::regclass AND attnum > 0 AND NOT attisdropped";
@@ -161,6 +153,7 @@ async fn denied(client: &Client, sql: &str) {
     assert_eq!(error.as_db_error().map(|error| error.code().code()), Some("42501"), "{sql}: {error}");
 }
 
+#[stack_test]
 async fn a_signed_in_user_can_execute_none_of_the_apis_functions(world: Arc<World>) {
     let account = world.account(9).await;
     let user = signed_in(&world, &account).await;
@@ -206,6 +199,7 @@ async fn a_signed_in_user_can_execute_none_of_the_apis_functions(world: Arc<Worl
     assert_eq!((world.db.value::<i64>(left, &[own]).await, account.balance().await), (Some(0), 9));
 }
 
+#[stack_test]
 async fn a_later_migration_opens_nothing_by_itself(world: Arc<World>) {
     let client = connect(&world.fresh_database("later_migration").await).await.unwrap();
     let mut before = Vec::new();
@@ -226,6 +220,7 @@ async fn a_later_migration_opens_nothing_by_itself(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn roles_have_the_attributes_and_memberships_that_are_listed(world: Arc<World>) {
     let sql = "SELECT rolname || concat(CASE WHEN rolcanlogin THEN ' login' END, CASE WHEN rolinherit THEN ' inherit' END,
                    CASE WHEN rolbypassrls THEN ' bypassrls' END, CASE WHEN rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication THEN ' more' END,

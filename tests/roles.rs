@@ -9,13 +9,7 @@ use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
 
-use crate::harness::{World, cases};
-
-cases!(
-    shared: each_role_reads_its_own_secrets_and_no_others, only_scrapes_write_the_profile_cache, only_those_who_tell_progress_write_it,
-        a_role_may_not_take_on_another;
-    alone:
-);
+use crate::harness::{World, stack_test};
 
 /// Who reports no errors; everybody else may read where to.
 const SILENT: [&str; 3] = ["get_pricing", "migrate", "openapi"];
@@ -88,6 +82,7 @@ fn binaries(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+#[stack_test]
 async fn each_role_reads_its_own_secrets_and_no_others(world: Arc<World>) {
     let foreign = "oslira/elsewhere/database";
     world.secrets.create_secret().name(foreign).secret_string("{}").send().await.unwrap();
@@ -108,6 +103,7 @@ async fn each_role_reads_its_own_secrets_and_no_others(world: Arc<World>) {
     world.secrets.delete_secret().secret_id(foreign).force_delete_without_recovery(true).send().await.unwrap();
 }
 
+#[stack_test]
 async fn only_scrapes_write_the_profile_cache(world: Arc<World>) {
     let bucket = &world.stack.outputs()["ProfileBucketName"];
     let client = |config| aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build());
@@ -120,6 +116,7 @@ async fn only_scrapes_write_the_profile_cache(world: Arc<World>) {
     assert_eq!(delete.await, binaries(&["force_refresh", "refresh_profile"]));
 }
 
+#[stack_test]
 async fn only_those_who_tell_progress_write_it(world: Arc<World>) {
     let table = &world.stack.outputs()["ProgressTableName"];
     let probe = || AttributeValue::S("run_of_a_role_probe".to_owned());
@@ -143,6 +140,7 @@ async fn only_those_who_tell_progress_write_it(world: Arc<World>) {
     world.dynamodb.delete_item().table_name(table).key("run_id", probe()).send().await.unwrap();
 }
 
+#[stack_test]
 async fn a_role_may_not_take_on_another(world: Arc<World>) {
     let function = world.lambda.get_function_configuration().function_name(&world.stack.functions()["analyze"]).send().await.unwrap();
     let role = function.role().unwrap();

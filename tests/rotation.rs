@@ -7,9 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio_postgres::Config;
 
-use crate::harness::{Account, Value, World, cases, connect, json, until};
-
-cases!(shared: ; alone: passwords_of_the_database_are_rotated_while_requests_run);
+use crate::harness::{Account, Value, World, connect, json, stack_test, until};
 
 /// The secrets of the logins.
 const SECRETS: [&str; 2] = ["oslira/local/database", "oslira/local/database-admin"];
@@ -67,6 +65,7 @@ impl Load {
     }
 }
 
+#[stack_test(alone)]
 async fn passwords_of_the_database_are_rotated_while_requests_run(world: Arc<World>) {
     let first = [secret(&world, SECRETS[0]).await, secret(&world, SECRETS[1]).await];
     let account = world.account(200).await;

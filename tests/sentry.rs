@@ -1,13 +1,11 @@
-//! What Sentry learns of errors, and what it costs a request when it is dead.
+//! Error reports to Sentry, and requests while Sentry is unavailable.
 
 use std::sync::Arc;
 
-use crate::harness::{Account, Answer, Value, World, cases, json};
-
-cases!(shared: an_error_is_reported_with_what_led_to_it; alone: a_dead_sentry_costs_no_answer);
+use crate::harness::{Account, Answer, Value, World, json, stack_test};
 
 impl Account {
-    /// A purchase that Stripe refuses for a reason that is our fault: an error of ours, with this account in every call.
+    /// Requests a purchase that Stripe rejects with an internal error as the result. Every call has this account.
     async fn broken_purchase(&self) -> Answer {
         let fault = json!({ "kind": "status", "status": 400 });
         self.world.fault_rule(json!({ "vendor": "stripe", "op": "sessions", "match": self.id, "times": 1, "fault": fault })).await;
@@ -15,11 +13,12 @@ impl Account {
     }
 }
 
-async fn an_error_is_reported_with_what_led_to_it(world: Arc<World>) {
+#[stack_test]
+async fn an_error_is_reported_with_its_cause_and_breadcrumbs(world: Arc<World>) {
     let account = world.account(0).await;
     let problem = account.broken_purchase().await.problem(500, "INTERNAL_ERROR");
     let request_id = problem["meta"]["requestId"].as_str().unwrap();
-    // It was sent before the answer was.
+    // The report is sent before the response.
     let calls = world.calls("sentry", request_id).await;
     assert_eq!(calls.len(), 1);
     let envelope = world.call_body(&calls[0]).await;
@@ -37,12 +36,12 @@ async fn an_error_is_reported_with_what_led_to_it(world: Arc<World>) {
     for secret in [&*account.token, "sk_test_", "Bearer "] {
         assert!(!envelope.contains(secret), "{secret}");
     }
-    // What is refused for good reasons is nobody's error.
+    // A rejected request is not reported.
     let refused = account.post("/api/credits/purchase", &json!({ "amount": 1 })).await;
     let id = refused.body["meta"]["requestId"].as_str().unwrap().to_owned();
     refused.problem(400, "VALIDATION_ERROR");
     assert_eq!(world.calls("sentry", &id).await.len(), 0);
-    // Errors are counted as well.
+    // Errors are also counted.
     crate::harness::until("the error's count", std::time::Duration::from_secs(20), || async {
         let lines = world.stack.log_lines(Some("purchase_credits")).await.unwrap();
         let counted = |line: &String| line.contains(r#""dataset":"errors""#) && line.contains(request_id);
@@ -51,7 +50,8 @@ async fn an_error_is_reported_with_what_led_to_it(world: Arc<World>) {
     .await;
 }
 
-async fn a_dead_sentry_costs_no_answer(world: Arc<World>) {
+#[stack_test(alone)]
+async fn an_unavailable_sentry_does_not_affect_responses(world: Arc<World>) {
     let account = world.account(0).await;
     world.fault("sentry", &account.id, None, json!({ "kind": "hang", "seconds": 60.0 })).await;
     let mut asked = Vec::new();
@@ -59,7 +59,7 @@ async fn a_dead_sentry_costs_no_answer(world: Arc<World>) {
         let problem = account.broken_purchase().await.problem(500, "INTERNAL_ERROR");
         asked.push(world.calls("sentry", problem["meta"]["requestId"].as_str().unwrap()).await.len());
     }
-    // Each environment tries once, and then leaves it in peace for a minute.
+    // Each environment tries once and then backs off for a minute.
     let environments = world.stack.function_pids("purchase_credits").len();
     assert!((1..=environments).contains(&asked.iter().sum()), "{asked:?} of {environments}");
     world.kill_function("purchase_credits").await;

@@ -5,14 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::harness::{Value, World, cases, json};
-
-cases!(
-    shared: signup_gives_25_credits_once, no_signup_waits_for_a_stranger, people_of_one_name_get_accounts_of_their_own,
-        what_a_signup_says_has_bounds, an_email_follows_its_person_and_blocks_nobody,
-        anonymous_people_get_credits_when_they_become_permanent;
-    alone:
-);
+use crate::harness::{Value, World, json, stack_test};
 
 const INSERT: &str = "INSERT INTO auth.users (id, email, raw_user_meta_data) VALUES ($1, $2, $3)";
 
@@ -36,6 +29,7 @@ async fn person(world: &World, user: Uuid) -> Value {
     rows[0].get(0)
 }
 
+#[stack_test]
 async fn signup_gives_25_credits_once(world: Arc<World>) {
     let user = sign_up(&world, "Ann Lee").await;
     let repeats = (0..10).map(|_| async { world.db.rows("SELECT create_account_atomic($1)", &[&user]).await });
@@ -47,6 +41,7 @@ async fn signup_gives_25_credits_once(world: Arc<World>) {
     assert_eq!((&found["balance"], &found["entries"]), (&json!(25), &json!(1)));
 }
 
+#[stack_test]
 async fn no_signup_waits_for_a_stranger(world: Arc<World>) {
     let unfinished = world.db.connect().await;
     let user = Uuid::now_v7();
@@ -59,6 +54,7 @@ async fn no_signup_waits_for_a_stranger(world: Arc<World>) {
     assert_eq!(person(&world, user).await["balance"], json!(25));
 }
 
+#[stack_test]
 async fn people_of_one_name_get_accounts_of_their_own(world: Arc<World>) {
     let name = format!("Twin {}", Uuid::now_v7().simple());
     let users = futures::future::join_all((0..20).map(|_| sign_up(&world, &name))).await;
@@ -73,6 +69,7 @@ async fn people_of_one_name_get_accounts_of_their_own(world: Arc<World>) {
     assert!(slugs.iter().all(|slug| slug.starts_with(&base)), "{slugs:?}");
 }
 
+#[stack_test]
 async fn what_a_signup_says_has_bounds(world: Arc<World>) {
     let long = "Ünïcode & <b>".repeat(5000);
     let user = Uuid::now_v7();
@@ -91,6 +88,7 @@ async fn what_a_signup_says_has_bounds(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn an_email_follows_its_person_and_blocks_nobody(world: Arc<World>) {
     let user = sign_up(&world, "Ann Mail").await;
     let first = format!("{}@example.com", user.simple());
@@ -103,6 +101,7 @@ async fn an_email_follows_its_person_and_blocks_nobody(world: Arc<World>) {
     assert_eq!(person(&world, heir).await["email"], json!(first));
 }
 
+#[stack_test]
 async fn anonymous_people_get_credits_when_they_become_permanent(world: Arc<World>) {
     let user = Uuid::now_v7();
     world.db.rows("INSERT INTO auth.users (id, is_anonymous) VALUES ($1, true)", &[&user]).await;

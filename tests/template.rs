@@ -5,14 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use crate::harness::{Value, World, cases, json};
-
-cases!(
-    shared: every_function_waits_for_the_last_migration, every_function_reads_the_variables_that_it_is_given_and_no_others,
-        every_event_source_may_be_read_and_gives_its_function_time, every_schedule_is_spelt_as_aws_reads_it,every_function_logs_to_a_group_with_a_retention,
-        whatever_invokes_a_function_may_do_so, a_state_waits_longer_than_its_function_works, the_template_names_the_documented_secrets;
-    alone:
-);
+use crate::harness::{Value, World, json, stack_test};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -57,6 +50,7 @@ fn list(value: &Value) -> Vec<&Value> {
     value.as_array().map_or_else(|| vec![value], |values| values.iter().collect())
 }
 
+#[stack_test]
 async fn every_function_waits_for_the_last_migration(world: Arc<World>) {
     let files = crate::harness::migration_files();
     let last = files.last().unwrap().file_stem().unwrap().to_str().unwrap();
@@ -67,6 +61,7 @@ async fn every_function_waits_for_the_last_migration(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn every_function_logs_to_a_group_with_a_retention(world: Arc<World>) {
     let groups: BTreeSet<&str> = resources(&world, "AWS::Logs::LogGroup")
         .into_iter()
@@ -94,6 +89,7 @@ fn missing(binary: &Path, variables: &[(&str, String)]) -> Option<String> {
     Some(name.trim_matches('"').to_owned())
 }
 
+#[stack_test]
 async fn every_function_reads_the_variables_that_it_is_given_and_no_others(world: Arc<World>) {
     for (binary, name) in world.stack.functions().clone() {
         let configuration = world.lambda.get_function_configuration().function_name(name).send().await.unwrap();
@@ -119,6 +115,7 @@ async fn every_function_reads_the_variables_that_it_is_given_and_no_others(world
     }
 }
 
+#[stack_test]
 async fn every_event_source_may_be_read_and_gives_its_function_time(world: Arc<World>) {
     for (name, source) in resources(&world, "AWS::Lambda::EventSourceMapping") {
         let function = &resource(&world, target(&source["FunctionName"]))["Properties"];
@@ -160,6 +157,7 @@ fn fault(expression: &str) -> Option<String> {
     wrong.map(|(field, ..)| format!("{field} is out of its limits"))
 }
 
+#[stack_test]
 async fn every_schedule_is_spelt_as_aws_reads_it(world: Arc<World>) {
     for wrong in
         ["cron(0 3 1 * * *)", "cron(0 3 1 * ?)", "cron(60 * * * ? *)", "rate(1 hours)", "rate(5 minute)", "0 3 * * *", "cron(0 3 ? * 0 *)"]
@@ -177,6 +175,7 @@ async fn every_schedule_is_spelt_as_aws_reads_it(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn whatever_invokes_a_function_may_do_so(world: Arc<World>) {
     let permitted: BTreeSet<&str> = resources(&world, "AWS::Lambda::Permission")
         .into_iter()
@@ -220,6 +219,7 @@ async fn whatever_invokes_a_function_may_do_so(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn a_state_waits_longer_than_its_function_works(world: Arc<World>) {
     fn tasks<'a>(states: &'a Value, found: &mut Vec<&'a Value>) {
         for state in states.as_object().unwrap().values() {
@@ -241,6 +241,7 @@ async fn a_state_waits_longer_than_its_function_works(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn the_template_names_the_documented_secrets(_: Arc<World>) {
     let source = source();
     let named: BTreeSet<&str> =

@@ -5,19 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::harness::{Account, Answer, Value, World, cases, json, until};
-
-cases!(
-    shared:
-        requests_without_a_valid_token_are_refused_everywhere,
-        forged_tokens_are_refused_everywhere,
-        every_algorithm_of_the_project_is_accepted_everywhere,
-        runs_of_another_tenant_do_not_exist,
-        a_run_that_only_progress_knows_is_its_tenants_too;
-    alone:
-        a_rotated_signing_key_costs_no_request,
-        an_issuer_that_is_down_is_not_the_users_fault,
-);
+use crate::harness::{Account, Answer, Value, World, json, stack_test, until};
 
 impl Account {
     /// Sends an `Authorization` header, or none, to every endpoint that wants one: start, progress, result and cancel.
@@ -72,6 +60,7 @@ async fn spent(world: &Arc<World>) -> (Account, String) {
     (account, ended.run_id)
 }
 
+#[stack_test]
 async fn requests_without_a_valid_token_are_refused_everywhere(world: Arc<World>) {
     let (account, run_id) = spent(&world).await;
     let good = account.token_with(json!({})).await;
@@ -101,6 +90,7 @@ async fn requests_without_a_valid_token_are_refused_everywhere(world: Arc<World>
     account.refused_everywhere("garbage", Some("Bearer a.b.c"), &run_id, "INVALID_TOKEN").await;
 }
 
+#[stack_test]
 async fn forged_tokens_are_refused_everywhere(world: Arc<World>) {
     let (account, run_id) = spent(&world).await;
     let owner = account.owner().await;
@@ -125,6 +115,7 @@ async fn forged_tokens_are_refused_everywhere(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn every_algorithm_of_the_project_is_accepted_everywhere(world: Arc<World>) {
     let (account, run_id) = spent(&world).await;
     for alg in ["ES256", "RS256", "HS256"] {
@@ -141,6 +132,7 @@ async fn every_algorithm_of_the_project_is_accepted_everywhere(world: Arc<World>
     assert_eq!(answers[1].status, 200, "{answers:?}");
 }
 
+#[stack_test]
 async fn runs_of_another_tenant_do_not_exist(world: Arc<World>) {
     let (account, stranger) = (world.account(5).await, world.account(5).await);
     let handle = world.handle("tenant");
@@ -163,9 +155,10 @@ async fn runs_of_another_tenant_do_not_exist(world: Arc<World>) {
     assert_eq!(account.progress(&live).await["status"], json!("processing"));
     assert_eq!((account.balance().await, stranger.balance().await), (3, 5));
     account.cancel(&live).await.data(200);
-    account.assert_refund_booked(&live, 1, 4).await;
+    account.assert_refund_recorded(&live, 1, 4).await;
 }
 
+#[stack_test]
 async fn a_run_that_only_progress_knows_is_its_tenants_too(world: Arc<World>) {
     let (account, stranger) = (world.account(5).await, world.account(5).await);
     let balance = account.lock_balance().await;
@@ -179,6 +172,7 @@ async fn a_run_that_only_progress_knows_is_its_tenants_too(world: Arc<World>) {
     assert_eq!((account.balance().await, stranger.balance().await), (4, 5));
 }
 
+#[stack_test(alone)]
 async fn a_rotated_signing_key_costs_no_request(world: Arc<World>) {
     let (account, run_id) = spent(&world).await;
     let old = account.token_with(json!({})).await;
@@ -206,6 +200,7 @@ async fn a_rotated_signing_key_costs_no_request(world: Arc<World>) {
     }
 }
 
+#[stack_test(alone)]
 async fn an_issuer_that_is_down_is_not_the_users_fault(world: Arc<World>) {
     let (account, run_id) = spent(&world).await;
     // A process that has yet to learn the keys.

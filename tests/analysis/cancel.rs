@@ -3,15 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{Account, Value, World, cases, json, until};
-
-cases!(
-    shared: a_run_that_only_progress_knows_is_cancelled_for_good, users_vouch_only_for_fresh_runs_of_their_own,
-        a_task_that_waited_for_a_cancellation_sees_it,
-        a_cancel_during_the_scrape_refunds_and_aborts_the_actor, a_cancel_during_ai_refunds, cancelling_twice_refunds_once,
-        a_completed_run_cannot_be_cancelled, strangers_cannot_cancel;
-    alone: a_run_cancelled_before_its_admission_is_refunded, a_cancel_and_a_completion_never_both_win
-);
+use crate::harness::{Account, Value, World, json, stack_test, until};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -22,10 +14,11 @@ async fn until_scraping(world: &World, handle: &str) {
 async fn assert_cancelled(account: &Account, run_id: &str, credits: i32, balance: i32) {
     let progress = account.progress(run_id).await;
     assert_eq!((&progress["status"], &progress["error"]), (&json!("cancelled"), &json!(null)), "{progress}");
-    account.assert_refund_booked(run_id, credits, balance).await;
+    account.assert_refund_recorded(run_id, credits, balance).await;
     account.result(run_id).await.problem(409, "ANALYSIS_CANCELLED");
 }
 
+#[stack_test(alone)]
 async fn a_run_cancelled_before_its_admission_is_refunded(world: Arc<World>) {
     let account = world.account(9).await;
     // The admission waits for the balance; the cancellation comes while it does.
@@ -44,6 +37,7 @@ async fn a_run_cancelled_before_its_admission_is_refunded(world: Arc<World>) {
     assert_cancelled(&account, &run_id, 3, 9).await;
 }
 
+#[stack_test]
 async fn a_run_that_only_progress_knows_is_cancelled_for_good(world: Arc<World>) {
     let account = world.account(9).await;
     let owner: Option<String> = world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await;
@@ -63,6 +57,7 @@ async fn a_run_that_only_progress_knows_is_cancelled_for_good(world: Arc<World>)
 }
 
 /// The function does not rely on the endpoint: it rejects what the API would not send.
+#[stack_test]
 async fn users_vouch_only_for_fresh_runs_of_their_own(world: Arc<World>) {
     let (account, other) = (world.account(9).await, world.account(9).await);
     let (user, stranger) = (account.owner().await, other.owner().await);
@@ -119,6 +114,7 @@ async fn users_vouch_only_for_fresh_runs_of_their_own(world: Arc<World>) {
     assert_eq!(more, 0);
 }
 
+#[stack_test]
 async fn a_task_that_waited_for_a_cancellation_sees_it(world: Arc<World>) {
     let account = world.account(9).await;
     let user = account.owner().await;
@@ -146,10 +142,11 @@ async fn a_task_that_waited_for_a_cancellation_sees_it(world: Arc<World>) {
         canceller.batch_execute("COMMIT").await.unwrap();
         let found = waiting.await.unwrap();
         assert!(found.is_none() || found.as_deref() == Some("cancelled"), "{call}: {found:?}");
-        account.assert_refund_booked(&run_id, 1, 9).await;
+        account.assert_refund_recorded(&run_id, 1, 9).await;
     }
 }
 
+#[stack_test]
 async fn a_cancel_during_the_scrape_refunds_and_aborts_the_actor(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("scraping");
@@ -168,6 +165,7 @@ async fn a_cancel_during_the_scrape_refunds_and_aborts_the_actor(world: Arc<Worl
     assert_eq!(world.db.value::<i64>(sql, &[&run_id]).await, Some(world.bill(&handle).await));
 }
 
+#[stack_test]
 async fn a_cancel_during_ai_refunds(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("thinking");
@@ -188,6 +186,7 @@ async fn a_cancel_during_ai_refunds(world: Arc<World>) {
     assert_cancelled(&account, &run_id, 5, 9).await;
 }
 
+#[stack_test]
 async fn cancelling_twice_refunds_once(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("twice");
@@ -202,6 +201,7 @@ async fn cancelling_twice_refunds_once(world: Arc<World>) {
     assert_cancelled(&account, &run_id, 1, 9).await;
 }
 
+#[stack_test]
 async fn a_completed_run_cannot_be_cancelled(world: Arc<World>) {
     let account = world.account(9).await;
     let ended = account.run(&world.handle("late"), "light").await;
@@ -210,9 +210,10 @@ async fn a_completed_run_cannot_be_cancelled(world: Arc<World>) {
     assert_eq!(account.result(&ended.run_id).await.status, 200);
     let failed = account.run(&world.handle("private"), "light").await;
     account.cancel(&failed.run_id).await.problem(409, "ALREADY_COMPLETE");
-    account.assert_refund_booked(&failed.run_id, 1, 8).await;
+    account.assert_refund_recorded(&failed.run_id, 1, 8).await;
 }
 
+#[stack_test]
 async fn strangers_cannot_cancel(world: Arc<World>) {
     let (account, stranger) = (world.account(9).await, world.account(9).await);
     let handle = world.handle("mine");
@@ -225,6 +226,7 @@ async fn strangers_cannot_cancel(world: Arc<World>) {
 }
 
 /// 200 times. The moment of the cancel follows the race: later after it won, earlier after it lost, so that both sides stay close.
+#[stack_test(alone)]
 async fn a_cancel_and_a_completion_never_both_win(world: Arc<World>) {
     let races = (0..10).map(|_| {
         let world = world.clone();

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::harness::{World, cases, json};
+use crate::harness::{World, json, stack_test};
 
-cases!(shared: every_tier_completes_charges_once_and_costs_what_vendors_billed, a_second_run_of_a_handle_hits_the_cache; alone:);
-
+#[stack_test]
 async fn every_tier_completes_charges_once_and_costs_what_vendors_billed(world: Arc<World>) {
     let account = world.account(9).await;
     let mut balance = 9;
@@ -22,6 +21,7 @@ async fn every_tier_completes_charges_once_and_costs_what_vendors_billed(world: 
     }
 }
 
+#[stack_test]
 async fn a_second_run_of_a_handle_hits_the_cache(world: Arc<World>) {
     let account = world.account(25).await;
     let handle = world.handle("cached");

@@ -4,15 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{Account, World, cases, until};
-
-cases!(
-    shared: ;
-    alone: executions_stopped_from_outside_are_refunded, executions_stopped_at_any_task_are_settled, a_killed_admission_charges_once, a_killed_cache_check_is_repeated, a_killed_scrape_pays_no_second_actor_run,
-        a_killed_question_is_asked_again, a_killed_save_is_repeated, a_killed_compensation_refunds_once,
-        a_database_that_restarts_while_scraping_costs_nothing, a_database_that_restarts_during_ai_costs_nothing,
-        a_database_that_restarts_while_saving_costs_nothing
-);
+use crate::harness::{Account, World, stack_test, until};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -44,6 +36,7 @@ async fn assert_paid(account: &Account, run_id: &str, credits: i32) {
     assert_eq!(account.balance().await, 9 - credits);
 }
 
+#[stack_test(alone)]
 async fn executions_stopped_from_outside_are_refunded(world: Arc<World>) {
     let stop = |run_id: String| {
         let world = world.clone();
@@ -78,6 +71,7 @@ async fn executions_stopped_from_outside_are_refunded(world: Arc<World>) {
     account.assert_refunded(&ended, "ABORTED", 1, 9).await;
 }
 
+#[stack_test(alone)]
 async fn executions_stopped_at_any_task_are_settled(world: Arc<World>) {
     let account = world.account(9).await;
     let stop = async |run_id: &str| {
@@ -123,6 +117,7 @@ async fn executions_stopped_at_any_task_are_settled(world: Arc<World>) {
     assert_paid(&account, &run_id, 1).await;
 }
 
+#[stack_test(alone)]
 async fn a_killed_admission_charges_once(world: Arc<World>) {
     let account = world.account(9).await;
     let holder = lock_balance(&world, &account).await;
@@ -133,6 +128,7 @@ async fn a_killed_admission_charges_once(world: Arc<World>) {
     assert_paid(&account, &run_id, 1).await;
 }
 
+#[stack_test(alone)]
 async fn a_killed_cache_check_is_repeated(world: Arc<World>) {
     let account = world.account(9).await;
     let balance = lock_balance(&world, &account).await;
@@ -153,6 +149,7 @@ async fn a_killed_cache_check_is_repeated(world: Arc<World>) {
     assert_paid(&account, &run_id, 1).await;
 }
 
+#[stack_test(alone)]
 async fn a_killed_scrape_pays_no_second_actor_run(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("killed");
@@ -166,6 +163,7 @@ async fn a_killed_scrape_pays_no_second_actor_run(world: Arc<World>) {
     assert_eq!(starts, 1);
 }
 
+#[stack_test(alone)]
 async fn a_killed_question_is_asked_again(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("killed");
@@ -177,6 +175,7 @@ async fn a_killed_question_is_asked_again(world: Arc<World>) {
     assert_eq!(world.calls("openai", &handle).await.len(), 2);
 }
 
+#[stack_test(alone)]
 async fn a_killed_save_is_repeated(world: Arc<World>) {
     let account = world.account(9).await;
     let holder = holding(&world, "LOCK TABLE leads IN SHARE MODE").await;
@@ -187,6 +186,7 @@ async fn a_killed_save_is_repeated(world: Arc<World>) {
     assert_paid(&account, &run_id, 1).await;
 }
 
+#[stack_test(alone)]
 async fn a_killed_compensation_refunds_once(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("private");
@@ -204,7 +204,7 @@ async fn a_killed_compensation_refunds_once(world: Arc<World>) {
     let ended = account.ended(&run_id).await;
     account.assert_refunded(&ended, "PROFILE_PRIVATE", 1, 9).await;
     world.execution_ended(&run_id).await;
-    account.assert_refund_booked(&run_id, 1, 9).await;
+    account.assert_refund_recorded(&run_id, 1, 9).await;
 }
 
 /// Waits for the run's end and for its execution's, and asserts that it was paid for with a result or refunded without.
@@ -213,11 +213,12 @@ async fn assert_settled(account: &Account, run_id: &str) {
     let ended = account.ended(run_id).await;
     match ended.status() {
         "completed" => assert_eq!(account.entries(run_id).await, [("analysis".to_owned(), -1)]),
-        "failed" => account.assert_refund_booked(run_id, 1, 9).await,
+        "failed" => account.assert_refund_recorded(run_id, 1, 9).await,
         status => panic!("{status}"),
     }
 }
 
+#[stack_test(alone)]
 async fn a_database_that_restarts_while_scraping_costs_nothing(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("restart");
@@ -228,6 +229,7 @@ async fn a_database_that_restarts_while_scraping_costs_nothing(world: Arc<World>
     assert_settled(&account, &run_id).await;
 }
 
+#[stack_test(alone)]
 async fn a_database_that_restarts_during_ai_costs_nothing(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("restart");
@@ -238,6 +240,7 @@ async fn a_database_that_restarts_during_ai_costs_nothing(world: Arc<World>) {
     assert_settled(&account, &run_id).await;
 }
 
+#[stack_test(alone)]
 async fn a_database_that_restarts_while_saving_costs_nothing(world: Arc<World>) {
     let account = world.account(9).await;
     let holder = holding(&world, "LOCK TABLE leads IN SHARE MODE").await;

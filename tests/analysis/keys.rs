@@ -4,19 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
-use crate::harness::{Account, Answer, World, cases, json};
-
-cases!(
-    shared:
-        a_repeated_request_gets_the_first_answer_letter_by_letter,
-        twins_at_once_start_one_run,
-        a_key_stands_for_one_request_of_one_user,
-        a_repetition_starts_the_run_that_its_first_request_could_not,
-        a_refused_request_leaves_its_key_unused,
-        what_users_keep_under_a_key_themselves_is_not_repeated,
-        a_key_that_is_none_is_a_fault;
-    alone:
-);
+use crate::harness::{Account, Answer, World, json, stack_test};
 
 impl Account {
     /// Asks for a LIGHT analysis under a key.
@@ -27,6 +15,7 @@ impl Account {
     }
 }
 
+#[stack_test]
 async fn a_repeated_request_gets_the_first_answer_letter_by_letter(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("repeated");
@@ -47,6 +36,7 @@ async fn a_repeated_request_gets_the_first_answer_letter_by_letter(world: Arc<Wo
     assert_eq!(account.balance().await, 3);
 }
 
+#[stack_test]
 async fn twins_at_once_start_one_run(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("twins");
@@ -59,6 +49,7 @@ async fn twins_at_once_start_one_run(world: Arc<World>) {
     assert_eq!((account.runs().await, account.balance().await), (1, 4));
 }
 
+#[stack_test]
 async fn a_key_stands_for_one_request_of_one_user(world: Arc<World>) {
     let account = world.account(5).await;
     let (first, _) = account.analyze_once("mine", &world.handle("keyed")).await;
@@ -74,6 +65,7 @@ async fn a_key_stands_for_one_request_of_one_user(world: Arc<World>) {
     stranger.ended(&theirs).await;
 }
 
+#[stack_test]
 async fn a_repetition_starts_the_run_that_its_first_request_could_not(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("halted");
@@ -97,6 +89,7 @@ async fn a_repetition_starts_the_run_that_its_first_request_could_not(world: Arc
     assert_eq!((account.runs().await, account.balance().await), (1, 4));
 }
 
+#[stack_test]
 async fn a_refused_request_leaves_its_key_unused(world: Arc<World>) {
     let account = world.account(0).await;
     let handle = world.handle("refused");
@@ -109,6 +102,7 @@ async fn a_refused_request_leaves_its_key_unused(world: Arc<World>) {
 }
 
 /// A stored key may hold something that the endpoint did not write. It must cause neither a 5xx nor a full disk.
+#[stack_test]
 async fn what_users_keep_under_a_key_themselves_is_not_repeated(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("forged");
@@ -143,6 +137,7 @@ async fn what_users_keep_under_a_key_themselves_is_not_repeated(world: Arc<World
     answer.problem(429, "RATE_LIMIT_EXCEEDED");
 }
 
+#[stack_test]
 async fn a_key_that_is_none_is_a_fault(world: Arc<World>) {
     let account = world.account(5).await;
     for key in [String::new(), "x".repeat(256)] {

@@ -7,18 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use oslira_domain::Step;
 use tokio_postgres::Client;
 
-use crate::harness::{Account, Value, World, cases, json, until};
-
-cases!(
-    shared:
-        progress_climbs_from_0_to_100_through_all_twelve_steps,
-        a_cached_run_skips_the_scrape_in_sight,
-        a_result_asked_for_too_early_says_where_the_run_is,
-        postgresql_answers_when_the_progress_item_is_gone,
-        a_cancelled_run_stays_where_it_was_when_its_progress_item_is_gone,
-        browsers_of_the_app_may_ask_and_others_may_not;
-    alone:
-);
+use crate::harness::{Account, Value, World, json, stack_test, until};
 
 impl Account {
     /// Holds the account's balance, so that the admission of its runs waits: they are accepted and nothing more.
@@ -46,6 +35,7 @@ fn statuses(progress: &Value) -> Vec<&str> {
     progress["steps"].as_array().expect("steps").iter().map(|step| step["status"].as_str().unwrap_or("?")).collect()
 }
 
+#[stack_test]
 async fn progress_climbs_from_0_to_100_through_all_twelve_steps(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("followed");
@@ -116,6 +106,7 @@ fn assert_timings(progress: &Value) {
     );
 }
 
+#[stack_test]
 async fn a_cached_run_skips_the_scrape_in_sight(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("skipping");
@@ -132,6 +123,7 @@ async fn a_cached_run_skips_the_scrape_in_sight(world: Arc<World>) {
     assert_eq!(world.calls("apify", &handle).await.iter().filter(|call| call["op"] == "start").count(), 1);
 }
 
+#[stack_test]
 async fn a_result_asked_for_too_early_says_where_the_run_is(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("early");
@@ -153,9 +145,10 @@ async fn a_result_asked_for_too_early_says_where_the_run_is(world: Arc<World>) {
     assert_eq!((&cancelled["status"], &cancelled["credits_refunded"]), (&json!("cancelled"), &json!(1)));
     let problem = account.result(&run_id).await.problem(409, "ANALYSIS_CANCELLED");
     assert_eq!(problem["details"], json!({ "run_id": run_id, "credits_refunded": 1 }));
-    account.assert_refund_booked(&run_id, 1, 5).await;
+    account.assert_refund_recorded(&run_id, 1, 5).await;
 }
 
+#[stack_test]
 async fn postgresql_answers_when_the_progress_item_is_gone(world: Arc<World>) {
     let account = world.account(5).await;
     let completed = account.run(&world.handle("expiring"), "light").await;
@@ -186,6 +179,7 @@ async fn postgresql_answers_when_the_progress_item_is_gone(world: Arc<World>) {
     account.cancel(&completed.run_id).await.problem(409, "ALREADY_COMPLETE");
 }
 
+#[stack_test]
 async fn a_cancelled_run_stays_where_it_was_when_its_progress_item_is_gone(world: Arc<World>) {
     let account = world.account(9).await;
     let table = world.stack.outputs()["ProgressTableName"].clone();
@@ -229,6 +223,7 @@ async fn a_cancelled_run_stays_where_it_was_when_its_progress_item_is_gone(world
     }
 }
 
+#[stack_test]
 async fn browsers_of_the_app_may_ask_and_others_may_not(world: Arc<World>) {
     const APP: &str = "http://localhost:5173";
     let account = world.account(5).await;

@@ -3,15 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{Account, Value, World, cases, json, until};
-
-cases!(
-    shared:
-        what_a_hostile_profile_says_stays_within_its_fence,
-        a_business_pays_for_its_own_words_once;
-    alone:
-        vendors_keys_are_rotated_under_a_running_analysis,
-);
+use crate::harness::{Account, Value, World, json, stack_test, until};
 
 const OPEN: &str = "<profile_data>";
 const CLOSE: &str = "</profile_data>";
@@ -42,6 +34,7 @@ async fn prompts(account: &Account, vendor: &str, handle: &str) -> Vec<[String; 
     prompts
 }
 
+#[stack_test]
 async fn what_a_hostile_profile_says_stays_within_its_fence(world: Arc<World>) {
     let account = world.account(2).await;
     let usual = prompts(&account, "openai", &world.handle("harmless")).await.remove(0);
@@ -75,6 +68,7 @@ async fn what_a_hostile_profile_says_stays_within_its_fence(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn a_business_pays_for_its_own_words_once(world: Arc<World>) {
     let (account, other) = (world.account(2).await, world.account(1).await);
     let handles = [(); 3].map(|()| world.handle("prefix"));
@@ -100,20 +94,7 @@ async fn a_business_pays_for_its_own_words_once(world: Arc<World>) {
     assert!(cached[1] >= 1024 && cached[1] + 128 >= stable, "{cached:?} of {stable}");
 }
 
-impl World {
-    /// New keys at all vendors, and in Secrets Manager just before.
-    async fn rotate_vendor_keys(&self, keys: [&str; 3]) {
-        for (name, field, key) in [("apify", "token", keys[0]), ("openai", "api_key", keys[1]), ("anthropic", "api_key", keys[2])] {
-            let secret = json!({ field: key }).to_string();
-            let put = self.secrets.put_secret_value().secret_id(format!("oslira/local/{name}")).secret_string(secret);
-            put.send().await.expect("the secret is stored");
-        }
-        let body = json!({ "apify": keys[0], "openai": keys[1], "anthropic": keys[2] });
-        let told = self.http.post(format!("{}/_control/credentials", self.stack.info().sandbox)).json(&body);
-        assert_eq!(self.send(told).await.status, 200);
-    }
-}
-
+#[stack_test(alone)]
 async fn vendors_keys_are_rotated_under_a_running_analysis(world: Arc<World>) {
     let account = world.account(5).await;
     // Processes that know the old keys.

@@ -2,15 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::harness::{Account, Ended, Value, World, cases, json};
-
-cases!(
-    shared: private_missing_and_blocked_profiles_are_refunded, an_actor_that_fails_four_times_is_refunded,
-        an_actor_that_succeeds_at_the_third_attempt_is_paid, models_that_fail_on_every_provider_are_refunded,
-        hanging_models_are_refunded, unusable_answers_and_refusals_are_refunded, a_vendor_without_quota_is_not_tried_again,
-        an_apify_that_fails_in_any_way_is_refunded, free_resources_are_waited_for, broken_answers_of_models_are_refunded_unless_one_is_whole;
-    alone:
-);
+use crate::harness::{Account, Ended, Value, World, json, stack_test};
 
 async fn actor_runs(world: &World, handle: &str) -> usize {
     world.calls("apify", handle).await.iter().filter(|call| call["op"] == "start").count()
@@ -27,6 +19,7 @@ async fn assert_costs_are_booked(account: &Account, ended: &Ended, handle: &str)
     assert_eq!(booked, Some(account.world.bill(handle).await), "{handle}");
 }
 
+#[stack_test]
 async fn private_missing_and_blocked_profiles_are_refunded(world: Arc<World>) {
     let cases = [("private", "PROFILE_PRIVATE", 1), ("missing", "PROFILE_NOT_FOUND", 1), ("blocked", "SCRAPE_FAILED", 4)];
     let runs = cases.map(|(beginning, code, starts)| {
@@ -47,6 +40,7 @@ async fn private_missing_and_blocked_profiles_are_refunded(world: Arc<World>) {
     futures::future::join_all(runs).await;
 }
 
+#[stack_test]
 async fn an_actor_that_fails_four_times_is_refunded(world: Arc<World>) {
     let runs = ["run_failed", "run_timed_out", "run_aborted", "empty_dataset"].map(|kind| {
         let world = world.clone();
@@ -63,6 +57,7 @@ async fn an_actor_that_fails_four_times_is_refunded(world: Arc<World>) {
     futures::future::join_all(runs).await;
 }
 
+#[stack_test]
 async fn an_actor_that_succeeds_at_the_third_attempt_is_paid(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("third");
@@ -78,6 +73,7 @@ async fn fail_models(world: &World, handle: &str, openai: Value, anthropic: Valu
     world.fault("anthropic", handle, None, anthropic).await;
 }
 
+#[stack_test]
 async fn models_that_fail_on_every_provider_are_refunded(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("nomodel");
@@ -91,6 +87,7 @@ async fn models_that_fail_on_every_provider_are_refunded(world: Arc<World>) {
     assert_costs_are_booked(&account, &ended, &handle).await;
 }
 
+#[stack_test]
 async fn hanging_models_are_refunded(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("hanging");
@@ -101,6 +98,7 @@ async fn hanging_models_are_refunded(world: Arc<World>) {
     assert_eq!(world.db.value::<i64>(sql, &[&ended.run_id]).await, Some(6));
 }
 
+#[stack_test]
 async fn unusable_answers_and_refusals_are_refunded(world: Arc<World>) {
     let cases = [
         ("schema_violation", "AI_INVALID_OUTPUT", 2),
@@ -131,6 +129,7 @@ async fn unusable_answers_and_refusals_are_refunded(world: Arc<World>) {
     assert_costs_are_booked(&account, &ended, &handle).await;
 }
 
+#[stack_test]
 async fn a_vendor_without_quota_is_not_tried_again(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("quota");
@@ -140,6 +139,7 @@ async fn a_vendor_without_quota_is_not_tried_again(world: Arc<World>) {
     assert_eq!(world.calls("apify", &handle).await.len(), 1);
 }
 
+#[stack_test]
 async fn an_apify_that_fails_in_any_way_is_refunded(world: Arc<World>) {
     let failing = json!({ "kind": "status", "status": 500 });
     let cases = [
@@ -179,6 +179,7 @@ async fn an_apify_that_fails_in_any_way_is_refunded(world: Arc<World>) {
     futures::future::join_all(runs).await;
 }
 
+#[stack_test]
 async fn free_resources_are_waited_for(world: Arc<World>) {
     let runs = [(402, "actor-memory-limit-exceeded"), (429, "rate-limit-exceeded")].map(|(status, error_type)| {
         let world = world.clone();
@@ -196,6 +197,7 @@ async fn free_resources_are_waited_for(world: Arc<World>) {
     futures::future::join_all(runs).await;
 }
 
+#[stack_test]
 async fn broken_answers_of_models_are_refunded_unless_one_is_whole(world: Arc<World>) {
     let broken = || json!({ "kind": "truncated_json" });
     let account = world.account(9).await;

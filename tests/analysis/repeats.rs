@@ -3,14 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{Account, Value, World, cases, json, until};
-
-cases!(
-    shared: repeated_tasks_of_a_completed_run_change_nothing, repeated_tasks_of_a_failed_run_change_nothing,
-        repeated_tasks_of_a_cancelled_run_change_nothing, a_task_that_runs_twice_at_once_pays_once, twins_that_both_start_an_actor_book_both,
-        the_rule_on_ended_executions_changes_nothing_that_is_settled;
-    alone:
-);
+use crate::harness::{Account, Value, World, json, stack_test, until};
 
 /// Everything that a repeat could change, as one value.
 pub async fn picture(account: &Account, handle: &str) -> Value {
@@ -63,6 +56,7 @@ async fn repeat_all(account: &Account, run_id: &str, handle: &str) -> Vec<String
     tasks.into_iter().map(|(state, _)| state).collect()
 }
 
+#[stack_test]
 async fn repeated_tasks_of_a_completed_run_change_nothing(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("again");
@@ -80,6 +74,7 @@ async fn repeated_tasks_of_a_completed_run_change_nothing(world: Arc<World>) {
     assert_eq!(picture(&account, &handle).await, before);
 }
 
+#[stack_test]
 async fn repeated_tasks_of_a_failed_run_change_nothing(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("private");
@@ -88,6 +83,7 @@ async fn repeated_tasks_of_a_failed_run_change_nothing(world: Arc<World>) {
     assert_eq!(repeat_all(&account, &ended.run_id, &handle).await, ["Admit", "CheckCache", "Scrape", "Compensate"]);
 }
 
+#[stack_test]
 async fn repeated_tasks_of_a_cancelled_run_change_nothing(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("again");
@@ -104,9 +100,10 @@ async fn repeated_tasks_of_a_cancelled_run_change_nothing(world: Arc<World>) {
     .await;
     let repeated = repeat_all(&account, &run_id, &handle).await;
     assert_eq!(repeated[..3], ["Admit", "CheckCache", "Scrape"]);
-    account.assert_refund_booked(&run_id, 1, 9).await;
+    account.assert_refund_recorded(&run_id, 1, 9).await;
 }
 
+#[stack_test]
 async fn a_task_that_runs_twice_at_once_pays_once(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("twins");
@@ -134,6 +131,7 @@ async fn a_task_that_runs_twice_at_once_pays_once(world: Arc<World>) {
     assert_eq!(booked, Some(world.bill(&handle).await));
 }
 
+#[stack_test]
 async fn twins_that_both_start_an_actor_book_both(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("twins");
@@ -158,9 +156,10 @@ async fn twins_that_both_start_an_actor_book_both(world: Arc<World>) {
     let sql = "SELECT coalesce(sum(cost_micro_usd), 0)::int8 FROM ai_usage_logs WHERE run_id = $1";
     assert_eq!(world.db.value::<i64>(sql, &[&run_id]).await, Some(world.bill(&handle).await));
     world.db.rows("SELECT fail_run($1, 'ABORTED')", &[&run_id]).await;
-    account.assert_refund_booked(&run_id, 1, 9).await;
+    account.assert_refund_recorded(&run_id, 1, 9).await;
 }
 
+#[stack_test]
 async fn the_rule_on_ended_executions_changes_nothing_that_is_settled(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("settled");

@@ -7,16 +7,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use oslira_domain::{Tier, assessment};
 
-use crate::harness::{Account, Value, World, cases, json};
-
-cases!(
-    shared:
-        every_field_of_every_tier_is_there_and_in_range,
-        the_calls_of_a_tier_overlap_in_time,
-        an_overloaded_openai_is_replaced_by_anthropic_and_booked_there,
-        odd_profiles_get_a_result_like_any_other;
-    alone:
-);
+use crate::harness::{Account, Value, World, json, stack_test};
 
 /// What every result holds beside its tier's fields.
 const OWN: [&str; 16] = [
@@ -65,6 +56,7 @@ fn assert_fits(at: &str, schema: &Value, value: &Value) {
     }
 }
 
+#[stack_test]
 async fn every_field_of_every_tier_is_there_and_in_range(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("complete");
@@ -144,6 +136,7 @@ impl Account {
     }
 }
 
+#[stack_test]
 async fn the_calls_of_a_tier_overlap_in_time(world: Arc<World>) {
     let account = world.account(25).await;
     for (tier, count) in [("deep", 3), ("xray", 4)] {
@@ -169,6 +162,7 @@ async fn the_calls_of_a_tier_overlap_in_time(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn an_overloaded_openai_is_replaced_by_anthropic_and_booked_there(world: Arc<World>) {
     let account = world.account(25).await;
     let faults = [
@@ -201,6 +195,7 @@ async fn an_overloaded_openai_is_replaced_by_anthropic_and_booked_there(world: A
     assert_eq!(account.balance().await, 25 - 5 - 3);
 }
 
+#[stack_test]
 async fn odd_profiles_get_a_result_like_any_other(world: Arc<World>) {
     let account = world.account(25).await;
     let null = Value::Null;

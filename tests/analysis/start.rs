@@ -6,21 +6,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
-use crate::harness::{Account, Answer, Value, World, cases, json, until};
-
-cases!(
-    shared:
-        every_fault_of_a_request_is_named_at_once,
-        a_body_that_cannot_be_read_is_refused_for_what_it_is,
-        a_handle_is_one_lead_however_it_is_written,
-        a_live_run_of_a_handle_is_a_conflict_that_names_it,
-        missing_credits_are_told_in_numbers,
-        a_business_profile_of_another_account_does_not_exist,
-        the_account_header_chooses_among_memberships_only,
-        a_viewer_sees_runs_and_spends_nothing,
-        the_101st_analysis_of_an_hour_is_refused_until_the_next;
-    alone:
-);
+use crate::harness::{Account, Answer, Value, World, json, stack_test, until};
 
 const PATH: &str = "/api/leads/analyze";
 
@@ -74,6 +60,7 @@ fn faults(problem: &Value) -> Vec<(&str, &str)> {
     faults.iter().map(|fault| (fault["path"].as_str().unwrap_or("?"), fault["code"].as_str().unwrap_or("?"))).collect()
 }
 
+#[stack_test]
 async fn every_fault_of_a_request_is_named_at_once(world: Arc<World>) {
     let account = world.account(5).await;
     let profile = &account.business_profile_id;
@@ -110,6 +97,7 @@ async fn every_fault_of_a_request_is_named_at_once(world: Arc<World>) {
     assert_eq!((account.runs().await, account.balance().await), (0, 5));
 }
 
+#[stack_test]
 async fn a_body_that_cannot_be_read_is_refused_for_what_it_is(world: Arc<World>) {
     const JSON: Option<&str> = Some("application/json");
     let account = world.account(5).await;
@@ -144,6 +132,7 @@ async fn a_body_that_cannot_be_read_is_refused_for_what_it_is(world: Arc<World>)
     assert_eq!((account.runs().await, account.balance().await), (0, 5));
 }
 
+#[stack_test]
 async fn a_handle_is_one_lead_however_it_is_written(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("spelled");
@@ -168,6 +157,7 @@ async fn a_handle_is_one_lead_however_it_is_written(world: Arc<World>) {
     assert_eq!(world.db.value::<i64>(sql, &[&account.id]).await, Some(1));
 }
 
+#[stack_test]
 async fn a_live_run_of_a_handle_is_a_conflict_that_names_it(world: Arc<World>) {
     let (account, neighbour) = (world.account(25).await, world.account(1).await);
     let handle = world.handle("twin");
@@ -185,7 +175,7 @@ async fn a_live_run_of_a_handle_is_a_conflict_that_names_it(world: Arc<World>) {
     let others = neighbour.start(&handle, "light").await;
     assert_ne!(others, run_id);
     account.cancel(&run_id).await.data(200);
-    account.assert_refund_booked(&run_id, 1, 25).await;
+    account.assert_refund_recorded(&run_id, 1, 25).await;
     neighbour.charged(&others).await;
     neighbour.cancel(&others).await.data(200);
     // And it ends with the run.
@@ -194,6 +184,7 @@ async fn a_live_run_of_a_handle_is_a_conflict_that_names_it(world: Arc<World>) {
     account.cancel(&again).await.data(200);
 }
 
+#[stack_test]
 async fn missing_credits_are_told_in_numbers(world: Arc<World>) {
     let account = world.account(2).await;
     let handle = world.handle("poor");
@@ -208,6 +199,7 @@ async fn missing_credits_are_told_in_numbers(world: Arc<World>) {
     assert_eq!(problem["details"], json!({ "available": 0, "required": 1 }));
 }
 
+#[stack_test]
 async fn a_business_profile_of_another_account_does_not_exist(world: Arc<World>) {
     let (account, other) = (world.account(5).await, world.account(5).await);
     let handle = world.handle("profile");
@@ -225,6 +217,7 @@ async fn a_business_profile_of_another_account_does_not_exist(world: Arc<World>)
     assert_eq!((account.runs().await, account.balance().await, other.runs().await, other.balance().await), (0, 5, 0, 5));
 }
 
+#[stack_test]
 async fn the_account_header_chooses_among_memberships_only(world: Arc<World>) {
     let (account, other) = (world.account(5).await, world.account(5).await);
     let handle = world.handle("header");
@@ -253,6 +246,7 @@ async fn the_account_header_chooses_among_memberships_only(world: Arc<World>) {
     account.ask_for(&other.id, &other.business_profile_id, &handle).await.problem(403, "FORBIDDEN");
 }
 
+#[stack_test]
 async fn a_viewer_sees_runs_and_spends_nothing(world: Arc<World>) {
     let (account, viewer) = (world.account(5).await, world.account(5).await);
     account.admit_member(&viewer, "viewer").await;
@@ -267,7 +261,7 @@ async fn a_viewer_sees_runs_and_spends_nothing(world: Arc<World>) {
     viewer.cancel(&run_id).await.problem(403, "FORBIDDEN");
     assert_eq!(account.balance().await, 4);
     account.cancel(&run_id).await.data(200);
-    account.assert_refund_booked(&run_id, 1, 5).await;
+    account.assert_refund_recorded(&run_id, 1, 5).await;
 }
 
 /// The window's number and the seconds left in it.
@@ -276,6 +270,7 @@ fn hour() -> (i64, i64) {
     (second / 3600, 3600 - second % 3600)
 }
 
+#[stack_test]
 async fn the_101st_analysis_of_an_hour_is_refused_until_the_next(world: Arc<World>) {
     let (account, colleague, neighbour) = (world.account(25).await, world.account(5).await, world.account(5).await);
     account.admit_member(&colleague, "member").await;

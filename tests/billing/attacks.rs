@@ -1,10 +1,8 @@
-//! The tables and functions of billing, as every role that must not reach them.
+//! The tables and functions of billing, accessed by the roles that must not reach them.
 
 use std::sync::Arc;
 
-use crate::harness::{Account, World, cases, connect, json};
-
-cases!(shared: users_reach_nothing_of_stripes_but_their_invoices, the_service_reads_and_changes_only_by_events; alone:);
+use crate::harness::{Account, World, connect, json, stack_test};
 
 async fn as_role(world: &World, role: &str, account: &Account) -> tokio_postgres::Client {
     let client = world.db.connect().await;
@@ -19,12 +17,13 @@ async fn assert_forbidden(client: &tokio_postgres::Client, role: &str, sql: &str
     assert_eq!(error.as_db_error().map(|error| error.code().code()), Some("42501"), "{role}: {sql}: {error}");
 }
 
-async fn users_reach_nothing_of_stripes_but_their_invoices(world: Arc<World>) {
+#[stack_test]
+async fn users_reach_no_table_of_stripe_but_their_invoices(world: Arc<World>) {
     let (account, other) = (world.account(0).await, world.account(0).await);
     for subscriber in [&account, &other] {
         let customer = subscriber.customer().await;
         world.stripe(&format!("customers/{customer}/subscribe"), json!({ "price": "price_pro" })).await;
-        world.until_booked(&customer).await;
+        world.until_recorded(&customer).await;
     }
     let id = &account.id;
     let event = json!({
@@ -82,7 +81,8 @@ async fn users_reach_nothing_of_stripes_but_their_invoices(world: Arc<World>) {
     assert_eq!((account.balance().await, other.balance().await), (100, 100));
 }
 
-async fn the_service_reads_and_changes_only_by_events(world: Arc<World>) {
+#[stack_test]
+async fn the_service_reads_tables_and_changes_them_only_by_events(world: Arc<World>) {
     let account = world.account(0).await;
     let client = as_role(&world, "service_role", &account).await;
     for table in ["stripe_customers", "webhook_events", "stripe_payments", "subscription_periods", "stripe_invoices"] {
@@ -98,7 +98,7 @@ async fn the_service_reads_and_changes_only_by_events(world: Arc<World>) {
     ] {
         assert_forbidden(&client, "service_role", &attack).await;
     }
-    // An event of nobody is kept out, one that makes no sense is too.
+    // An event without an account is rejected, and so is a malformed one.
     for (effect, code) in [
         (
             json!({ "kind": "payment", "session_id": "cs_x", "payment_intent": null, "account_id": uuid::Uuid::new_v4(), "credits": 10, "amount_cents": 1, "customer": null }),

@@ -1,35 +1,29 @@
-//! Money that goes back: refunds and disputes take credits away, as far as there are any, and once for the same money.
+//! Refunds and disputes: they remove credits as far as there are any, once for the same money.
 
 use std::sync::Arc;
 
-use crate::harness::{Account, Value, World, cases, json};
+use crate::harness::{Account, Queue, Value, World, json, stack_test};
 
-cases!(
-    shared: a_refund_takes_back_what_was_bought, what_is_spent_cannot_be_taken_back, refunds_in_parts_take_in_proportion,
-        a_refund_that_comes_first_waits_for_its_payment, money_that_goes_back_twice_is_taken_once,
-        a_refunded_invoice_takes_the_periods_credits, a_dispute_that_is_won_gives_back_what_it_took;
-    alone: a_refund_waits_for_stripe_to_answer
-);
-
-/// What is known of a payment: credits, taken, shortfall.
+/// Returns a payment's credits, those taken back, and the shortfall.
 async fn payment(world: &World, source: &str) -> Value {
     let sql = "SELECT jsonb_build_array(credits, taken, shortfall) FROM stripe_payments WHERE source = $1";
     world.db.value(sql, &[&source]).await.unwrap_or_default()
 }
 
-/// Refunds cents of a payment, or all of it, and waits for the books.
+/// Refunds cents of a payment, or all of it, and waits until the events are recorded.
 async fn refund(world: &World, intent: &str, cents: Option<i64>) {
     let order = cents.map_or_else(|| json!({}), |amount| json!({ "amount": amount }));
     world.stripe(&format!("payment_intents/{intent}/refund"), order).await;
-    world.until_booked(intent).await;
+    world.until_recorded(intent).await;
 }
 
 async fn dispute(world: &World, intent: &str, order: Value) {
     world.stripe(&format!("payment_intents/{intent}/dispute"), order).await;
-    world.until_booked(intent).await;
+    world.until_recorded(intent).await;
 }
 
-async fn a_refund_takes_back_what_was_bought(world: Arc<World>) {
+#[stack_test]
+async fn a_refund_takes_back_the_purchased_credits(world: Arc<World>) {
     let account = world.account(7).await;
     let intent = account.buy(100).await;
     assert_eq!(account.balance().await, 107);
@@ -38,13 +32,14 @@ async fn a_refund_takes_back_what_was_bought(world: Arc<World>) {
     assert_eq!(payment(&world, &intent).await, json!([100, 100, 0]));
     let event = world.stripe_event("charge.refunded", &intent).await;
     world.deliver(&event, json!({ "times": 10, "concurrent": true })).await;
-    world.until_drained().await;
+    world.until_empty(Queue::StripeEvents).await;
     assert_eq!(account.balance().await, 7);
     let listed = account.get("/api/credits/transactions?transactionType=chargeback").await.body;
     assert_eq!(json!([listed["data"][0]["amount"], listed["data"][0]["description"]]), json!([-100, "Payment returned"]));
 }
 
-async fn what_is_spent_cannot_be_taken_back(world: Arc<World>) {
+#[stack_test]
+async fn spent_credits_are_not_taken_back(world: Arc<World>) {
     let account = world.account(0).await;
     let half_spent = account.buy(100).await;
     account.spend(70).await;
@@ -54,17 +49,18 @@ async fn what_is_spent_cannot_be_taken_back(world: Arc<World>) {
     account.spend(10).await;
     dispute(&world, &all_spent, json!({})).await;
     assert_eq!((account.balance().await, payment(&world, &all_spent).await), (0, json!([10, 0, 10])));
-    // What was missing is not taken from what is bought later.
+    // The shortfall is not taken from a later purchase.
     account.buy(20).await;
     let event = world.stripe_event("charge.refunded", &half_spent).await;
     world.deliver(&event, json!({ "times": 3 })).await;
-    world.until_drained().await;
+    world.until_empty(Queue::StripeEvents).await;
     assert_eq!(account.balance().await, 20);
 }
 
-async fn refunds_in_parts_take_in_proportion(world: Arc<World>) {
+#[stack_test]
+async fn partial_refunds_take_back_in_proportion(world: Arc<World>) {
     let account = world.account(0).await;
-    // 10 credits for 970 cents: a cent is less than a credit.
+    // 10 credits cost 970 cents, so a cent is less than a credit.
     let intent = account.buy(10).await;
     for (cents, left) in [(1, 10), (95, 10), (1, 9), (388, 5), (484, 1), (1, 0)] {
         refund(&world, &intent, Some(cents)).await;
@@ -74,34 +70,36 @@ async fn refunds_in_parts_take_in_proportion(world: Arc<World>) {
     assert_eq!(account.amounts("chargeback").await.iter().rev().take(4).sum::<i32>(), -10);
 }
 
-async fn a_refund_that_comes_first_waits_for_its_payment(world: Arc<World>) {
+#[stack_test]
+async fn a_refund_before_its_payment_waits_for_it(world: Arc<World>) {
     let account = world.account(0).await;
     let session = account.checkout(100).await;
-    world.until_booked(&account.id).await;
+    world.until_recorded(&account.id).await;
     world.stripe("pause", json!({ "match": session })).await;
     let paid = world.stripe(&format!("sessions/{session}/pay"), json!({})).await;
     let intent = paid["payment_intent"].as_str().unwrap();
     world.stripe(&format!("payment_intents/{intent}/refund"), json!({ "amount": 4850 })).await;
     let refunded = world.stripe_event("charge.refunded", intent).await;
-    crate::harness::until("the refund", std::time::Duration::from_mins(1), || async { world.is_booked(&refunded).await.then_some(()) })
+    crate::harness::until("the refund", std::time::Duration::from_mins(1), || async { world.is_recorded(&refunded).await.then_some(()) })
         .await;
     assert_eq!((account.balance().await, payment(&world, intent).await), (0, json!([null, 0, 0])));
     world.stripe("resume", json!({ "match": session, "send_held": true })).await;
-    world.until_booked(&session).await;
+    world.until_recorded(&session).await;
     // 100 credits cost 9215 cents.
     assert_eq!((account.balance().await, payment(&world, intent).await), (48, json!([100, 52, 0])));
 }
 
-async fn money_that_goes_back_twice_is_taken_once(world: Arc<World>) {
+#[stack_test]
+async fn money_that_is_returned_twice_is_taken_back_once(world: Arc<World>) {
     let account = world.account(0).await;
     let intent = account.buy(100).await;
     refund(&world, &intent, None).await;
     assert_eq!(account.balance().await, 0);
     account.buy(30).await;
-    // A bank that takes back what has been refunded: nothing is left of this payment to take.
+    // A dispute after a full refund takes nothing, because nothing of the payment is left.
     dispute(&world, &intent, json!({})).await;
     assert_eq!((account.balance().await, payment(&world, &intent).await), (30, json!([100, 100, 0])));
-    // Part by refund, the rest by dispute.
+    // A refund takes a part, and a dispute the rest.
     let intent = account.buy(100).await;
     refund(&world, &intent, Some(9215 / 5)).await;
     assert_eq!(account.balance().await, 30 + 80);
@@ -109,7 +107,7 @@ async fn money_that_goes_back_twice_is_taken_once(world: Arc<World>) {
     assert_eq!((account.balance().await, payment(&world, &intent).await), (30, json!([100, 100, 0])));
 }
 
-/// The payment of a subscription's first invoice.
+/// Returns the payment of a subscription's first invoice.
 async fn first_payment(world: &World, customer: &str) -> (String, String) {
     let charge = world.stripe_event("charge.succeeded", customer).await;
     let intent = charge["data"]["object"]["payment_intent"].as_str().unwrap().to_owned();
@@ -121,12 +119,13 @@ async fn subscriber(world: &Arc<World>) -> (Account, String) {
     let account = world.account(1).await;
     let customer = account.customer().await;
     world.stripe(&format!("customers/{customer}/subscribe"), json!({ "price": "price_pro" })).await;
-    world.until_booked(&customer).await;
+    world.until_recorded(&customer).await;
     assert_eq!(account.balance().await, 101);
     (account, customer)
 }
 
-async fn a_refunded_invoice_takes_the_periods_credits(world: Arc<World>) {
+#[stack_test]
+async fn a_refunded_invoice_takes_back_the_periods_credits(world: Arc<World>) {
     let (account, customer) = subscriber(&world).await;
     let (intent, invoice) = first_payment(&world, &customer).await;
     refund(&world, &intent, Some(1500)).await;
@@ -136,9 +135,10 @@ async fn a_refunded_invoice_takes_the_periods_credits(world: Arc<World>) {
     assert_eq!((account.balance().await, payment(&world, &invoice).await), (0, json!([100, 60, 40])));
 }
 
-/// Which invoice a payment was for is asked of Stripe; without an answer nothing is taken, and the event comes again.
-async fn a_refund_waits_for_stripe_to_answer(world: Arc<World>) {
-    world.set_visibility_timeout(2).await;
+/// The consumer reads the payment's invoice from Stripe. Without a response it takes nothing, and the event is redelivered.
+#[stack_test(alone)]
+async fn a_refund_is_redelivered_while_stripe_is_unavailable(world: Arc<World>) {
+    world.set_visibility_timeout(Queue::StripeEvents, 2).await;
     let account = world.account(0).await;
     let intent = account.buy(10).await;
     let fault =
@@ -148,11 +148,12 @@ async fn a_refund_waits_for_stripe_to_answer(world: Arc<World>) {
     assert_eq!((account.balance().await, payment(&world, &intent).await), (0, json!([10, 10, 0])));
     let asked = world.calls("stripe", &intent).await.into_iter().filter(|call| call["op"] == "invoice_payments").count();
     assert_eq!(asked, 5);
-    world.until_drained().await;
-    world.set_visibility_timeout(180).await;
+    world.until_empty(Queue::StripeEvents).await;
+    world.set_visibility_timeout(Queue::StripeEvents, 180).await;
 }
 
-async fn a_dispute_that_is_won_gives_back_what_it_took(world: Arc<World>) {
+#[stack_test]
+async fn a_dispute_that_is_won_restores_the_credits(world: Arc<World>) {
     let account = world.account(0).await;
     let intent = account.buy(100).await;
     dispute(&world, &intent, json!({})).await;
@@ -165,9 +166,9 @@ async fn a_dispute_that_is_won_gives_back_what_it_took(world: Arc<World>) {
         world.send_event(&closed).await;
         account.until_balance(100).await;
     }
-    world.until_drained().await;
+    world.until_empty(Queue::StripeEvents).await;
     assert_eq!((account.balance().await, payment(&world, &intent).await), (100, json!([100, 0, 0])));
-    // Given back out of good will afterwards: as much is owed as before, and it is taken.
+    // A later voluntary refund takes the credits again, because they are owed as before.
     let charge = closed["data"]["object"]["charge"].clone();
     closed["id"] = json!(format!("evt_late_{intent}"));
     closed["type"] = json!("charge.refunded");

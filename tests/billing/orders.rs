@@ -1,4 +1,4 @@
-//! A subscription's life, told in a thousand orders with duplicates: what is left does not depend on the order.
+//! The events of a subscription in a thousand orders with duplicates. The final state does not depend on the order.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,24 +7,19 @@ use futures::StreamExt;
 use oslira_db::{AdminDb, Credential, CredentialSource, DbError};
 use oslira_vendors::stripe::{Effect, Event, Reading, Stripe};
 
-use crate::harness::{Account, Dice, Feed, Value, World, cases, json};
-
-cases!(
-    shared: a_thousand_orders_of_a_life_end_the_same;
-    alone: a_life_told_in_disorder_goes_through_webhook_and_queue
-);
+use crate::harness::{Account, Queue, Random, Value, World, json, stack_test};
 
 const ORDERS: usize = 1000;
-/// Connections that apply events at once.
+/// The number of connections that apply events concurrently.
 const SESSIONS: usize = 4;
-/// Of the signup, and what a life leaves of a period on the small plan, the change to the better one, and two periods on that: half of the
-/// first invoice was refunded, all of the third was disputed.
+/// The final balance: the signup bonus, a period on the smaller plan, the change to the larger one, and two periods on that. Half of the
+/// first invoice is refunded, and all of the third is disputed.
 const CREDITS_LEFT: i32 = 25 + 100 + 200 + 2 * 300 - 50 - 300;
 
-/// Lets a subscription live at Stripe, from the first month to its end, while nothing is delivered. Answers its customer.
-async fn live(world: &World, account: &Account) -> String {
+/// Creates a subscription at Stripe and simulates it from the first month to its end without delivering events. Returns its customer.
+async fn simulate_subscription(world: &World, account: &Account) -> String {
     world.stripe("pause", json!({ "match": account.id })).await;
-    let customer = account.unknown_customer().await;
+    let customer = account.unrecorded_customer().await;
     world.stripe("pause", json!({ "match": customer })).await;
     let subscription = world.stripe(&format!("customers/{customer}/subscribe"), json!({ "price": "price_pro" })).await;
     let subscription = format!("subscriptions/{}", subscription["id"].as_str().unwrap());
@@ -53,12 +48,12 @@ async fn live(world: &World, account: &Account) -> String {
     customer
 }
 
-/// The life's events as the consumer hands them to the database, the customer's creation first; without those that change nothing.
+/// Returns the events that have an effect, as the consumer passes them to the database, the customer's creation first.
 async fn entries(world: &World, customer: &str) -> Vec<Value> {
     let stripe = Stripe::new(oslira_vendors::http_client().unwrap(), format!("{}/stripe", world.stack.info().sandbox));
     let mut entries = Vec::new();
-    for told in world.stripe_events(customer).await {
-        let event = Event::parse(told.to_string().as_bytes()).unwrap();
+    for event in world.stripe_events(customer).await {
+        let event = Event::parse(event.to_string().as_bytes()).unwrap();
         let effect = match event.read().unwrap() {
             Reading::Effect(effect) => effect,
             Reading::Reversal(reversal) => {
@@ -91,7 +86,7 @@ async fn entries(world: &World, customer: &str) -> Vec<Value> {
     entries
 }
 
-/// The same life as another account lived it: every id of Stripe's gets a mark, which keeps their order.
+/// Returns the same events for another account. Every id of Stripe's gets a mark, which keeps their order.
 fn of_another(entries: &[Value], owner: &Account, account: &str, mark: &str) -> Vec<Value> {
     let mut text = Value::Array(entries.to_vec()).to_string().replace(&owner.id, account);
     for kind in ["evt", "cus", "sub", "in", "pi", "ch", "du"] {
@@ -100,7 +95,7 @@ fn of_another(entries: &[Value], owner: &Account, account: &str, mark: &str) -> 
     serde_json::from_str(&text).unwrap()
 }
 
-/// A number of empty accounts.
+/// Creates empty accounts.
 async fn accounts(world: &World, count: usize) -> Vec<String> {
     let sql = "WITH people AS (INSERT INTO auth.users (id, email)
                    SELECT id, 'order-' || id || '@example.com' FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $1::int)) n RETURNING id)
@@ -112,7 +107,7 @@ async fn accounts(world: &World, count: usize) -> Vec<String> {
     accounts
 }
 
-/// The consumer's own way to the database.
+/// Returns the consumer's sessions of the database.
 async fn sessions(world: &World) -> Vec<AdminDb> {
     let secret = world.secrets.get_secret_value().secret_id("oslira/local/database-admin").send().await.unwrap();
     let credential: Credential = serde_json::from_str(&secret.secret_string.unwrap()).unwrap();
@@ -123,7 +118,7 @@ async fn sessions(world: &World) -> Vec<AdminDb> {
     (0..SESSIONS).map(|_| AdminDb::new(source.clone())).collect()
 }
 
-/// Applies an event as the consumer does. False if it came too early.
+/// Applies an event as the consumer does, and returns whether it was applied. It is not if an earlier event is missing.
 async fn apply(db: &AdminDb, entry: &Value) -> bool {
     for _ in 0..5 {
         match db.apply_stripe_event(entry).await {
@@ -136,7 +131,7 @@ async fn apply(db: &AdminDb, entry: &Value) -> bool {
     panic!("five conflicts");
 }
 
-/// Applies events one after the other; those that came too early come again. Answers how many calls that took.
+/// Applies events one after the other and repeats those that were too early. Returns the number of calls.
 async fn apply_in_order(db: &AdminDb, mut entries: Vec<Value>) -> usize {
     let mut calls = 0;
     while !entries.is_empty() {
@@ -152,8 +147,8 @@ async fn apply_in_order(db: &AdminDb, mut entries: Vec<Value>) -> usize {
     calls
 }
 
-/// Applies events on all connections at once.
-async fn apply_at_once(sessions: &[AdminDb], mut entries: Vec<Value>) -> usize {
+/// Applies events on all connections concurrently. Returns the number of calls.
+async fn apply_concurrently(sessions: &[AdminDb], mut entries: Vec<Value>) -> usize {
     let mut calls = 0;
     while !entries.is_empty() {
         calls += entries.len();
@@ -166,7 +161,7 @@ async fn apply_at_once(sessions: &[AdminDb], mut entries: Vec<Value>) -> usize {
     calls
 }
 
-/// All that events leave behind, without our own times and ids.
+/// Returns the state after all events, without our own times and ids.
 async fn end_state(world: &World, account: &str, mark: &str) -> Value {
     let sql = "SELECT jsonb_build_object(
         'customer', (SELECT stripe_customer_id FROM accounts WHERE id = p.id),
@@ -188,7 +183,7 @@ async fn end_state(world: &World, account: &str, mark: &str) -> Value {
     if mark.is_empty() { state } else { serde_json::from_str(&state.to_string().replace(mark, "")).unwrap() }
 }
 
-fn assert_lived(state: &Value) {
+fn assert_final_state(state: &Value) {
     assert_eq!(state["balance"], json!(CREDITS_LEFT), "{state}");
     assert_eq!(state["sums"], json!({ "signup_bonus": 25, "subscription_renewal": 900, "chargeback": -350 }));
     let subscriptions = state["subscriptions"].as_array().unwrap();
@@ -200,7 +195,7 @@ fn assert_lived(state: &Value) {
     );
     let periods: Vec<Value> =
         state["periods"].as_array().unwrap().iter().map(|period| json!([period["level"], period["paid"], period["granted"]])).collect();
-    // The change of plans was invoiced by itself.
+    // The change of plans has an invoice of its own.
     assert_eq!(periods, [json!([100, true, 100]), json!([300, true, 300]), json!([300, true, 300])]);
     let paid = state["invoices"].as_array().unwrap().iter().filter(|invoice| invoice["status"] == "paid").count();
     assert_eq!((paid, state["invoices"].as_array().unwrap().len()), (4, 4));
@@ -210,37 +205,38 @@ fn assert_lived(state: &Value) {
     assert_eq!(json!(taken), json!([[0, 0], [0, 0], [50, 0], [300, 0]]));
 }
 
-async fn a_thousand_orders_of_a_life_end_the_same(world: Arc<World>) {
-    let seed: u64 = std::env::var("OSLIRA_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(chance);
+#[stack_test]
+async fn a_thousand_orders_of_events_have_one_final_state(world: Arc<World>) {
+    let seed: u64 = std::env::var("OSLIRA_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(random_seed);
     println!("OSLIRA_TEST_SEED={seed}");
     let owner = world.account(0).await;
-    let customer = live(&world, &owner).await;
-    let told = entries(&world, &customer).await;
+    let customer = simulate_subscription(&world, &owner).await;
+    let events = entries(&world, &customer).await;
     let (accounts, sessions) = (accounts(&world, ORDERS + 1).await, sessions(&world).await);
 
-    // As it happened: what all others must come to.
+    // The order of creation gives the state that all others must reach.
     let (first, others) = accounts.split_first().unwrap();
-    apply_in_order(&sessions[0], of_another(&told, &owner, first, "o_")).await;
+    apply_in_order(&sessions[0], of_another(&events, &owner, first, "o_")).await;
     let expected = end_state(&world, first, "o_").await;
-    assert_lived(&expected);
+    assert_final_state(&expected);
 
     let started = Instant::now();
     let mut orders = Vec::new();
     for (number, account) in others.iter().enumerate() {
-        let (world, sessions, expected, told, owner) = (&world, &sessions, &expected, &told, &owner);
+        let (world, sessions, expected, events, owner) = (&world, &sessions, &expected, &events, &owner);
         orders.push(async move {
-            let mut dice = Dice::new(seed ^ (number as u64) << 32);
+            let mut random = Random::new(seed ^ (number as u64) << 32);
             let mark = format!("o{number}o_");
-            let mut entries = of_another(told, owner, account, &mark);
+            let mut entries = of_another(events, owner, account, &mark);
             let customer = entries.remove(0);
-            let copies: Vec<Value> = entries.iter().filter(|_| dice.below(2) == 0).cloned().collect();
+            let copies: Vec<Value> = entries.iter().filter(|_| random.below(2) == 0).cloned().collect();
             entries.extend(copies);
-            dice.shuffle(&mut entries);
-            // That the customer is learnt of late costs many calls: every tenth order does it.
-            let at = if number % 10 == 0 { dice.below(entries.len()) } else { 0 };
+            random.shuffle(&mut entries);
+            // A late event of the customer costs many calls, so only every tenth order has one.
+            let at = if number % 10 == 0 { random.below(entries.len()) } else { 0 };
             entries.insert(at, customer);
             let calls = if number % 10 == 5 {
-                apply_at_once(sessions, entries).await
+                apply_concurrently(sessions, entries).await
             } else {
                 apply_in_order(&sessions[number % SESSIONS], entries).await
             };
@@ -251,37 +247,38 @@ async fn a_thousand_orders_of_a_life_end_the_same(world: Arc<World>) {
     }
     let calls: usize = futures::stream::iter(orders).buffer_unordered(SESSIONS).collect::<Vec<_>>().await.into_iter().sum();
     let took = started.elapsed();
-    println!("{ORDERS} orders of {} events, {calls} calls in {took:?}, {} a second", told.len(), calls as u128 * 1000 / took.as_millis());
+    println!("{ORDERS} orders of {} events, {calls} calls in {took:?}, {} a second", events.len(), calls as u128 * 1000 / took.as_millis());
     world.stripe("resume", json!({ "match": owner.id })).await;
     world.stripe("resume", json!({ "match": customer })).await;
 }
 
-fn chance() -> u64 {
+fn random_seed() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0
 }
 
-async fn a_life_told_in_disorder_goes_through_webhook_and_queue(world: Arc<World>) {
-    let seed = chance();
+#[stack_test(alone)]
+async fn events_in_random_order_pass_webhook_and_queue(world: Arc<World>) {
+    let seed = random_seed();
     println!("seed {seed}");
     let account = world.account(25).await;
-    let customer = live(&world, &account).await;
-    world.set_visibility_timeout(2).await;
-    let mut dice = Dice::new(seed);
+    let customer = simulate_subscription(&world, &account).await;
+    world.set_visibility_timeout(Queue::StripeEvents, 2).await;
+    let mut random = Random::new(seed);
     let mut events = world.stripe_events(&customer).await;
     let first = events.remove(0);
     assert_eq!(world.deliver(&first, json!({})).await, [200]);
-    world.until_drained().await;
-    dice.shuffle(&mut events);
+    world.until_empty(Queue::StripeEvents).await;
+    random.shuffle(&mut events);
     for event in &events {
-        let times = 1 + dice.below(3);
-        let order = json!({ "times": times, "concurrent": dice.below(2) == 0 });
-        assert_eq!(world.deliver(event, order).await, vec![json!(200); times]);
+        let times = 1 + random.below(3);
+        let options = json!({ "times": times, "concurrent": random.below(2) == 0 });
+        assert_eq!(world.deliver(event, options).await, vec![json!(200); times]);
     }
-    world.until_booked(&customer).await;
-    world.until_drained().await;
-    assert_eq!(world.waiting(Feed::DeadLetters).await, 0);
-    assert_lived(&end_state(&world, &account.id, "").await);
-    world.set_visibility_timeout(180).await;
+    world.until_recorded(&customer).await;
+    world.until_empty(Queue::StripeEvents).await;
+    assert_eq!(world.messages_in(Queue::StripeEventsDeadLetters).await, 0);
+    assert_final_state(&end_state(&world, &account.id, "").await);
+    world.set_visibility_timeout(Queue::StripeEvents, 180).await;
     world.stripe("resume", json!({ "match": account.id })).await;
     world.stripe("resume", json!({ "match": customer })).await;
 }

@@ -1,16 +1,8 @@
-//! Subscriptions, by the whole way from Stripe: what a plan gives, and until when.
+//! Subscriptions, through webhook and queue: the credits of each plan, and when it ends.
 
 use std::sync::Arc;
 
-use crate::harness::{Account, Value, World, cases, json};
-
-cases!(
-    shared: a_better_plan_gives_the_difference_when_it_is_paid, a_plan_that_is_not_paid_for_gives_nothing,
-        a_subscription_that_starts_without_money_gives_nothing, an_upgrade_that_is_returned_is_taken_back, a_period_is_granted_once_whatever_is_told_first,
-        a_plan_allows_its_businesses_while_it_lives, a_failed_payment_gives_nothing_until_it_is_made_good,
-        an_invoice_that_owes_the_customer_gives_nothing, a_free_account_stays_free_beside_its_subscription;
-    alone:
-);
+use crate::harness::{Account, Queue, Value, World, json, stack_test};
 
 /// A subscription and its owner.
 struct Subscriber {
@@ -29,7 +21,7 @@ impl Subscriber {
         subscriber
     }
 
-    /// Something happens to the subscription, in a second of its own.
+    /// Changes the subscription, in a second of its own.
     async fn has(&self, what: &str, order: Value) -> Value {
         let world = &self.account.world;
         world.next_second().await;
@@ -39,14 +31,14 @@ impl Subscriber {
     }
 
     async fn settled(&self) {
-        self.account.world.until_booked(&self.customer).await;
+        self.account.world.until_recorded(&self.customer).await;
     }
 
     async fn grants(&self) -> Vec<i32> {
         self.account.amounts("subscription_renewal").await
     }
 
-    /// Plan, status and whether it ends with its period.
+    /// Returns plan, status and whether the subscription ends with its period.
     async fn row(&self) -> Value {
         let sql = "SELECT jsonb_build_array(plan_id, status, cancel_at_period_end) FROM subscriptions WHERE stripe_subscription_id = $1";
         self.account.world.db.value(sql, &[&self.id]).await.unwrap()
@@ -57,58 +49,62 @@ impl Subscriber {
     }
 }
 
-/// A change of plans that is invoiced at once, as README's setup has it.
+/// Changes the plan with an immediate invoice, as the portal is configured to do.
 fn to(price: &str) -> Value {
     json!({ "price": price, "proration_behavior": "always_invoice" })
 }
 
-async fn a_better_plan_gives_the_difference_when_it_is_paid(world: Arc<World>) {
+#[stack_test]
+async fn a_larger_plan_grants_the_difference_when_it_is_paid(world: Arc<World>) {
     let subscriber = Subscriber::to(&world, "price_pro").await;
     assert_eq!((subscriber.grants().await, subscriber.plan().await), (vec![100], json!("pro")));
     subscriber.has("change", to("price_agency")).await;
     assert_eq!((subscriber.grants().await, subscriber.plan().await), (vec![100, 200], json!("agency")));
-    // Down and up again is settled with what the step down gave back: no money, no credits.
+    // A step down and up again is settled with the credit of the step down: no payment, no credits.
     for (price, plan) in [("price_pro", "pro"), ("price_agency", "agency"), ("price_pro", "pro")] {
         subscriber.has("change", to(price)).await;
         assert_eq!((subscriber.grants().await, subscriber.plan().await), (vec![100, 200], json!(plan)));
     }
     let listed = subscriber.account.get("/api/credits/transactions").await.body;
-    let told: Vec<&Value> = listed["data"].as_array().unwrap().iter().map(|entry| &entry["description"]).take(2).collect();
-    assert_eq!(told, ["Plan change", "Monthly credits"]);
+    let descriptions: Vec<&Value> = listed["data"].as_array().unwrap().iter().map(|entry| &entry["description"]).take(2).collect();
+    assert_eq!(descriptions, ["Plan change", "Monthly credits"]);
 }
 
-async fn a_plan_that_is_not_paid_for_gives_nothing(world: Arc<World>) {
-    // On the best plan for a moment, within a period that was paid at the smallest one's price.
+#[stack_test]
+async fn an_unpaid_plan_grants_nothing(world: Arc<World>) {
+    // A moment on the largest plan, within a period that was paid at the smallest plan's price.
     let subscriber = Subscriber::to(&world, "price_pro").await;
     subscriber.has("change", json!({ "price": "price_enterprise" })).await;
     assert_eq!((subscriber.grants().await, subscriber.plan().await), (vec![100], json!("enterprise")));
     subscriber.has("change", json!({ "price": "price_pro" })).await;
     subscriber.has("renew", json!({})).await;
     assert_eq!((subscriber.grants().await, subscriber.account.balance().await), (vec![100, 100], 200));
-    // The next renewal settles a step up with the period that it begins: both are paid, both give.
+    // The next renewal invoices a step up together with its own period. Both are paid, and both grant credits.
     subscriber.has("change", json!({ "price": "price_agency" })).await;
     assert_eq!(subscriber.grants().await, [100, 100]);
     subscriber.has("renew", json!({})).await;
     assert_eq!(subscriber.grants().await, [100, 100, 500]);
 }
 
-async fn a_subscription_that_starts_without_money_gives_nothing(world: Arc<World>) {
-    // Active before its first payment arrives, as a debit that takes days makes it; then the debit fails.
+#[stack_test]
+async fn a_subscription_that_starts_without_payment_grants_nothing(world: Arc<World>) {
+    // Active before its first payment settles, as with a debit that takes days. Then the debit fails.
     let account = world.account(0).await;
     let customer = account.customer().await;
     world.stripe("pause", json!({ "match": customer })).await;
     let subscription = world.stripe(&format!("customers/{customer}/subscribe"), json!({ "price": "price_enterprise" })).await;
     let created = world.stripe_event("customer.subscription.created", subscription["id"].as_str().unwrap()).await;
     assert_eq!(world.deliver(&created, json!({})).await, [200]);
-    world.until_drained().await;
-    assert!(world.is_booked(&created).await);
+    world.until_empty(Queue::StripeEvents).await;
+    assert!(world.is_recorded(&created).await);
     assert_eq!((account.balance().await, account.amounts("subscription_renewal").await), (0, vec![]));
     world.stripe("resume", json!({ "match": customer, "send_held": true })).await;
-    world.until_booked(&customer).await;
+    world.until_recorded(&customer).await;
     assert_eq!(account.balance().await, 1500);
 }
 
-async fn an_upgrade_that_is_returned_is_taken_back(world: Arc<World>) {
+#[stack_test]
+async fn a_refunded_upgrade_is_taken_back(world: Arc<World>) {
     let subscriber = Subscriber::to(&world, "price_pro").await;
     subscriber.has("change", to("price_enterprise")).await;
     assert_eq!(subscriber.grants().await, [100, 1400]);
@@ -119,7 +115,8 @@ async fn an_upgrade_that_is_returned_is_taken_back(world: Arc<World>) {
     assert_eq!(subscriber.account.balance().await, 100);
 }
 
-async fn a_period_is_granted_once_whatever_is_told_first(world: Arc<World>) {
+#[stack_test]
+async fn a_period_is_granted_once_in_any_order_of_its_events(world: Arc<World>) {
     for first in ["invoice.paid", "customer.subscription.updated"] {
         let subscriber = Subscriber::to(&world, "price_pro").await;
         world.stripe("pause", json!({ "match": subscriber.customer })).await;
@@ -130,10 +127,10 @@ async fn a_period_is_granted_once_whatever_is_told_first(world: Arc<World>) {
         let (early, late) = if first == "invoice.paid" { (paid, updated) } else { (updated, paid) };
         for event in [&early, &late, &early, &late] {
             assert_eq!(world.deliver(event, json!({})).await, [200]);
-            world.until_drained().await;
-            assert!(world.is_booked(event).await);
-            // A period that is not paid for gives nothing, though the subscription is in it.
-            let paid = first == "invoice.paid" || world.is_booked(&late).await;
+            world.until_empty(Queue::StripeEvents).await;
+            assert!(world.is_recorded(event).await);
+            // An unpaid period grants nothing, even while it is the current one.
+            let paid = first == "invoice.paid" || world.is_recorded(&late).await;
             assert_eq!(subscriber.grants().await, if paid { vec![100, 100] } else { vec![100] });
         }
         world.stripe("resume", json!({ "match": subscriber.customer, "send_held": true })).await;
@@ -147,7 +144,8 @@ async fn a_period_is_granted_once_whatever_is_told_first(world: Arc<World>) {
     }
 }
 
-async fn a_plan_allows_its_businesses_while_it_lives(world: Arc<World>) {
+#[stack_test]
+async fn a_plan_allows_its_business_profiles_until_it_ends(world: Arc<World>) {
     let create = |account: &Account| {
         let (account, name) = (account.clone(), world.handle("Business"));
         async move {
@@ -171,15 +169,16 @@ async fn a_plan_allows_its_businesses_while_it_lives(world: Arc<World>) {
     assert_eq!((subscriber.row().await, subscriber.plan().await), (json!(["enterprise", "canceled", true]), json!("free")));
     let refused = create(&subscriber.account).await.problem(403, "PLAN_LIMIT");
     assert_eq!(refused["details"], json!({ "plan": "free", "limit": 1 }));
-    // What was granted stays.
+    // Granted credits stay.
     assert_eq!(subscriber.account.balance().await, 100);
 }
 
-async fn a_failed_payment_gives_nothing_until_it_is_made_good(world: Arc<World>) {
+#[stack_test]
+async fn a_failed_payment_grants_nothing_until_it_succeeds(world: Arc<World>) {
     let subscriber = Subscriber::to(&world, "price_pro").await;
     let failed = subscriber.has("renew", json!({ "fail": true })).await;
     assert_eq!((subscriber.row().await, subscriber.grants().await), (json!(["pro", "past_due", false]), vec![100]));
-    // The plan goes on while Stripe still tries.
+    // The plan continues while Stripe retries.
     assert_eq!(subscriber.plan().await, "pro");
     world.next_second().await;
     let invoice = failed["invoice"]["id"].as_str().unwrap();
@@ -190,13 +189,14 @@ async fn a_failed_payment_gives_nothing_until_it_is_made_good(world: Arc<World>)
     assert_eq!(world.db.value::<Value>(sql, &[&invoice]).await, Some(json!(["paid", 3000, 3000])));
 }
 
-async fn an_invoice_that_owes_the_customer_gives_nothing(world: Arc<World>) {
+#[stack_test]
+async fn an_invoice_with_a_negative_total_grants_nothing(world: Arc<World>) {
     let price = |plan: &'static str| {
         let world = &world;
         async move { world.db.value::<String>("SELECT stripe_price_id FROM plans WHERE id = $1", &[&plan]).await.unwrap() }
     };
     let (agency, enterprise) = (price("agency").await, price("enterprise").await);
-    // Four of the smaller plan exchanged for one of the larger, whose credits are cheaper.
+    // Four of the smaller plan are exchanged for one of the larger, whose credits are cheaper.
     let exchange = |amount: i64| {
         let lines = json!([{ "price_id": agency, "amount": -32_000 }, { "price_id": enterprise, "amount": amount }]);
         let total = amount - 32_000;
@@ -210,12 +210,13 @@ async fn an_invoice_that_owes_the_customer_gives_nothing(world: Arc<World>) {
     assert!(worth(exchange(40_000)).await > 0);
 }
 
+#[stack_test]
 async fn a_free_account_stays_free_beside_its_subscription(world: Arc<World>) {
     let subscriber = Subscriber::to(&world, "price_agency").await;
     let sql = "SELECT jsonb_agg(jsonb_build_array(plan_id, status) ORDER BY plan_id) FROM subscriptions WHERE account_id = $1::text::uuid";
     let rows: Value = world.db.value(sql, &[&subscriber.account.id]).await.unwrap();
     assert_eq!(rows, json!([["agency", "active"], ["free", "active"]]));
-    // A second subscription of the same customer is another one, and the better plan counts.
+    // A second subscription of the same customer is separate, and the larger plan counts.
     world.stripe(&format!("customers/{}/subscribe", subscriber.customer), json!({ "price": "price_pro" })).await;
     subscriber.settled().await;
     assert_eq!((subscriber.plan().await, subscriber.grants().await), (json!("agency"), vec![300, 100]));

@@ -2,15 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::harness::{Account, Value, World, cases, json};
-
-cases!(
-    shared: a_customer_is_booked_while_others_refer_to_the_account,
-        a_paid_purchase_is_granted_once, delayed_money_is_granted_when_it_comes, what_is_not_paid_grants_nothing,
-        paying_on_the_page_works_too, either_event_of_a_payment_grants_it_and_both_do_once, purchases_that_race_share_one_customer,
-        amounts_are_checked, a_viewer_buys_nothing;
-    alone:
-);
+use crate::harness::{Account, Queue, Value, World, json, stack_test};
 
 /// Delivers an event ten times one after the other and 20 times at once, and waits until all of it is worked off.
 async fn repeat(world: &World, event: &Value) {
@@ -18,9 +10,10 @@ async fn repeat(world: &World, event: &Value) {
     assert_eq!(statuses, vec![json!(200); 10]);
     let statuses = world.deliver(event, json!({ "times": 20, "concurrent": true })).await;
     assert_eq!(statuses, vec![json!(200); 20]);
-    world.until_drained().await;
+    world.until_empty(Queue::StripeEvents).await;
 }
 
+#[stack_test]
 async fn a_paid_purchase_is_granted_once(world: Arc<World>) {
     let account = world.account(9).await;
     let bought = account.purchase(&json!({ "amount": 250 }), None).await.data(201);
@@ -55,11 +48,12 @@ async fn a_paid_purchase_is_granted_once(world: Arc<World>) {
     assert_eq!(entry["metadata"], json!({ "session": session_id, "payment_intent": payment["id"], "amount_cents": 23_037 }));
 }
 
+#[stack_test]
 async fn delayed_money_is_granted_when_it_comes(world: Arc<World>) {
     let account = world.account(0).await;
     let session = account.checkout(10).await;
     world.stripe(&format!("sessions/{session}/pay"), json!({ "method": "delayed" })).await;
-    world.until_booked(&session).await;
+    world.until_recorded(&session).await;
     let completed = world.stripe_event("checkout.session.completed", &session).await;
     repeat(&world, &completed).await;
     assert_eq!(account.balance().await, 0);
@@ -71,6 +65,7 @@ async fn delayed_money_is_granted_when_it_comes(world: Arc<World>) {
     assert_eq!((account.amounts("purchase").await, account.balance().await), (vec![10], 10));
 }
 
+#[stack_test]
 async fn what_is_not_paid_grants_nothing(world: Arc<World>) {
     let account = world.account(3).await;
     let declined = account.checkout(10).await;
@@ -78,11 +73,12 @@ async fn what_is_not_paid_grants_nothing(world: Arc<World>) {
     let never = account.checkout(20).await;
     world.stripe(&format!("sessions/{never}/pay"), json!({ "method": "delayed" })).await;
     world.stripe(&format!("sessions/{never}/settle"), json!({ "succeed": false })).await;
-    world.until_booked(&account.id).await;
-    world.until_drained().await;
+    world.until_recorded(&account.id).await;
+    world.until_empty(Queue::StripeEvents).await;
     assert_eq!((account.amounts("purchase").await, account.balance().await), (vec![], 3));
 }
 
+#[stack_test]
 async fn paying_on_the_page_works_too(world: Arc<World>) {
     let account = world.account(0).await;
     let bought = account.purchase(&json!({ "amount": 1000 }), None).await.data(201);
@@ -97,6 +93,7 @@ async fn paying_on_the_page_works_too(world: Arc<World>) {
 }
 
 /// The same payment told by both events as paid, in both orders, and by 20 copies of both at once.
+#[stack_test]
 async fn either_event_of_a_payment_grants_it_and_both_do_once(world: Arc<World>) {
     for first in ["checkout.session.completed", "checkout.session.async_payment_succeeded"] {
         let account = world.account(0).await;
@@ -115,9 +112,9 @@ async fn either_event_of_a_payment_grants_it_and_both_do_once(world: Arc<World>)
         let both = ["checkout.session.completed", "checkout.session.async_payment_succeeded"];
         let events: Vec<Value> = (1..=20).map(|copy| twin(both[copy % 2], copy)).collect();
         futures::future::join_all(events.iter().map(|event| world.send_event(event))).await;
-        world.until_drained().await;
+        world.until_empty(Queue::StripeEvents).await;
         for event in &events {
-            assert!(world.is_booked(event).await);
+            assert!(world.is_recorded(event).await);
         }
         assert_eq!((account.amounts("purchase").await, account.balance().await), (vec![100], 100));
         world.stripe("resume", json!({ "match": session })).await;
@@ -129,6 +126,7 @@ async fn customer_of(account: &Account) -> Option<String> {
 }
 
 /// An admission holds the account by its foreign key while it waits for the balance, which the event holds: neither may wait for the other.
+#[stack_test]
 async fn a_customer_is_booked_while_others_refer_to_the_account(world: Arc<World>) {
     let account = world.account(0).await;
     let admission = world.db.connect().await;
@@ -138,6 +136,7 @@ async fn a_customer_is_booked_while_others_refer_to_the_account(world: Arc<World
     admission.batch_execute("ROLLBACK").await.unwrap();
 }
 
+#[stack_test]
 async fn purchases_that_race_share_one_customer(world: Arc<World>) {
     let account = world.account(0).await;
     // We are told late of the customer, so that all of them have to ask for one.
@@ -160,7 +159,7 @@ async fn purchases_that_race_share_one_customer(world: Arc<World>) {
     assert_eq!(world.stripe_events(&account.id).await.iter().filter(|event| event["type"] == "customer.created").count(), 1);
 
     world.stripe("resume", json!({ "match": account.id, "send_held": true })).await;
-    world.until_booked(&account.id).await;
+    world.until_recorded(&account.id).await;
     assert_eq!(customer_of(&account).await.as_ref(), customers.first());
     let later = account.checkout(10).await;
     let later = world.stripe_object(&format!("checkout/sessions/{later}")).await;
@@ -168,6 +167,7 @@ async fn purchases_that_race_share_one_customer(world: Arc<World>) {
     assert_eq!(asked().await, before);
 }
 
+#[stack_test]
 async fn amounts_are_checked(world: Arc<World>) {
     let account = world.account(0).await;
     for body in [
@@ -190,6 +190,7 @@ async fn amounts_are_checked(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn a_viewer_buys_nothing(world: Arc<World>) {
     let (account, viewer) = (world.account(0).await, world.account(0).await);
     account.admit_member(&viewer, "viewer").await;

@@ -3,13 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{Account, World, cases, json, until};
-
-cases!(
-    shared: a_repetition_gets_the_first_answer, a_key_belongs_to_one_request, ten_twins_open_one_checkout,
-        a_failure_of_stripe_does_not_use_up_the_key, a_key_is_forgotten_after_a_day, a_lost_answer_of_stripe_opens_no_second_checkout, impossible_keys_are_refused;
-    alone: a_stripe_out_of_reach_does_not_use_up_the_key, a_killed_purchase_goes_on_with_the_same_checkout, a_rotated_key_of_stripe_is_fetched_anew
-);
+use crate::harness::{Account, World, json, stack_test, until};
 
 /// How many sessions Stripe has made for the account.
 async fn sessions(account: &Account) -> usize {
@@ -18,6 +12,7 @@ async fn sessions(account: &Account) -> usize {
     calls.iter().filter(|call| made(&call["outcome"])).count()
 }
 
+#[stack_test]
 async fn a_repetition_gets_the_first_answer(world: Arc<World>) {
     let account = world.account(0).await;
     let body = json!({ "amount": 100 });
@@ -35,6 +30,7 @@ async fn a_repetition_gets_the_first_answer(world: Arc<World>) {
     assert_ne!(theirs["session_id"], first.body["data"]["session_id"]);
 }
 
+#[stack_test]
 async fn a_key_belongs_to_one_request(world: Arc<World>) {
     let account = world.account(0).await;
     account.purchase(&json!({ "amount": 100 }), Some("key")).await.data(201);
@@ -42,6 +38,7 @@ async fn a_key_belongs_to_one_request(world: Arc<World>) {
     assert_eq!(sessions(&account).await, 1);
 }
 
+#[stack_test]
 async fn ten_twins_open_one_checkout(world: Arc<World>) {
     let account = world.account(0).await;
     let body = json!({ "amount": 100 });
@@ -58,6 +55,7 @@ async fn ten_twins_open_one_checkout(world: Arc<World>) {
     assert_eq!(sessions(&account).await, 1);
 }
 
+#[stack_test]
 async fn a_failure_of_stripe_does_not_use_up_the_key(world: Arc<World>) {
     let account = world.account(0).await;
     let body = json!({ "amount": 100 });
@@ -79,6 +77,7 @@ async fn a_failure_of_stripe_does_not_use_up_the_key(world: Arc<World>) {
     account.purchase(&body, Some("refused")).await.data(201);
 }
 
+#[stack_test]
 async fn a_lost_answer_of_stripe_opens_no_second_checkout(world: Arc<World>) {
     for kind in ["disconnect", "truncated_json"] {
         let account = world.account(0).await;
@@ -102,6 +101,7 @@ async fn a_lost_answer_of_stripe_opens_no_second_checkout(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn impossible_keys_are_refused(world: Arc<World>) {
     let account = world.account(0).await;
     let long = "k".repeat(256);
@@ -111,6 +111,7 @@ async fn impossible_keys_are_refused(world: Arc<World>) {
     account.purchase(&json!({ "amount": 100 }), Some(&"k".repeat(255))).await.data(201);
 }
 
+#[stack_test(alone)]
 async fn a_stripe_out_of_reach_does_not_use_up_the_key(world: Arc<World>) {
     let account = world.account(0).await;
     let body = json!({ "amount": 100 });
@@ -132,6 +133,7 @@ async fn a_stripe_out_of_reach_does_not_use_up_the_key(world: Arc<World>) {
     assert_eq!(sessions(&account).await, 1);
 }
 
+#[stack_test]
 async fn a_key_is_forgotten_after_a_day(world: Arc<World>) {
     let account = world.account(0).await;
     let first = account.purchase(&json!({ "amount": 100 }), Some("key")).await.data(201);
@@ -142,6 +144,7 @@ async fn a_key_is_forgotten_after_a_day(world: Arc<World>) {
     account.purchase(&json!({ "amount": 100 }), Some("key")).await.problem(422, "IDEMPOTENCY_KEY_REUSED");
 }
 
+#[stack_test(alone)]
 async fn a_killed_purchase_goes_on_with_the_same_checkout(world: Arc<World>) {
     let account = world.account(0).await;
     let body = json!({ "amount": 100 });
@@ -172,6 +175,7 @@ async fn a_killed_purchase_goes_on_with_the_same_checkout(world: Arc<World>) {
     assert_eq!(first.body["data"]["session_id"], opened["id"]);
 }
 
+#[stack_test(alone)]
 async fn a_rotated_key_of_stripe_is_fetched_anew(world: Arc<World>) {
     let account = world.account(0).await;
     let intent = account.buy(10).await;

@@ -4,13 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Batch, PATIENCE};
-use crate::harness::{Account, World, cases, json, until};
-
-cases!(
-    shared: ;
-    alone: a_consumer_killed_after_the_scrape_pays_for_it_once, a_consumer_killed_after_half_of_the_starts_starts_the_rest,
-        the_same_group_twice_at_once_is_one_group, a_group_that_fails_for_good_ends_failed_and_uncharged
-);
+use crate::harness::{Account, Queue, World, json, stack_test, until};
 
 /// Every handle was analysed once, charged once and fetched by one Actor run, whose cost is booked to the millionth.
 async fn assert_once(account: &Account, batch: &Batch, handles: &[String]) {
@@ -27,8 +21,9 @@ async fn assert_once(account: &Account, batch: &Batch, handles: &[String]) {
     assert_eq!(world.db.value::<i64>(sql, &[&account.id]).await, i64::try_from(handles.len()).ok());
 }
 
+#[stack_test(alone)]
 async fn a_consumer_killed_after_the_scrape_pays_for_it_once(world: Arc<World>) {
-    world.set_group_visibility(3).await;
+    world.set_visibility_timeout(Queue::BulkGroups, 3).await;
     let account = world.account(20).await;
     let handles = world.handles("killed", 5);
     world.slow_scrape(&handles[0], 2_000).await;
@@ -38,12 +33,13 @@ async fn a_consumer_killed_after_the_scrape_pays_for_it_once(world: Arc<World>) 
     until("a remembered Actor run", PATIENCE, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
     assert!(world.kill_function("bulk_groups").await > 0);
     assert_once(&account, &batch, &handles).await;
-    world.until_groups_are_done().await;
-    world.set_group_visibility(1080).await;
+    world.until_empty(Queue::BulkGroups).await;
+    world.set_visibility_timeout(Queue::BulkGroups, 1080).await;
 }
 
+#[stack_test(alone)]
 async fn a_consumer_killed_after_half_of_the_starts_starts_the_rest(world: Arc<World>) {
-    world.set_group_visibility(3).await;
+    world.set_visibility_timeout(Queue::BulkGroups, 3).await;
     let account = world.account(20).await;
     let handles = world.handles("killed", 10);
     // As soon as the first run is admitted: the consumer is among its starts.
@@ -52,10 +48,11 @@ async fn a_consumer_killed_after_half_of_the_starts_starts_the_rest(world: Arc<W
     until("the first run", PATIENCE, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
     world.kill_function("bulk_groups").await;
     assert_once(&account, &batch, &handles).await;
-    world.until_groups_are_done().await;
-    world.set_group_visibility(1080).await;
+    world.until_empty(Queue::BulkGroups).await;
+    world.set_visibility_timeout(Queue::BulkGroups, 1080).await;
 }
 
+#[stack_test(alone)]
 async fn the_same_group_twice_at_once_is_one_group(world: Arc<World>) {
     let account = world.account(20).await;
     let handles = world.handles("twice", 6);
@@ -64,13 +61,14 @@ async fn the_same_group_twice_at_once_is_one_group(world: Arc<World>) {
     let sql = "SELECT count(*) FROM analyses WHERE batch_id = $1 AND scrape_run_id IS NOT NULL HAVING count(*) > 0";
     until("a remembered Actor run", PATIENCE, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
     // While the first is at work, and once more when it is done.
-    world.send_group(&batch.message()).await;
+    world.send_message(Queue::BulkGroups, &batch.message()).await;
     assert_once(&account, &batch, &handles).await;
-    world.send_group(&batch.message()).await;
-    world.until_groups_are_done().await;
+    world.send_message(Queue::BulkGroups, &batch.message()).await;
+    world.until_empty(Queue::BulkGroups).await;
     assert_once(&account, &batch, &handles).await;
 }
 
+#[stack_test(alone)]
 async fn a_group_that_fails_for_good_ends_failed_and_uncharged(world: Arc<World>) {
     let account = world.account(20).await;
     let handles = world.handles("forgood", 3);
@@ -81,7 +79,7 @@ async fn a_group_that_fails_for_good_ends_failed_and_uncharged(world: Arc<World>
     assert_eq!((account.balance().await, account.count_entries("analysis").await), (20, 0));
     assert_eq!(world.actor_runs(&handles[0]).await.len(), 3);
     until("empty dead letters", Duration::from_mins(1), || async {
-        (world.groups_in("BulkGroupsDeadLettersUrl").await == 0).then_some(())
+        (world.messages_in(Queue::BulkGroupsDeadLetters).await == 0).then_some(())
     })
     .await;
 }

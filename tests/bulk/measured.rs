@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::harness::{World, cases};
-
-cases!(shared: ; alone: a_hundred_handles_keep_the_vendors_busy_and_no_more);
+use crate::harness::{World, stack_test};
 
 /// As the predecessor measured them.
 const ACTOR_START_MS: u64 = 6_000;
 const PROFILE_MS: u64 = 200;
 const MODEL_MS: u64 = 2_000;
 
+#[stack_test(alone)]
 async fn a_hundred_handles_keep_the_vendors_busy_and_no_more(world: Arc<World>) {
     let account = world.account(150).await;
     let handles = world.handles("hundred", 100);

@@ -8,13 +8,7 @@ mod requests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_sqs::types::QueueAttributeName;
-
-use crate::harness::{Account, Answer, Case, Value, World, json, until};
-
-pub fn cases() -> Vec<Case> {
-    [requests::cases(), reasons::cases(), interruptions::cases(), measured::cases()].concat()
-}
+use crate::harness::{Account, Answer, Value, json, until};
 
 const PATIENCE: Duration = Duration::from_mins(3);
 
@@ -97,40 +91,5 @@ impl Batch {
     /// The message of a group with all of its runs, as the endpoint would send it.
     fn message(&self) -> String {
         json!({ "batch_id": self.id, "run_ids": self.runs().values().collect::<Vec<_>>() }).to_string()
-    }
-}
-
-impl World {
-    fn handles(&self, beginning: &str, count: usize) -> Vec<String> {
-        (0..count).map(|_| self.handle(beginning)).collect()
-    }
-
-    /// Sets after how many seconds a group comes again whose delivery was killed.
-    async fn set_group_visibility(&self, seconds: u32) {
-        let request = self.sqs.set_queue_attributes().queue_url(&self.stack.outputs()["BulkGroupsUrl"]);
-        request.attributes(QueueAttributeName::VisibilityTimeout, seconds.to_string()).send().await.expect("the queue is set");
-    }
-
-    /// How many messages one of the queues holds, those at work included.
-    async fn groups_in(&self, queue: &str) -> u32 {
-        const COUNTS: [QueueAttributeName; 2] =
-            [QueueAttributeName::ApproximateNumberOfMessages, QueueAttributeName::ApproximateNumberOfMessagesNotVisible];
-        let request = self.sqs.get_queue_attributes().queue_url(&self.stack.outputs()[queue]).set_attribute_names(Some(COUNTS.to_vec()));
-        let attributes = request.send().await.expect("the queue answers").attributes.expect("attributes");
-        COUNTS.iter().map(|name| attributes[name].parse::<u32>().expect("a number")).sum()
-    }
-
-    async fn until_groups_are_done(&self) {
-        until("an empty queue", PATIENCE, || async { (self.groups_in("BulkGroupsUrl").await == 0).then_some(()) }).await;
-    }
-
-    async fn send_group(&self, body: &str) {
-        self.sqs.send_message().queue_url(&self.stack.outputs()["BulkGroupsUrl"]).message_body(body).send().await.expect("sent");
-    }
-
-    /// How many Actor runs were started for handles with this text.
-    async fn actor_runs(&self, text: &str) -> Vec<Value> {
-        let calls = self.calls("apify", text).await;
-        calls.into_iter().filter(|call| call["op"] == "start" && call["status"] == 201).collect()
     }
 }

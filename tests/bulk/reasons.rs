@@ -3,15 +3,9 @@
 use std::sync::Arc;
 
 use super::Batch;
-use crate::harness::{World, cases, json};
+use crate::harness::{Queue, World, json, stack_test};
 
-cases!(
-    shared: every_handle_ends_with_its_own_reason, credits_for_half_complete_half, one_credit_does_not_buy_a_hundred_scrapes,
-        a_mixed_batch_on_half_of_its_credits_adds_up, cached_profiles_are_not_fetched_again,
-        a_cancelled_batch_refunds_what_ran_once_and_leaves_what_ended, a_cancelled_queue_fetches_nothing;
-    alone: a_group_that_failed_once_succeeds_the_second_time
-);
-
+#[stack_test]
 async fn every_handle_ends_with_its_own_reason(world: Arc<World>) {
     let account = world.account(20).await;
     let (good, private, missing, blocked, broken) =
@@ -52,6 +46,7 @@ async fn every_handle_ends_with_its_own_reason(world: Arc<World>) {
     assert_eq!(account.booked_for("apify").await, billed);
 }
 
+#[stack_test]
 async fn credits_for_half_complete_half(world: Arc<World>) {
     let account = world.account(11).await;
     let batch = account.start_batch(&world.handles("half", 20), "light").await;
@@ -64,6 +59,7 @@ async fn credits_for_half_complete_half(world: Arc<World>) {
     account.bulk(&world.handles("half", 2), "light").await.problem(402, "INSUFFICIENT_CREDITS");
 }
 
+#[stack_test]
 async fn one_credit_does_not_buy_a_hundred_scrapes(world: Arc<World>) {
     let account = world.account(1).await;
     let handles = world.handles("greedy", 60);
@@ -79,6 +75,7 @@ async fn one_credit_does_not_buy_a_hundred_scrapes(world: Arc<World>) {
     assert!((1..=12).contains(&scraped), "{scraped}");
 }
 
+#[stack_test]
 async fn a_mixed_batch_on_half_of_its_credits_adds_up(world: Arc<World>) {
     const CREDITS: i64 = 6;
     let account = world.account(u32::try_from(CREDITS).unwrap()).await;
@@ -109,6 +106,7 @@ async fn a_mixed_batch_on_half_of_its_credits_adds_up(world: Arc<World>) {
     assert_eq!(i64::from(account.balance().await), CREDITS - count("completed"));
 }
 
+#[stack_test]
 async fn cached_profiles_are_not_fetched_again(world: Arc<World>) {
     let account = world.account(20).await;
     let known = world.handle("known");
@@ -121,6 +119,7 @@ async fn cached_profiles_are_not_fetched_again(world: Arc<World>) {
     assert_eq!(world.actor_runs(&fresh).await[0]["match"], json!([fresh]));
 }
 
+#[stack_test]
 async fn a_cancelled_batch_refunds_what_ran_once_and_leaves_what_ended(world: Arc<World>) {
     let account = world.account(20).await;
     let (done, running, queued) = (world.handle("ends"), world.handle("runs"), world.handle("waits"));
@@ -165,19 +164,21 @@ async fn a_cancelled_batch_refunds_what_ran_once_and_leaves_what_ended(world: Ar
     stranger.cancel().await.problem(404, "NOT_FOUND");
 }
 
+#[stack_test]
 async fn a_cancelled_queue_fetches_nothing(world: Arc<World>) {
     let account = world.account(5).await;
     let handles = world.handles("never", 3);
     world.slow_scrape(&handles[0], 20_000).await;
     let batch = account.start_batch(&handles, "light").await;
     batch.cancel().await.data(200);
-    world.send_group(&batch.message()).await;
-    world.until_groups_are_done().await;
+    world.send_message(Queue::BulkGroups, &batch.message()).await;
+    world.until_empty(Queue::BulkGroups).await;
     assert_eq!((account.balance().await, account.count_entries("analysis").await), (5, 0));
     assert!(world.actor_runs(&handles[0]).await.len() <= 1);
     assert_eq!(Batch::endings(&batch.progress().await).values().filter(|end| *end == "cancelled").count(), 3);
 }
 
+#[stack_test(alone)]
 async fn a_group_that_failed_once_succeeds_the_second_time(world: Arc<World>) {
     let account = world.account(5).await;
     let handles = world.handles("second", 3);

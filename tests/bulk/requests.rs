@@ -3,14 +3,9 @@
 use std::sync::Arc;
 
 use super::Batch;
-use crate::harness::{Value, World, cases, json};
+use crate::harness::{Queue, Value, World, json, stack_test};
 
-cases!(
-    shared: one_to_a_hundred_handles, handles_that_are_analysed_already_are_told_one_by_one, a_key_repeats_the_first_answer,
-        a_repetition_sends_what_the_first_request_could_not, the_hourly_limit_counts_handles, what_users_call_directly_asks_everything_itself;
-    alone: a_queue_out_of_reach_withdraws_the_batch
-);
-
+#[stack_test]
 async fn one_to_a_hundred_handles(world: Arc<World>) {
     let account = world.account(5).await;
     for count in [0, 101] {
@@ -27,6 +22,7 @@ async fn one_to_a_hundred_handles(world: Arc<World>) {
     assert_eq!(account.balance().await, 0);
 }
 
+#[stack_test]
 async fn handles_that_are_analysed_already_are_told_one_by_one(world: Arc<World>) {
     let account = world.account(9).await;
     let (busy, free) = (world.handle("busy"), world.handle("free"));
@@ -48,6 +44,7 @@ async fn handles_that_are_analysed_already_are_told_one_by_one(world: Arc<World>
     account.cancel(&running).await.data(200);
 }
 
+#[stack_test]
 async fn a_key_repeats_the_first_answer(world: Arc<World>) {
     let account = world.account(9).await;
     let handles = world.handles("keyed", 2);
@@ -70,22 +67,24 @@ async fn a_key_repeats_the_first_answer(world: Arc<World>) {
 }
 
 /// The request's process dies between its commit and the queue: simulated by what it has written by then.
+#[stack_test]
 async fn a_repetition_sends_what_the_first_request_could_not(world: Arc<World>) {
     let account = world.account(9).await;
     let handles = world.handles("resumed", 2);
     let first = account.bulk_with_key(&handles, "light", Some("k2")).await.data(202);
     let batch = Batch { account: account.clone(), id: first["batch_id"].as_str().unwrap().to_owned(), started: first.clone() };
     batch.cancel().await.data(200);
-    world.until_groups_are_done().await;
+    world.until_empty(Queue::BulkGroups).await;
     let reopened = "UPDATE idempotency_keys SET answer = NULL, claimed_at = '-infinity' WHERE account_id = $1::text::uuid AND key = 'k2'";
     world.db.rows(reopened, &[&account.id]).await;
     let again = account.bulk_with_key(&handles, "light", Some("k2")).await.data(202);
     assert_eq!(again["batch_id"], first["batch_id"]);
     assert_eq!(again["analyses"], first["analyses"]);
-    world.until_groups_are_done().await;
+    world.until_empty(Queue::BulkGroups).await;
     assert_eq!((account.balance().await, account.count_entries("analysis").await), (9, 0));
 }
 
+#[stack_test]
 async fn the_hourly_limit_counts_handles(world: Arc<World>) {
     let account = world.account(300).await;
     let first = account.start_batch(&world.handles("many", 60), "light").await;
@@ -100,6 +99,7 @@ async fn the_hourly_limit_counts_handles(world: Arc<World>) {
 }
 
 /// The function does not rely on the endpoint: it rejects what the API would not send.
+#[stack_test]
 async fn what_users_call_directly_asks_everything_itself(world: Arc<World>) {
     let (owner, stranger) = (world.account(5).await, world.account(5).await);
     let user: String = world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&stranger.id]).await.unwrap();
@@ -151,6 +151,7 @@ async fn what_users_call_directly_asks_everything_itself(world: Arc<World>) {
     world.db.rows("SELECT fail_run(run_id, 'ABORTED') FROM analyses WHERE account_id = $1::text::uuid", &[&own]).await;
 }
 
+#[stack_test(alone)]
 async fn a_queue_out_of_reach_withdraws_the_batch(world: Arc<World>) {
     let account = world.account(9).await;
     let url = world.stack.outputs()["BulkGroupsUrl"].clone();

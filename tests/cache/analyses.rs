@@ -3,26 +3,20 @@
 use std::sync::Arc;
 
 use super::{aged, is_fresh};
-use crate::harness::{Account, World, cases, json};
-
-cases!(
-    shared: an_entry_too_old_for_xray_serves_light, an_entry_too_old_for_all_is_replaced, an_entry_too_shallow_for_deep_serves_light,
-        damaged_and_foreign_entries_are_replaced, misses_of_one_handle_at_once_leave_one_good_entry,
-        a_profile_that_came_meanwhile_is_not_fetched_again;
-    alone:
-);
+use crate::harness::{Account, World, json, profile_cache_key, stack_test};
 
 /// Whether an analysis fetched the profile.
 async fn fetches(account: &Account, handle: &str, tier: &str) -> bool {
-    let before = account.world.scrapes(handle).await;
+    let before = account.world.actor_calls(handle, "start").await;
     let ended = account.run(handle, tier).await;
     assert_eq!(ended.status(), "completed", "{}", ended.progress);
-    let fetched = account.world.scrapes(handle).await > before;
+    let fetched = account.world.actor_calls(handle, "start").await > before;
     let result = account.result(&ended.run_id).await.data(200);
     assert_eq!(result["cache_hit"], json!(!fetched), "{tier}");
     fetched
 }
 
+#[stack_test]
 async fn an_entry_too_old_for_xray_serves_light(world: Arc<World>) {
     let account = world.account(20).await;
     let handle = world.handle("aged");
@@ -35,6 +29,7 @@ async fn an_entry_too_old_for_xray_serves_light(world: Arc<World>) {
     assert!(is_fresh(&world.entry(&handle).await));
 }
 
+#[stack_test]
 async fn an_entry_too_old_for_all_is_replaced(world: Arc<World>) {
     let account = world.account(20).await;
     let handle = world.handle("aged");
@@ -53,6 +48,7 @@ async fn an_entry_too_old_for_all_is_replaced(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn an_entry_too_shallow_for_deep_serves_light(world: Arc<World>) {
     let account = world.account(20).await;
     let handle = world.handle("shallow");
@@ -65,6 +61,7 @@ async fn an_entry_too_shallow_for_deep_serves_light(world: Arc<World>) {
     assert!(!fetches(&account, &handle, "xray").await, "the new entry is deep enough for all");
 }
 
+#[stack_test]
 async fn damaged_and_foreign_entries_are_replaced(world: Arc<World>) {
     let account = world.account(20).await;
     let (handle, other) = (world.handle("damaged"), world.handle("other"));
@@ -91,6 +88,7 @@ async fn damaged_and_foreign_entries_are_replaced(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn misses_of_one_handle_at_once_leave_one_good_entry(world: Arc<World>) {
     let handle = world.handle("crowd");
     let runs = (0..4).map(|_| {
@@ -107,11 +105,12 @@ async fn misses_of_one_handle_at_once_leave_one_good_entry(world: Arc<World>) {
     });
     let metrics = futures::future::join_all(runs).await;
     assert!(metrics.iter().all(|seen| *seen == metrics[0]), "all see the same profile");
-    assert!((1..=4).contains(&world.scrapes(&handle).await));
+    assert!((1..=4).contains(&world.actor_calls(&handle, "start").await));
     assert!(is_fresh(&world.entry(&handle).await));
 }
 
 /// Between the look into the cache and the start of the Actor another run may have been faster.
+#[stack_test]
 async fn a_profile_that_came_meanwhile_is_not_fetched_again(world: Arc<World>) {
     let (account, other) = (world.account(5).await, world.account(5).await);
     let handle = world.handle("meanwhile");
@@ -125,13 +124,13 @@ async fn a_profile_that_came_meanwhile_is_not_fetched_again(world: Arc<World>) {
     assert_eq!(looked["hit"], json!(false));
     other.lead(&handle).await;
     let found = world.invoke("scrape", &json!({ "run": run, "profile": looked })).await.unwrap();
-    assert_eq!((&found["hit"], found["at"]["key"].as_str()), (&json!(true), Some(&*super::key(&handle))));
-    assert_eq!((world.scrapes(&handle).await, account.vendor_costs().await), (1, 0));
+    assert_eq!((&found["hit"], found["at"]["key"].as_str()), (&json!(true), Some(&*profile_cache_key(&handle))));
+    assert_eq!((world.actor_calls(&handle, "start").await, account.vendor_costs().await), (1, 0));
     // What came is too old for this tier: then it is fetched after all.
     let entry = world.entry(&handle).await;
     world.put_cached(&handle, aged(&entry, 7 * 3600).to_string()).await;
     let fetched = world.invoke("scrape", &json!({ "run": run, "profile": looked })).await.unwrap();
-    assert_eq!((&fetched["hit"], world.scrapes(&handle).await), (&json!(false), 2));
+    assert_eq!((&fetched["hit"], world.actor_calls(&handle, "start").await), (&json!(false), 2));
     world.db.rows("SELECT fail_run($1, 'ABORTED')", &[&run_id]).await;
-    account.assert_refund_booked(&run_id, 5, 5).await;
+    account.assert_refund_recorded(&run_id, 5, 5).await;
 }

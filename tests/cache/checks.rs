@@ -4,16 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{aged, is_fresh};
-use crate::harness::{Account, Value, World, cases, json};
-
-cases!(
-    shared: followers_decide_at_a_tenth, bios_decide_at_seven_tenths, privacy_and_verification_decide,
-        entries_that_are_old_missing_or_damaged_are_replaced, a_change_holds_until_the_lead_is_analyzed_again,
-        unusual_profiles_are_compared_too, private_missing_and_blocked_profiles_have_codes_of_their_own, failing_scrapes_are_booked,
-        a_slow_actor_is_aborted_in_time, only_members_who_may_write_check_their_own_leads, ten_checks_an_hour_and_account,
-        a_rotated_key_of_apify_is_fetched_again;
-    alone:
-);
+use crate::harness::{Account, Value, World, json, stack_test};
 
 /// The fields that clients read, in every answer.
 fn assert_complete(data: &Value, lead: &str, handle: &str) {
@@ -73,6 +64,7 @@ fn reason(data: &Value) -> Option<&str> {
     data["invalidation_reason"]["reason"].as_str()
 }
 
+#[stack_test]
 async fn followers_decide_at_a_tenth(world: Arc<World>) {
     let checked = Checked::new(&world, "followers").await;
     let now = checked.fresh("follower_count").as_i64().unwrap();
@@ -103,6 +95,7 @@ fn edited(bio: &str, replaced: usize, added: usize) -> String {
     "§".repeat(replaced).chars().chain(kept).chain("§".repeat(added).chars()).collect()
 }
 
+#[stack_test]
 async fn bios_decide_at_seven_tenths(world: Arc<World>) {
     // The second person writes in emoji, whose bytes are not their characters.
     for beginning in ["bio", "emoji"] {
@@ -126,6 +119,7 @@ async fn bios_decide_at_seven_tenths(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn privacy_and_verification_decide(world: Arc<World>) {
     let checked = Checked::new(&world, "badge").await;
     let data = checked.against("is_private", json!(true)).await;
@@ -141,6 +135,7 @@ async fn privacy_and_verification_decide(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn entries_that_are_old_missing_or_damaged_are_replaced(world: Arc<World>) {
     let checked = Checked::new(&world, "replaced").await;
     let stale = aged(&checked.entry, 25 * 3600);
@@ -168,6 +163,7 @@ async fn entries_that_are_old_missing_or_damaged_are_replaced(world: Arc<World>)
     assert_eq!((reason(&data), &data["changes"], &data["compared_with"]), (Some("ttl_expired"), &Value::Null, &Value::Null), "{data}");
 }
 
+#[stack_test]
 async fn a_change_holds_until_the_lead_is_analyzed_again(world: Arc<World>) {
     let checked = Checked::new(&world, "holds").await;
     let sql = "UPDATE leads SET follower_count = follower_count * 2 WHERE id = $1::text::uuid";
@@ -180,6 +176,7 @@ async fn a_change_holds_until_the_lead_is_analyzed_again(world: Arc<World>) {
     assert_eq!(reason(&checked.account.refresh_check(&checked.lead).await.data(200)), None);
 }
 
+#[stack_test]
 async fn unusual_profiles_are_compared_too(world: Arc<World>) {
     let nobody = Checked::new(&world, "zero").await;
     let data = nobody.against("follower_count", json!(0)).await;
@@ -189,6 +186,7 @@ async fn unusual_profiles_are_compared_too(world: Arc<World>) {
     assert_eq!(reason(&everybody.against("follower_count", json!(0)).await), Some("follower_change"));
 }
 
+#[stack_test]
 async fn private_missing_and_blocked_profiles_have_codes_of_their_own(world: Arc<World>) {
     let account = world.account(0).await;
     let [closed, private, missing, blocked] = ["private", "private", "missing", "blocked"].map(|beginning| world.handle(beginning));
@@ -219,9 +217,10 @@ async fn private_missing_and_blocked_profiles_have_codes_of_their_own(world: Arc
     for handle in [closed, private, missing, blocked] {
         billed += world.bill(&handle).await;
     }
-    assert_eq!((account.vendor_costs().await, account.booked_checks().await.len()), (billed, 5));
+    assert_eq!((account.vendor_costs().await, account.recorded_checks().await.len()), (billed, 5));
 }
 
+#[stack_test]
 async fn failing_scrapes_are_booked(world: Arc<World>) {
     let account = world.account(0).await;
     for (fault, code, booked) in [
@@ -235,18 +234,19 @@ async fn failing_scrapes_are_booked(world: Arc<World>) {
     ] {
         let handle = world.handle("failing");
         let lead = account.old_lead(&handle, false).await;
-        let before = (account.vendor_costs().await, account.booked_checks().await.len());
+        let before = (account.vendor_costs().await, account.recorded_checks().await.len());
         world.fault("apify", &handle, None, fault.clone()).await;
         let answer = account.refresh_check(&lead).await;
         assert!(answer.header("retry-after").is_some(), "{fault}");
         answer.problem(503, code);
-        let booked_now = account.booked_checks().await;
+        let booked_now = account.recorded_checks().await;
         assert_eq!(booked_now.get(before.1).map(String::as_str), booked, "{fault}");
         assert_eq!(account.vendor_costs().await - before.0, world.bill(&handle).await, "{fault}");
         assert_eq!(world.cached(&handle).await, None, "{fault}");
     }
 }
 
+#[stack_test]
 async fn a_slow_actor_is_aborted_in_time(world: Arc<World>) {
     let checked = Checked::new(&world, "sluggish").await;
     world.slow_scrape(&checked.handle, 60_000).await;
@@ -257,15 +257,16 @@ async fn a_slow_actor_is_aborted_in_time(world: Arc<World>) {
     answer.problem(503, "SCRAPE_TIMED_OUT");
     assert_eq!(world.actor_calls(&checked.handle, "abort").await, 1);
     assert_eq!(world.entry(&checked.handle).await, checked.entry, "the entry stays");
-    assert_eq!(checked.account.booked_checks().await, ["timeout"]);
+    assert_eq!(checked.account.recorded_checks().await, ["timeout"]);
     assert_eq!(checked.account.vendor_costs().await, world.bill(&checked.handle).await);
 }
 
+#[stack_test]
 async fn only_members_who_may_write_check_their_own_leads(world: Arc<World>) {
     let checked = Checked::new(&world, "tenants").await;
     let (stranger, viewer) = (world.account(0).await, world.account(0).await);
     checked.account.admit_member(&viewer, "viewer").await;
-    let before = world.scrapes(&checked.handle).await;
+    let before = world.actor_calls(&checked.handle, "start").await;
     for path in ["refresh-check", "force-refresh"] {
         let path = format!("/api/leads/{}/{path}", checked.lead);
         stranger.post(&path, &json!({})).await.problem(404, "NOT_FOUND");
@@ -280,7 +281,7 @@ async fn only_members_who_may_write_check_their_own_leads(world: Arc<World>) {
         let nowhere = path.replace(&checked.lead, &uuid::Uuid::now_v7().to_string());
         checked.account.post(&nowhere, &json!({})).await.problem(404, "NOT_FOUND");
     }
-    assert_eq!(world.scrapes(&checked.handle).await, before);
+    assert_eq!(world.actor_calls(&checked.handle, "start").await, before);
     assert_eq!(world.entry(&checked.handle).await, checked.entry);
     // Costs are written by the backend alone.
     for (role, may) in [("anon", false), ("authenticated", false), ("oslira_api", false), ("service_role", true)] {
@@ -289,6 +290,7 @@ async fn only_members_who_may_write_check_their_own_leads(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn ten_checks_an_hour_and_account(world: Arc<World>) {
     let (one, other) = (Checked::new(&world, "limit").await, Checked::new(&world, "limit").await);
     let mut refused = None;
@@ -305,10 +307,11 @@ async fn ten_checks_an_hour_and_account(world: Arc<World>) {
     let (number, answer) = refused.expect("a limit");
     assert!(number >= 10 && answer.header("retry-after").is_some());
     answer.problem(429, "RATE_LIMIT_EXCEEDED");
-    assert_eq!(world.scrapes(&one.handle).await, 1 + number);
+    assert_eq!(world.actor_calls(&one.handle, "start").await, 1 + number);
     other.account.refresh_check(&other.lead).await.data(200);
 }
 
+#[stack_test]
 async fn a_rotated_key_of_apify_is_fetched_again(world: Arc<World>) {
     let checked = Checked::new(&world, "rotated").await;
     // Refused once, as a key is that was replaced after it was read.

@@ -4,13 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::is_fresh;
-use crate::harness::{World, cases, json, until};
+use crate::harness::{World, json, stack_test, until};
 
-cases!(
-    shared: a_dropped_profile_is_fetched_anew, a_run_at_work_keeps_the_profile_that_it_started_with, ten_drops_an_hour_and_account;
-    alone:
-);
-
+#[stack_test]
 async fn a_dropped_profile_is_fetched_anew(world: Arc<World>) {
     let account = world.account(3).await;
     let handle = world.handle("dropped");
@@ -23,10 +19,11 @@ async fn a_dropped_profile_is_fetched_anew(world: Arc<World>) {
         assert!(data["message"].is_string() && data["next_steps"].is_string());
         assert_eq!(world.cached(&handle).await, None);
     }
-    assert_eq!((account.lead(&handle).await, world.scrapes(&handle).await), (lead, 2));
+    assert_eq!((account.lead(&handle).await, world.actor_calls(&handle, "start").await), (lead, 2));
     assert!(is_fresh(&world.entry(&handle).await));
 }
 
+#[stack_test]
 async fn a_run_at_work_keeps_the_profile_that_it_started_with(world: Arc<World>) {
     let account = world.account(3).await;
     let handle = world.handle("kept");
@@ -41,6 +38,7 @@ async fn a_run_at_work_keeps_the_profile_that_it_started_with(world: Arc<World>)
     assert_eq!(account.result(&run_id).await.data(200)["cache_hit"], json!(true));
 }
 
+#[stack_test]
 async fn ten_drops_an_hour_and_account(world: Arc<World>) {
     let (one, other) = (world.account(1).await, world.account(1).await);
     let handle = world.handle("dropper");

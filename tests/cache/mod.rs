@@ -5,46 +5,7 @@ mod checks;
 mod drops;
 mod numbers;
 
-use aws_sdk_s3::primitives::ByteStream;
-
-use crate::harness::{Account, Case, Ended, Value, World, json};
-
-pub fn cases() -> Vec<Case> {
-    [analyses::cases(), checks::cases(), drops::cases(), numbers::cases()].concat()
-}
-
-fn key(handle: &str) -> String {
-    format!("instagram:{handle}:v1")
-}
-
-impl World {
-    /// What the cache holds of a handle, as it lies there.
-    async fn cached(&self, handle: &str) -> Option<String> {
-        let bucket = &self.stack.outputs()["ProfileBucketName"];
-        let object = self.s3.get_object().bucket(bucket).key(key(handle)).send().await.ok()?;
-        Some(String::from_utf8(object.body.collect().await.expect("a body").to_vec()).expect("UTF-8"))
-    }
-
-    /// The cached entry of a handle.
-    async fn entry(&self, handle: &str) -> Value {
-        serde_json::from_str(&self.cached(handle).await.expect("an entry")).expect("JSON")
-    }
-
-    async fn put_cached(&self, handle: &str, content: impl Into<String>) {
-        let bucket = &self.stack.outputs()["ProfileBucketName"];
-        let body = ByteStream::from(content.into().into_bytes());
-        self.s3.put_object().bucket(bucket).key(key(handle)).body(body).send().await.expect("an entry");
-    }
-
-    /// How many Actor runs were started for a handle.
-    async fn scrapes(&self, handle: &str) -> usize {
-        self.actor_calls(handle, "start").await
-    }
-
-    async fn actor_calls(&self, handle: &str, op: &str) -> usize {
-        self.calls("apify", handle).await.iter().filter(|call| call["op"] == op).count()
-    }
-}
+use crate::harness::{Account, Ended, Value, json};
 
 /// An entry that was scraped so many seconds ago.
 fn aged(entry: &Value, seconds: i64) -> Value {
@@ -90,7 +51,7 @@ impl Account {
     }
 
     /// The scrapes without a run, as they were booked: how each ended.
-    async fn booked_checks(&self) -> Vec<String> {
+    async fn recorded_checks(&self) -> Vec<String> {
         let sql = "SELECT status FROM ai_usage_logs WHERE account_id = $1::text::uuid AND run_id IS NULL AND provider = 'apify'
                    AND api_call_type = 'scrape' ORDER BY created_at";
         self.world.db.rows(sql, &[&self.id]).await.iter().map(|row| row.get(0)).collect()

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::harness::{Account, Value, World, cases, json};
-
-cases!(shared: statistics_count_and_name_nobody, statistics_are_for_members; alone: looks_into_the_cache_are_counted);
+use crate::harness::{Account, Value, World, json, stack_test};
 
 async fn statistics(account: &Account) -> Value {
     account.get("/api/cache/statistics").await.data(200)
 }
 
+#[stack_test]
 async fn statistics_count_and_name_nobody(world: Arc<World>) {
     let (account, other) = (world.account(1).await, world.account(0).await);
     let handle = world.handle("counted");
@@ -32,6 +31,7 @@ async fn statistics_count_and_name_nobody(world: Arc<World>) {
     assert!(!text.contains(&handle) && !text.contains("instagram:"), "{text}");
 }
 
+#[stack_test]
 async fn statistics_are_for_members(world: Arc<World>) {
     let (account, other) = (world.account(0).await, world.account(0).await);
     assert_eq!(world.send(world.http.get(world.url("/api/cache/statistics"))).await.status, 401);
@@ -39,6 +39,7 @@ async fn statistics_are_for_members(world: Arc<World>) {
     world.send(request).await.problem(403, "FORBIDDEN");
 }
 
+#[stack_test(alone)]
 async fn looks_into_the_cache_are_counted(world: Arc<World>) {
     let account = world.account(3).await;
     let handle = world.handle("looked");

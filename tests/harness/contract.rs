@@ -1,4 +1,4 @@
-//! The API's document as a contract: whatever the API answers in a test has to be in it.
+//! The API's document as a contract: every response in a test must conform to it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,27 +12,28 @@ use super::Answer;
 /// The document that the deployed function serves.
 const DOCUMENT: &str = include_str!("../../functions/operations/openapi.json");
 
-/// The headers that say something about an answer: none may come unannounced.
-const TELLING: [&str; 7] = ["RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate", "X-Request-Id", "ETag", "Cache-Control"];
+/// The headers that a response may have only if the document describes them.
+const DOCUMENTED_HEADERS: [&str; 7] =
+    ["RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate", "X-Request-Id", "ETag", "Cache-Control"];
 
-/// The document, and the answers that were recorded for its examples.
+/// The document and the responses that are recorded for its examples.
 pub struct Contract {
     document: Value,
     operations: Vec<Operation>,
-    /// By route and answer, if the environment asks for them.
+    /// The recorded responses by route and kind, if the environment names a file for them.
     examples: Option<Mutex<Value>>,
 }
 
 struct Operation {
     route: String,
     method: String,
-    /// `None` for a parameter.
+    /// The segments of the path, `None` for a parameter.
     path: Vec<Option<String>>,
-    answers: BTreeMap<u16, Expected>,
+    responses: BTreeMap<u16, Expected>,
     limits: Vec<String>,
 }
 
-/// What the document says of a status.
+/// The response that the document describes for a status.
 struct Expected {
     response: Value,
     validator: OnceLock<Validator>,
@@ -51,34 +52,29 @@ impl Contract {
         Self { document, operations, examples }
     }
 
-    /// `METHOD /path` of every endpoint in the document.
+    /// Returns `METHOD /path` of every endpoint in the document.
     pub fn routes(&self) -> impl Iterator<Item = &str> {
         self.operations.iter().map(|operation| &*operation.route)
     }
 
-    /// Fails the test if the answer is not what the document says. Preflights, and what becomes of a function that was killed at work, are
-    /// API Gateway's own.
+    /// Fails the test unless a response conforms to the document. Responses to preflights, and those for a function that was killed, are API
+    /// Gateway's own and not in the document.
     pub fn check(&self, method: &str, path: &str, request: &Value, answer: &Answer) {
         if method == "OPTIONS" || answer.status == 502 {
             return;
         }
         let operation = self.operation(method, path).unwrap_or_else(|| panic!("{method} {path} is not in the API's document"));
         let (route, status) = (&operation.route, answer.status);
-        let expected = operation.answers.get(&status).unwrap_or_else(|| panic!("{route} does not answer {status}: {}", answer.body));
+        let expected = operation.responses.get(&status).unwrap_or_else(|| panic!("{route} does not document {status}: {}", answer.body));
         self.check_headers(operation, expected, answer);
         match &expected.response["content"]["application/json"]["schema"] {
-            Value::Null => assert_eq!(answer.body, json!(""), "{route} answers {status} without a body"),
+            Value::Null => assert_eq!(answer.body, json!(""), "the document describes {route} {status} without a body"),
             schema => {
                 assert_eq!(answer.header("content-type"), Some("application/json"), "{route} {status}");
                 let validator = expected.validator.get_or_init(|| self.validator(schema));
                 let faults: Vec<String> =
                     validator.iter_errors(&answer.body).map(|fault| format!("{}: {fault}", fault.instance_path())).take(5).collect();
-                assert!(
-                    faults.is_empty(),
-                    "{route} answers {status} otherwise than its document says:\n{}\n{}",
-                    faults.join("\n"),
-                    answer.body
-                );
+                assert!(faults.is_empty(), "{route} {status} does not conform to the document:\n{}\n{}", faults.join("\n"), answer.body);
             }
         }
         self.record(operation, request, answer);
@@ -96,7 +92,7 @@ impl Contract {
     fn check_headers(&self, operation: &Operation, expected: &Expected, answer: &Answer) {
         let place = format!("{} {}", operation.route, answer.status);
         let headers = expected.response["headers"].as_object().cloned().unwrap_or_default();
-        for name in TELLING {
+        for name in DOCUMENTED_HEADERS {
             let header = headers.get(name).map(|header| self.resolved(header));
             let given = answer.header(name);
             match (header, given) {
@@ -110,13 +106,17 @@ impl Contract {
                 (None, _) => {}
             }
         }
-        if let Some(told) = answer.header("RateLimit-Policy") {
-            assert!(operation.limits.iter().any(|limit| told.starts_with(limit)), "{place}: {told} is none of {:?}", operation.limits);
+        if let Some(policy) = answer.header("RateLimit-Policy") {
+            assert!(
+                operation.limits.iter().any(|limit| policy.starts_with(limit)),
+                "{place}: {policy} is not one of {:?}",
+                operation.limits
+            );
         }
-        assert!(answer.status != 429 || answer.header("Retry-After").is_some(), "{place}: when again?");
+        assert!(answer.status != 429 || answer.header("Retry-After").is_some(), "{place}: Retry-After is missing");
     }
 
-    /// The object itself, or the one that it refers to.
+    /// Returns an object, or the one that it refers to.
     fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
         resolved(&self.document, value)
     }
@@ -128,7 +128,7 @@ impl Contract {
         options.build(&schema).expect("a schema")
     }
 
-    /// Keeps the first answer of each kind; a list with something in it rather than an empty one.
+    /// Records the first response of each kind, and replaces an empty list by one with entries.
     fn record(&self, operation: &Operation, request: &Value, answer: &Answer) {
         let Some(examples) = &self.examples else { return };
         if !answer.body.is_object() || operation.route == "GET /openapi.json" {
@@ -138,8 +138,8 @@ impl Contract {
         let kind = format!("{}{code}", answer.status);
         let mut examples = examples.lock().unwrap_or_else(PoisonError::into_inner);
         let known = &mut examples[&operation.route];
-        let poor = |answer: &Value| answer.is_null() || answer["data"].as_array().is_some_and(Vec::is_empty);
-        if poor(&known[&kind]) {
+        let is_empty = |answer: &Value| answer.is_null() || answer["data"].as_array().is_some_and(Vec::is_empty);
+        if is_empty(&known[&kind]) {
             known[&kind] = answer.body.clone();
             if code.is_empty() && request.is_object() {
                 known["request"] = request.clone();
@@ -147,7 +147,7 @@ impl Contract {
         }
     }
 
-    /// Writes down what was recorded, sorted.
+    /// Writes the recorded responses to their file, sorted.
     pub fn write_examples(&self) {
         let (Some(path), Some(examples)) = (examples_path(), &self.examples) else { return };
         let examples = examples.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -169,17 +169,17 @@ impl Operation {
             route: format!("{method} {path}"),
             method,
             path: path.split('/').map(segment).collect(),
-            answers: operation["responses"].as_object().map(Map::iter).into_iter().flatten().map(answer).collect(),
+            responses: operation["responses"].as_object().map(Map::iter).into_iter().flatten().map(answer).collect(),
             limits: limits.map(|limit| format!("{};q={};w={}", limit["name"], limit["count"], limit["seconds"])).collect(),
         }
     }
 }
 
 fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
-    value["$ref"].as_str().map_or(value, |reference| document.pointer(&reference[1..]).expect("what is referred to is there"))
+    value["$ref"].as_str().map_or(value, |reference| document.pointer(&reference[1..]).expect("the reference exists"))
 }
 
-/// The file that a run's answers are to be recorded in, for `cargo openapi`.
+/// Returns the file in which responses are recorded for `cargo openapi`.
 fn examples_path() -> Option<PathBuf> {
     std::env::var_os("OSLIRA_RECORD_EXAMPLES").map(PathBuf::from)
 }

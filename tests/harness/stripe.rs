@@ -1,99 +1,64 @@
-//! Stripe's side: what people and banks do there, its events, and the queue that they go through.
+//! Stripe: its control API, its events, and the purchases of an account.
 
 use std::time::Duration;
 
-use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::{Value, json};
 
 use super::{Account, Answer, World, until};
 
-/// The key that the sandbox's Stripe takes.
+/// The API key of the sandbox's Stripe.
 const API_KEY: &str = "sk_test_sandbox";
 const WEBHOOK: &str = "/api/webhooks/stripe";
-/// How long events may take to the books.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A queue of Stripe's events.
-#[derive(Clone, Copy)]
-pub enum Feed {
-    /// The one that the consumer reads.
-    Events,
-    /// Where they end that could not be taken.
-    DeadLetters,
-}
-
-/// Chance that can be repeated: `SplitMix64`.
-pub struct Dice(u64);
-
-impl Dice {
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % bound as u64).expect("below a usize")
-    }
-
-    /// The same things in another order.
-    pub fn shuffle<T>(&mut self, things: &mut [T]) {
-        for last in (1..things.len()).rev() {
-            things.swap(last, self.below(last + 1));
-        }
-    }
-}
+/// The longest time from an event to its entries in the ledger.
+const EVENT_TIMEOUT: Duration = Duration::from_mins(1);
 
 impl World {
     fn stripe_control(&self, path: &str) -> String {
         format!("{}/_control/stripe/{path}", self.stack.info().sandbox)
     }
 
-    /// Gives Stripe's stand-in an order.
-    pub async fn stripe(&self, path: &str, order: Value) -> Value {
-        let response = self.http.post(self.stripe_control(path)).json(&order).send().await.expect("the sandbox answers");
-        let (status, body) = (response.status(), response.text().await.expect("a body"));
-        assert!(status.is_success(), "{path}: {status} {body}");
-        serde_json::from_str(&body).expect("JSON")
+    /// Sends a request to Stripe's control API and returns its response.
+    pub async fn stripe(&self, path: &str, body: Value) -> Value {
+        let response = self.http.post(self.stripe_control(path)).json(&body).send().await.expect("a response of the sandbox");
+        let (status, text) = (response.status(), response.text().await.expect("a body"));
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).expect("JSON")
     }
 
-    /// Events that contain the text or are about that customer, in the order in which they were made.
+    /// Returns the events that contain the text or concern this customer, in the order of their creation.
     pub async fn stripe_events(&self, text: &str) -> Vec<Value> {
         let request = self.http.get(self.stripe_control("events")).query(&[("match", text)]);
-        request.send().await.expect("the sandbox answers").json().await.expect("a list")
+        request.send().await.expect("a response of the sandbox").json().await.expect("a list")
     }
 
-    /// The one event of that type that contains the text.
+    /// Returns the one event of this type that contains the text.
     pub async fn stripe_event(&self, kind: &str, text: &str) -> Value {
         let mut found: Vec<Value> = self.stripe_events(text).await.into_iter().filter(|event| event["type"] == kind).collect();
         assert_eq!(found.len(), 1, "{kind} of {text}");
         found.remove(0)
     }
 
-    /// An object as Stripe's API shows it, such as `checkout/sessions/cs_…`.
+    /// Returns an object of Stripe's API, such as `checkout/sessions/cs_…`.
     pub async fn stripe_object(&self, path: &str) -> Value {
         let url = format!("{}/stripe/v1/{path}", self.stack.info().sandbox);
-        let response = self.http.get(url).bearer_auth(API_KEY).send().await.expect("Stripe answers");
+        let response = self.http.get(url).bearer_auth(API_KEY).send().await.expect("a response of Stripe");
         assert_eq!(response.status(), 200, "{path}");
         response.json().await.expect("JSON")
     }
 
-    /// Delivers an event as `order` says. Answers the statuses.
-    pub async fn deliver(&self, event: &Value, order: Value) -> Vec<Value> {
-        let answer = self.stripe(&format!("events/{}/deliver", event["id"].as_str().expect("an id")), order).await;
+    /// Delivers an event with these options and returns the statuses.
+    pub async fn deliver(&self, event: &Value, options: Value) -> Vec<Value> {
+        let answer = self.stripe(&format!("events/{}/deliver", event["id"].as_str().expect("an id")), options).await;
         answer["statuses"].as_array().expect("a list").clone()
     }
 
-    /// The signature of a body, by `secret`, at `timestamp` or now.
+    /// Returns the signature header of a body, by `secret`, at `timestamp` or now.
     pub async fn sign(&self, body: &str, secret: &str, timestamp: Option<i64>) -> String {
-        let mut order = json!({ "body": body, "secret": secret });
+        let mut request = json!({ "body": body, "secret": secret });
         if let Some(timestamp) = timestamp {
-            order["timestamp"] = json!(timestamp);
+            request["timestamp"] = json!(timestamp);
         }
-        self.stripe("sign", order).await["header"].as_str().expect("a header").to_owned()
+        self.stripe("sign", request).await["header"].as_str().expect("a header").to_owned()
     }
 
     /// Sends a body to the webhook.
@@ -106,81 +71,40 @@ impl World {
         .await
     }
 
-    /// An event of our own making, signed and sent. It must be taken.
+    /// Signs an event and sends it to the webhook, which must accept it.
     pub async fn send_event(&self, event: &Value) {
         let body = event.to_string();
         let signature = self.sign(&body, "whsec_sandbox", None).await;
         self.webhook(body, Some(&signature)).await.data(200);
     }
 
-    /// Whether the event is in the books.
-    pub async fn is_booked(&self, event: &Value) -> bool {
+    /// Returns whether the event is recorded.
+    pub async fn is_recorded(&self, event: &Value) -> bool {
         let id = event["id"].as_str().expect("an id");
         self.db.value::<i32>("SELECT 1 FROM webhook_events WHERE stripe_event_id = $1", &[&id]).await.is_some()
     }
 
-    /// Waits until every event about the text is in the books.
-    pub async fn until_booked(&self, text: &str) {
-        until(&format!("the events of {text} in the books"), PATIENCE, || async {
+    /// Waits until every event that concerns the text is recorded.
+    pub async fn until_recorded(&self, text: &str) {
+        until(&format!("the events of {text}"), EVENT_TIMEOUT, || async {
             let events = self.stripe_events(text).await;
             let ids: Vec<String> = events.iter().map(|event| event["id"].as_str().expect("an id").to_owned()).collect();
             let sql = "SELECT count(*) FROM webhook_events WHERE stripe_event_id = ANY ($1)";
-            let booked: Option<i64> = self.db.value(sql, &[&ids]).await;
-            (booked == i64::try_from(ids.len()).ok()).then_some(())
+            let recorded: Option<i64> = self.db.value(sql, &[&ids]).await;
+            (recorded == i64::try_from(ids.len()).ok()).then_some(())
         })
         .await;
     }
 
-    /// Waits until nothing is in the queue or on its way to the books.
-    pub async fn until_drained(&self) {
-        until("an empty queue", PATIENCE, || async { (self.waiting(Feed::Events).await == 0).then_some(()) }).await;
-    }
-
-    /// Waits for Stripe's next second: what happens within one has no order that its events could tell.
+    /// Waits for the next second. Events within one second have no order, as Stripe's times are seconds.
     pub async fn next_second(&self) {
         let now = jiff::Timestamp::now().as_second();
-        until("the next second", PATIENCE, || async { (jiff::Timestamp::now().as_second() > now).then_some(()) }).await;
-    }
-}
-
-impl World {
-    pub fn queue_url(&self, feed: Feed) -> &str {
-        &self.stack.outputs()[match feed {
-            Feed::Events => "StripeEventsUrl",
-            Feed::DeadLetters => "StripeEventsDeadLettersUrl",
-        }]
-    }
-
-    /// How many messages a queue holds, those at work included.
-    pub async fn waiting(&self, feed: Feed) -> u32 {
-        const COUNTS: [QueueAttributeName; 2] =
-            [QueueAttributeName::ApproximateNumberOfMessages, QueueAttributeName::ApproximateNumberOfMessagesNotVisible];
-        let request = self.sqs.get_queue_attributes().queue_url(self.queue_url(feed)).set_attribute_names(Some(COUNTS.to_vec()));
-        let attributes = request.send().await.expect("the queue answers").attributes.expect("attributes");
-        COUNTS.iter().map(|name| attributes[name].parse::<u32>().expect("a number")).sum()
-    }
-
-    /// Sets after how many seconds a message comes again whose delivery was not acknowledged.
-    pub async fn set_visibility_timeout(&self, seconds: u32) {
-        let request = self.sqs.set_queue_attributes().queue_url(self.queue_url(Feed::Events));
-        request.attributes(QueueAttributeName::VisibilityTimeout, seconds.to_string()).send().await.expect("the queue is set");
-    }
-
-    /// Sets a variable of a function's environment. Answers what it was.
-    pub async fn set_variable(&self, binary: &str, name: &str, value: &str) -> String {
-        let function = &self.stack.functions()[binary];
-        let now = self.lambda.get_function_configuration().function_name(function).send().await.expect("a function");
-        let mut variables = now.environment.and_then(|environment| environment.variables).expect("variables");
-        let before = variables.insert(name.to_owned(), value.to_owned()).expect("the variable was set");
-        let environment = aws_sdk_lambda::types::Environment::builder().set_variables(Some(variables)).build();
-        let request = self.lambda.update_function_configuration().function_name(function).environment(environment);
-        request.send().await.expect("the function is set");
-        before
+        until("the next second", EVENT_TIMEOUT, || async { (jiff::Timestamp::now().as_second() > now).then_some(()) }).await;
     }
 }
 
 impl Account {
-    /// Asks for a purchase, with an idempotency key if there is one.
+    /// Requests a purchase, with an idempotency key if there is one.
     pub async fn purchase(&self, body: &Value, key: Option<&str>) -> Answer {
         let request = self.world.http.post(self.world.url("/api/credits/purchase")).bearer_auth(&self.token).json(body);
         self.world
@@ -191,37 +115,37 @@ impl Account {
             .await
     }
 
-    /// Opens a checkout. Answers its session's id.
+    /// Opens a checkout and returns its session's id.
     pub async fn checkout(&self, credits: u32) -> String {
         let data = self.purchase(&json!({ "amount": credits }), None).await.data(201);
         data["session_id"].as_str().expect("an id").to_owned()
     }
 
-    /// Buys credits. Answers the payment intent.
+    /// Buys credits and returns the payment intent's id.
     pub async fn buy(&self, credits: u32) -> String {
         let session = self.checkout(credits).await;
         let paid = self.world.stripe(&format!("sessions/{session}/pay"), json!({})).await;
-        self.world.until_booked(&session).await;
+        self.world.until_recorded(&session).await;
         paid["payment_intent"].as_str().expect("a payment intent").to_owned()
     }
 
-    /// Makes the account's customer and waits until we know it.
+    /// Creates the account's customer and waits until the event is recorded.
     pub async fn customer(&self) -> String {
-        let customer = self.unknown_customer().await;
-        self.world.until_booked(&customer).await;
+        let customer = self.unrecorded_customer().await;
+        self.world.until_recorded(&customer).await;
         customer
     }
 
-    /// Makes the account's customer.
-    pub async fn unknown_customer(&self) -> String {
+    /// Creates the account's customer without waiting for the event.
+    pub async fn unrecorded_customer(&self) -> String {
         let url = format!("{}/stripe/v1/customers", self.world.stack.info().sandbox);
         let form = [("metadata[account_id]", &self.id)];
-        let made = self.world.http.post(url).bearer_auth(API_KEY).form(&form).send().await.expect("Stripe answers");
-        let made: Value = made.json().await.expect("JSON");
-        made["id"].as_str().expect("an id").to_owned()
+        let created = self.world.http.post(url).bearer_auth(API_KEY).form(&form).send().await.expect("a response of Stripe");
+        let created: Value = created.json().await.expect("JSON");
+        created["id"].as_str().expect("an id").to_owned()
     }
 
-    /// The ledger's entries of a type, amounts in order.
+    /// Returns the amounts of the ledger entries of a type, in order.
     pub async fn amounts(&self, kind: &str) -> Vec<i32> {
         let sql = "SELECT amount FROM credit_ledger WHERE account_id = $1::text::uuid AND transaction_type = $2 ORDER BY entry_no";
         self.world.db.rows(sql, &[&self.id, &kind]).await.iter().map(|row| row.get(0)).collect()
@@ -229,10 +153,10 @@ impl Account {
 
     /// Waits until the balance is `credits`.
     pub async fn until_balance(&self, credits: i32) {
-        until(&format!("a balance of {credits}"), PATIENCE, || async { (self.balance().await == credits).then_some(()) }).await;
+        until(&format!("a balance of {credits}"), EVENT_TIMEOUT, || async { (self.balance().await == credits).then_some(()) }).await;
     }
 
-    /// As if so many credits had been used up.
+    /// Removes credits, as if they had been used up.
     pub async fn spend(&self, credits: i32) {
         let sql = "SELECT chargeback_credits($1::text::uuid, $2, 'spent:' || gen_random_uuid())";
         assert_eq!(self.world.db.value::<i32>(sql, &[&self.id, &credits]).await, Some(credits));

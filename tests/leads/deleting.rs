@@ -5,18 +5,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 
 use super::{PATH, lead_of};
-use crate::harness::{Account, Answer, Value, World, cases, json};
-
-cases!(
-    shared:
-        a_deleted_lead_is_gone_with_its_analyses_and_its_handle_is_free,
-        a_restored_lead_is_as_it_was,
-        a_restoration_meets_the_lead_that_took_its_place,
-        after_thirty_days_there_is_no_way_back,
-        deletions_at_once_delete_once,
-        what_hangs_on_a_business_counts_what_is_there;
-    alone:
-);
+use crate::harness::{Account, Answer, Value, World, json, stack_test};
 
 impl Account {
     async fn delete(&self, lead: &str) -> Answer {
@@ -39,6 +28,7 @@ fn restored(lead: &str, handle: &str, analyses: i64) -> Value {
     json!({ "lead_id": lead, "instagram_username": handle, "analyses_restored": analyses, "message": "The lead is back." })
 }
 
+#[stack_test]
 async fn a_deleted_lead_is_gone_with_its_analyses_and_its_handle_is_free(world: Arc<World>) {
     let account = world.account(9).await;
     let (lead, run_id, handle) = account.new_lead().await;
@@ -58,6 +48,7 @@ async fn a_deleted_lead_is_gone_with_its_analyses_and_its_handle_is_free(world: 
     assert_eq!(account.balance().await, 7);
 }
 
+#[stack_test]
 async fn a_restored_lead_is_as_it_was(world: Arc<World>) {
     let account = world.account(9).await;
     let (lead, first, handle) = account.new_lead().await;
@@ -85,6 +76,7 @@ async fn a_restored_lead_is_as_it_was(world: Arc<World>) {
     assert_eq!(lead_of(&world, &next).await, lead);
 }
 
+#[stack_test]
 async fn a_restoration_meets_the_lead_that_took_its_place(world: Arc<World>) {
     let account = world.account(9).await;
     let (old, old_run, handle) = account.new_lead().await;
@@ -105,6 +97,7 @@ async fn a_restoration_meets_the_lead_that_took_its_place(world: Arc<World>) {
     assert_eq!(account.leads(&[]).await["total"], json!(1));
 }
 
+#[stack_test]
 async fn after_thirty_days_there_is_no_way_back(world: Arc<World>) {
     let account = world.account(9).await;
     let (lead, _, handle) = account.new_lead().await;
@@ -122,6 +115,7 @@ async fn after_thirty_days_there_is_no_way_back(world: Arc<World>) {
     account.restore(&uuid::Uuid::new_v4().to_string()).await.problem(404, "NOT_FOUND");
 }
 
+#[stack_test]
 async fn deletions_at_once_delete_once(world: Arc<World>) {
     let account = world.account(9).await;
     let (lead, run_id, handle) = account.new_lead().await;
@@ -134,6 +128,7 @@ async fn deletions_at_once_delete_once(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn what_hangs_on_a_business_counts_what_is_there(world: Arc<World>) {
     let account = world.account(9).await;
     let path = format!("/api/business-profiles/{}", account.business_profile_id);

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use super::PATH;
-use crate::harness::{World, cases};
-
-cases!(shared: every_fault_of_a_list_is_named_at_once, every_parameter_has_its_bounds, an_id_that_is_none_is_a_fault; alone:);
+use crate::harness::{World, stack_test};
 
 fn named(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(path, code)| ((*path).to_owned(), (*code).to_owned())).collect()
 }
 
+#[stack_test]
 async fn every_fault_of_a_list_is_named_at_once(world: Arc<World>) {
     let account = world.account(0).await;
     let query = "businessProfileId=mine&search=%00&sortBy=score&sortOrder=up&page=0&pageSize=101&asOf=today&handle=x";
@@ -30,6 +29,7 @@ async fn every_fault_of_a_list_is_named_at_once(world: Arc<World>) {
     assert_eq!(faults, named(&[("limit", "invalid"), ("analysisType", "invalid"), ("page", "unknown")]));
 }
 
+#[stack_test]
 async fn every_parameter_has_its_bounds(world: Arc<World>) {
     let (account, other) = (world.account(0).await, world.account(0).await);
     let long = |length: usize| format!("search={}", "%C3%A9".repeat(length));
@@ -84,6 +84,7 @@ async fn every_parameter_has_its_bounds(world: Arc<World>) {
     assert!(status == 200 || status == 400, "{status}");
 }
 
+#[stack_test]
 async fn an_id_that_is_none_is_a_fault(world: Arc<World>) {
     let account = world.account(0).await;
     for garbage in ["1", "x", "%00", "00000000-0000-4000-8000-00000000000", "00000000-0000-4000-8000-00000000000g", "%27%20OR%201=1", "🌿"]

@@ -6,18 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{PATH, ids, lead_of};
-use crate::harness::{Value, World, cases, json};
-
-cases!(
-    shared:
-        an_analysed_lead_is_listed_read_and_shown_with_its_analyses,
-        a_lead_that_nobody_analysed_is_listed_too,
-        every_order_puts_missing_values_last_and_keeps_ties_in_step,
-        a_search_takes_every_sign_for_itself,
-        filters_narrow_the_list_together,
-        without_a_membership_there_is_no_list;
-    alone:
-);
+use crate::harness::{Value, World, json, stack_test};
 
 /// Takes the times out of an object, each of which must be one.
 fn take_times(object: &mut Value, names: &[&str]) {
@@ -27,6 +16,7 @@ fn take_times(object: &mut Value, names: &[&str]) {
     }
 }
 
+#[stack_test]
 async fn an_analysed_lead_is_listed_read_and_shown_with_its_analyses(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("shown");
@@ -84,6 +74,7 @@ async fn an_analysed_lead_is_listed_read_and_shown_with_its_analyses(world: Arc<
     assert_eq!(account.get(&format!("{path}?analysisType=xray")).await.data(200), json!([]));
 }
 
+#[stack_test]
 async fn a_lead_that_nobody_analysed_is_listed_too(world: Arc<World>) {
     let account = world.account(0).await;
     let handle = world.handle("never");
@@ -112,6 +103,7 @@ async fn a_lead_that_nobody_analysed_is_listed_too(world: Arc<World>) {
     account.get(&format!("{PATH}/{gone}/analyses")).await.problem(404, "NOT_FOUND");
 }
 
+#[stack_test]
 async fn every_order_puts_missing_values_last_and_keeps_ties_in_step(world: Arc<World>) {
     let account = world.account(0).await;
     let days = ["2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"];
@@ -147,6 +139,7 @@ async fn every_order_puts_missing_values_last_and_keeps_ties_in_step(world: Arc<
     assert_eq!(ids(&usual), ids(&account.leads(&[("sortBy", "last_analyzed_at"), ("sortOrder", "desc")]).await));
 }
 
+#[stack_test]
 async fn a_search_takes_every_sign_for_itself(world: Arc<World>) {
     let account = world.account(0).await;
     let mut named = Vec::new();
@@ -183,6 +176,7 @@ async fn a_search_takes_every_sign_for_itself(world: Arc<World>) {
     assert_eq!((ids(&page).len(), &page["hasMore"]), (1, &json!(true)));
 }
 
+#[stack_test]
 async fn filters_narrow_the_list_together(world: Arc<World>) {
     let (account, other) = (world.account(0).await, world.account(0).await);
     let sql = "INSERT INTO business_profiles (account_id, business_name) VALUES ($1::text::uuid, 'Second') RETURNING id::text";
@@ -203,6 +197,7 @@ async fn filters_narrow_the_list_together(world: Arc<World>) {
     assert_eq!(about, [json!([]), json!(0), json!(0), json!(false)]);
 }
 
+#[stack_test]
 async fn without_a_membership_there_is_no_list(world: Arc<World>) {
     let nobody = world.token(json!({ "sub": uuid::Uuid::new_v4() })).await;
     for path in [PATH, "/api/business-profiles", "/api/credits/balance", "/api/credits/transactions"] {

@@ -7,11 +7,7 @@ mod one;
 mod pages;
 mod plans;
 
-use crate::harness::{Account, Case, Value, World};
-
-pub fn cases() -> Vec<Case> {
-    [listing::cases(), one::cases(), pages::cases(), faults::cases(), deleting::cases(), plans::cases()].concat()
-}
+use crate::harness::{Account, Value, World};
 
 const PATH: &str = "/api/leads";
 

@@ -3,15 +3,7 @@
 use std::sync::Arc;
 
 use super::{PATH, lead_of};
-use crate::harness::{Account, Value, World, cases, json, until};
-
-cases!(
-    shared:
-        analyses_are_listed_newest_first_however_they_ended,
-        the_parameters_of_analyses_have_their_bounds,
-        a_lead_deleted_while_it_is_analysed_again_makes_way_for_a_new_one;
-    alone:
-);
+use crate::harness::{Account, Value, World, json, stack_test, until};
 
 impl Account {
     /// Writes an analysis of a lead that failed before it was paid, begun at this hour of one day. Answers its run.
@@ -33,6 +25,7 @@ impl Account {
     }
 }
 
+#[stack_test]
 async fn analyses_are_listed_newest_first_however_they_ended(world: Arc<World>) {
     let account = world.account(0).await;
     let lead = account.written_lead(&world.handle("many"), &json!({})).await;
@@ -59,6 +52,7 @@ async fn analyses_are_listed_newest_first_however_they_ended(world: Arc<World>) 
     assert_eq!(account.runs_of(&lead, "?limit=50").await, runs[1..]);
 }
 
+#[stack_test]
 async fn the_parameters_of_analyses_have_their_bounds(world: Arc<World>) {
     let account = world.account(0).await;
     let lead = account.written_lead(&world.handle("bounds"), &json!({})).await;
@@ -85,6 +79,7 @@ async fn the_parameters_of_analyses_have_their_bounds(world: Arc<World>) {
     }
 }
 
+#[stack_test]
 async fn a_lead_deleted_while_it_is_analysed_again_makes_way_for_a_new_one(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("meanwhile");

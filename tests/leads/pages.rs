@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ids;
-use crate::harness::{Value, World, cases, json};
+use crate::harness::{Value, World, json, stack_test};
 
-cases!(shared: a_page_past_the_end_is_empty_with_the_right_total, pages_stay_in_step_while_leads_are_added; alone:);
-
+#[stack_test]
 async fn a_page_past_the_end_is_empty_with_the_right_total(world: Arc<World>) {
     let account = world.account(0).await;
     for _ in 0..5 {
@@ -29,6 +28,7 @@ async fn a_page_past_the_end_is_empty_with_the_right_total(world: Arc<World>) {
     assert_eq!(answer["asOf"], json!("2001-01-01T00:00:00Z"));
 }
 
+#[stack_test]
 async fn pages_stay_in_step_while_leads_are_added(world: Arc<World>) {
     let account = world.account(0).await;
     let mut known = BTreeSet::new();

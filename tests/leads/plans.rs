@@ -8,9 +8,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::harness::{Value, World, cases, json};
-
-cases!(shared: ; alone: lists_of_100000_leads_use_their_indexes_and_policies_cost_little);
+use crate::harness::{Value, World, json, stack_test};
 
 const DATABASE: &str = "many_leads";
 /// The account with the leads, its owner and its business, all of one id.
@@ -99,6 +97,7 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
+#[stack_test(alone)]
 async fn lists_of_100000_leads_use_their_indexes_and_policies_cost_little(world: Arc<World>) {
     let client = database(&world).await;
     let list = |order, descending| LeadFilter { business_profile_id: None, search: None, order, descending };

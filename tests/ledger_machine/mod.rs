@@ -14,17 +14,13 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, FileFailurePersistence, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use proptest_state_machine::ReferenceStateMachine;
 
-use crate::harness::{World, cases};
+use crate::harness::{World, stack_test};
 use database::{Desk, Names, OPENING, Seen};
 use model::{Answer, Books, Operation};
 
-cases!(
-    shared: any_order_of_operations_keeps_the_books, what_many_ask_at_once_is_explained_by_some_order;
-    alone:
-);
-
 const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/ledger_machine/regressions.txt");
 
+#[stack_test]
 async fn any_order_of_operations_keeps_the_books(world: Arc<World>) {
     let url = world.fresh_database("ledger_machine").await;
     let runtime = tokio::runtime::Handle::current();
@@ -59,6 +55,7 @@ const DESKS: usize = 4;
 const OPERATIONS: usize = 4;
 const ROUNDS: u8 = 120;
 
+#[stack_test]
 async fn what_many_ask_at_once_is_explained_by_some_order(world: Arc<World>) {
     let url = world.fresh_database("ledger_crowd").await;
     let owner = crate::harness::connect(&url).await.unwrap();

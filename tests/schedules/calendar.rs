@@ -1,40 +1,39 @@
-//! Periods of a calendar month: the database's arithmetic against another implementation's.
+//! Periods of a calendar month: the database's arithmetic, compared with a second implementation.
 
 use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 
-use crate::harness::{World, cases};
+use crate::harness::{World, stack_test};
 
-cases!(shared: months_end_where_the_calendar_says, months_are_those_of_another_calendar; alone: );
-
-/// Start and end of the period that `at` lies in.
+/// Returns start and end of the period that contains `at`.
 async fn periods(world: &World, pairs: &[(Timestamp, Timestamp)]) -> Vec<(Timestamp, Timestamp)> {
     let (anchors, instants): (Vec<Timestamp>, Vec<Timestamp>) = pairs.iter().copied().unzip();
     let sql = "SELECT p.period_start, p.period_end FROM unnest($1::timestamptz[], $2::timestamptz[]) WITH ORDINALITY AS t (anchor, at, n),
                calendar_period(t.anchor, t.at) p ORDER BY n";
-    // In a session whose time zone has daylight saving, which must not matter.
+    // The session's time zone has daylight saving time, which must not matter.
     let client = world.db.connect().await;
     client.batch_execute("SET timezone = 'America/New_York'").await.unwrap();
     client.query(sql, &[&anchors, &instants]).await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-async fn months_end_where_the_calendar_says(world: Arc<World>) {
+#[stack_test]
+async fn months_end_at_the_right_day(world: Arc<World>) {
     let table = [
-        // The day of the anchor comes back after a month that lacks it.
+        // The anchor's day is used again after a month without it.
         ("2025-01-31T10:00:00Z", "2025-02-28T09:59:59Z", "2025-01-31T10:00:00Z", "2025-02-28T10:00:00Z"),
         ("2025-01-31T10:00:00Z", "2025-02-28T10:00:00Z", "2025-02-28T10:00:00Z", "2025-03-31T10:00:00Z"),
         ("2025-01-31T10:00:00Z", "2025-03-31T10:00:00Z", "2025-03-31T10:00:00Z", "2025-04-30T10:00:00Z"),
-        // Leap years: by four, not by a hundred, by four hundred.
+        // Leap years are divisible by 4, but not by 100 unless by 400.
         ("2024-01-31T10:00:00Z", "2024-03-01T03:00:00Z", "2024-02-29T10:00:00Z", "2024-03-31T10:00:00Z"),
         ("2099-12-30T00:00:00Z", "2100-03-01T03:00:00Z", "2100-02-28T00:00:00Z", "2100-03-30T00:00:00Z"),
         ("1999-12-30T00:00:00Z", "2000-03-01T03:00:00Z", "2000-02-29T00:00:00Z", "2000-03-30T00:00:00Z"),
         ("2024-02-29T12:00:00Z", "2025-02-28T12:00:00Z", "2025-02-28T12:00:00Z", "2025-03-29T12:00:00Z"),
         ("2024-02-29T12:00:00Z", "2028-02-29T12:00:00Z", "2028-02-29T12:00:00Z", "2028-03-29T12:00:00Z"),
-        // Over the end of a year, to the microsecond, and before the first period is over.
+        // Across the end of a year, to the microsecond, and within the first period.
         ("2025-12-31T23:59:59.999999Z", "2026-01-31T23:59:59.999998Z", "2025-12-31T23:59:59.999999Z", "2026-01-31T23:59:59.999999Z"),
         ("2026-05-15T08:00:00Z", "2026-05-15T08:00:00Z", "2026-05-15T08:00:00Z", "2026-06-15T08:00:00Z"),
-        // At the changes of daylight saving in Europe and America nothing moves.
+        // Changes of daylight saving time in Europe and America have no effect.
         ("2026-02-28T02:30:00Z", "2026-03-29T01:00:00Z", "2026-03-28T02:30:00Z", "2026-04-28T02:30:00Z"),
         ("2026-02-08T07:30:00Z", "2026-03-08T07:30:00Z", "2026-03-08T07:30:00Z", "2026-04-08T07:30:00Z"),
     ];
@@ -44,8 +43,9 @@ async fn months_end_where_the_calendar_says(world: Arc<World>) {
     assert_eq!(periods(&world, &pairs).await, expected);
 }
 
-async fn months_are_those_of_another_calendar(world: Arc<World>) {
-    // Every day of four years as an anchor, each with instants up to six years later.
+#[stack_test]
+async fn months_equal_those_of_a_second_implementation(world: Arc<World>) {
+    // Each day of four years is an anchor, with instants up to six years later.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = |below: i64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -56,7 +56,7 @@ async fn months_are_those_of_another_calendar(world: Arc<World>) {
     for day in 0..1461 {
         let anchor = first + (day * 86_400 + random(86_400)).seconds();
         pairs.extend((0..4).map(|_| (anchor, anchor + random(6 * 365 * 86_400).seconds())));
-        // On a boundary, and just before it.
+        // At a boundary and just before it.
         let boundary = anchor.to_zoned(TimeZone::UTC).checked_add(random(70).months()).unwrap().timestamp();
         pairs.extend([(anchor, boundary), (anchor, (boundary - 1.microseconds()).max(anchor))]);
     }

@@ -5,17 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{CLEAN_UP, count, dry_run, kill, number, run, sql, start};
-use crate::harness::{Account, Value, World, cases, json};
-
-cases!(
-    shared: ;
-    alone: what_has_outlived_its_retention_goes_and_nothing_else, a_deleted_account_keeps_its_books_and_nothing_else,
-        ten_thousand_rows_go_in_batches_while_requests_go_on, a_killed_cleanup_is_finished_by_the_next
-);
+use crate::harness::{Account, Value, World, json, stack_test};
 
 const TABLES: [&str; 6] = ["ai_usage_logs", "idempotency_keys", "analyses", "leads", "business_profiles", "accounts"];
 
-/// A lead, and a failed run of it, both deleted so long ago; never, if that is empty. Answers the lead's id.
+/// Writes a lead and a failed run of it, both deleted this long ago, or not deleted if the time is empty. Returns the lead's id.
 async fn lead(account: &Account, handle: &str, deleted: &str) -> String {
     let text = "WITH lead AS (INSERT INTO leads (account_id, business_profile_id, username, deleted_at)
                     VALUES ($1::text::uuid, $2::text::uuid, $3, now() - nullif($4, '')::interval) RETURNING *),
@@ -31,7 +25,7 @@ async fn profile(account: &Account, deleted: &str) -> String {
     account.world.db.value(text, &[&account.id, &deleted]).await.unwrap()
 }
 
-/// How many rows the account has in each table.
+/// Returns the number of the account's rows in each table.
 async fn rows(account: &Account) -> Vec<i64> {
     let mut counts = Vec::new();
     for table in &TABLES[..5] {
@@ -44,7 +38,8 @@ fn counts(summary: &Value) -> Vec<u64> {
     TABLES.iter().map(|table| number(summary, table)).collect()
 }
 
-async fn what_has_outlived_its_retention_goes_and_nothing_else(world: Arc<World>) {
+#[stack_test(alone)]
+async fn rows_beyond_their_retention_are_removed_and_no_others(world: Arc<World>) {
     run(&world, CLEAN_UP).await;
     let account = world.account(5).await;
     let id = &account.id;
@@ -65,7 +60,7 @@ async fn what_has_outlived_its_retention_goes_and_nothing_else(world: Arc<World>
     let (empty, filled, young) =
         (profile(&account, "31 days").await, profile(&account, "31 days").await, profile(&account, "29 days").await);
     sql(&world, &format!("UPDATE leads SET business_profile_id = '{filled}' WHERE id = '{}'", kept[0])).await;
-    // A run that failed without a lead outlives the profile that it was for.
+    // A run that failed without a lead is kept longer than its business profile.
     sql(&world, &format!("UPDATE analyses SET business_profile_id = NULL WHERE lead_id = '{}'", kept[1])).await;
     let before = rows(&account).await;
     let expected = [2, 1, 1, 1, 1, 0];
@@ -82,7 +77,8 @@ async fn what_has_outlived_its_retention_goes_and_nothing_else(world: Arc<World>
     assert_eq!((counts(&one), counts(&other)), (vec![0; 6], vec![0; 6]));
 }
 
-async fn a_deleted_account_keeps_its_books_and_nothing_else(world: Arc<World>) {
+#[stack_test(alone)]
+async fn a_deleted_account_keeps_its_ledger_and_nothing_else(world: Arc<World>) {
     run(&world, CLEAN_UP).await;
     let (account, young) = (world.account(9).await, world.account(9).await);
     let ended = account.run(&world.handle("leaving"), "light").await;
@@ -90,10 +86,13 @@ async fn a_deleted_account_keeps_its_books_and_nothing_else(world: Arc<World>) {
     lead(&account, "left", "1 day").await;
     let id = &account.id;
     let entries = count(&world, &format!("SELECT count(*) FROM credit_ledger WHERE account_id = '{id}'")).await;
-    sql(&world, &format!("UPDATE accounts SET deleted_at = now() - interval '31 days', suspended_reason = 'told us to' WHERE id = '{id}'"))
-        .await;
+    sql(
+        &world,
+        &format!("UPDATE accounts SET deleted_at = now() - interval '31 days', suspended_reason = 'asked us to' WHERE id = '{id}'"),
+    )
+    .await;
     sql(&world, &format!("UPDATE accounts SET deleted_at = now() - interval '29 days' WHERE id = '{}'", young.id)).await;
-    // What a run under way still holds is left until it has ended.
+    // Rows that a live run refers to stay until it has ended.
     let text = format!(
         "INSERT INTO analyses (run_id, account_id, business_profile_id, username, analysis_type, status, batch_id) VALUES ('{}', '{id}', '{}', 'queued', 'light', 'pending', 'b')",
         run_id(),
@@ -118,7 +117,7 @@ async fn a_deleted_account_keeps_its_books_and_nothing_else(world: Arc<World>) {
     assert_eq!(count(&world, &format!("SELECT count(*) FROM subscriptions WHERE account_id = '{id}' AND status = 'canceled'")).await, 1);
     assert_eq!(count(&world, &format!("SELECT count(*) FROM credit_ledger WHERE account_id = '{id}'")).await, entries);
     assert_eq!(account.balance().await, 8);
-    // The other one may still be restored; nothing of this one comes again.
+    // The other account can still be restored, and this one has no rows left.
     assert_eq!(count(&world, &format!("SELECT count(*) FROM account_members WHERE account_id = '{}'", young.id)).await, 1);
     assert_eq!(counts(&run(&world, CLEAN_UP).await), [0; 6]);
 }
@@ -127,7 +126,7 @@ fn run_id() -> String {
     format!("run_{}", uuid::Uuid::now_v7().simple())
 }
 
-/// Expired leads with a run each, in one go.
+/// Writes expired leads with a run each.
 async fn expire(account: &Account, name: &str, size: i64) {
     let text = format!(
         "WITH gone AS (INSERT INTO leads (account_id, business_profile_id, username, deleted_at)
@@ -139,7 +138,8 @@ async fn expire(account: &Account, name: &str, size: i64) {
     sql(&account.world, &text).await;
 }
 
-async fn ten_thousand_rows_go_in_batches_while_requests_go_on(world: Arc<World>) {
+#[stack_test(alone)]
+async fn ten_thousand_rows_are_removed_in_batches_while_requests_succeed(world: Arc<World>) {
     run(&world, CLEAN_UP).await;
     let account = world.account(9).await;
     expire(&account, "many", 3000).await;
@@ -152,7 +152,7 @@ async fn ten_thousand_rows_go_in_batches_while_requests_go_on(world: Arc<World>)
     let done = AtomicBool::new(false);
     let requests = async {
         let mut slowest = Duration::ZERO;
-        // A run with its writes, and reads until the cleanup has ended, at most as many as the limits allow.
+        // A run, and reads until the cleanup has ended, at most as many as the limits allow.
         let run_id = account.start(&world.handle("meanwhile"), "light").await;
         for _ in 0..40 {
             let started = Instant::now();
@@ -173,7 +173,7 @@ async fn ten_thousand_rows_go_in_batches_while_requests_go_on(world: Arc<World>)
     let ((one, other), slowest) = tokio::join!(cleanups, requests);
     let removed: Vec<u64> = counts(&one).iter().zip(counts(&other)).map(|(one, other)| one + other).collect();
     assert_eq!(removed[0], 4000, "{one} {other}");
-    // What one holds the other skips: together they took all, or the next takes the rest.
+    // Each skips the rows that the other has locked. Together they remove all rows, or the next run removes the rest.
     let rest = run(&world, CLEAN_UP).await;
     let removed: Vec<u64> = removed.iter().zip(counts(&rest)).map(|(removed, rest)| removed + rest).collect();
     assert_eq!(removed, [4000, 0, 3000, 3000, 0, 0]);
@@ -181,7 +181,8 @@ async fn ten_thousand_rows_go_in_batches_while_requests_go_on(world: Arc<World>)
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
 }
 
-async fn a_killed_cleanup_is_finished_by_the_next(world: Arc<World>) {
+#[stack_test(alone)]
+async fn the_next_cleanup_completes_a_killed_one(world: Arc<World>) {
     run(&world, CLEAN_UP).await;
     let account = world.account(9).await;
     expire(&account, "killed", 1200).await;

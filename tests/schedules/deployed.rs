@@ -1,19 +1,18 @@
-//! The schedules as the stack has them.
+//! The schedules as they are deployed.
 
 use std::sync::Arc;
 
-use crate::harness::{Value, World, cases, json};
-
-cases!(shared: the_clock_invokes_each_schedule_and_reports_what_it_cannot, a_misspelt_dry_run_changes_nothing; alone: every_run_tells_what_it_did);
+use crate::harness::{Value, World, json, stack_test};
 
 const SCHEDULES: [(&str, &str); 3] =
     [("renew-subscriptions", "cron(0 3 1 * ? *)"), ("clean-up", "cron(0 2 * * ? *)"), ("end-stuck-runs", "cron(0 * * * ? *)")];
 
-async fn the_clock_invokes_each_schedule_and_reports_what_it_cannot(world: Arc<World>) {
-    // The emulator looks no further than this for the service that a request is for.
+#[stack_test]
+async fn the_clock_invokes_each_schedule_and_reports_failures(world: Arc<World>) {
+    // The emulator derives a request's service from this header alone.
     let region = world.stack.sdk_config().region().unwrap().to_string();
     let scope = format!("AWS4-HMAC-SHA256 Credential=test/20260101/{region}/scheduler/aws4_request, SignedHeaders=host, Signature=none");
-    // The harness turned the clock off; whoever deploys gets it turned on.
+    // The harness disables the schedules; a deployment enables them.
     assert_eq!(template_default(), "ENABLED");
     let resources = world.stack.processed_template()["Resources"].as_object().unwrap().clone();
     for (name, expression) in SCHEDULES {
@@ -29,7 +28,7 @@ async fn the_clock_invokes_each_schedule_and_reports_what_it_cannot(world: Arc<W
         assert_eq!(target["Input"], json!(r#"{"dry_run": false}"#));
         assert!(target["RetryPolicy"]["MaximumRetryAttempts"].as_i64().unwrap() >= 10, "{target}");
         assert!(target["DeadLetterConfig"]["Arn"].as_str().unwrap().contains("ScheduleDeadLetters"), "{target}");
-        // Its role may invoke this function, write to the dead-letter queue, and nothing else.
+        // The role may invoke this function and write to the dead-letter queue, and nothing else.
         let (id, resource) = resources
             .iter()
             .find(|(_, resource)| {
@@ -57,30 +56,32 @@ fn template_default() -> String {
     parameter.lines().find_map(|line| line.trim().strip_prefix("Default: ")).expect("its default").to_owned()
 }
 
-async fn a_misspelt_dry_run_changes_nothing(world: Arc<World>) {
+#[stack_test]
+async fn a_misspelled_dry_run_changes_nothing(world: Arc<World>) {
     for (name, _) in SCHEDULES {
         assert!(world.invoke(name, &json!({ "dryRun": true })).await.is_err(), "{name}");
     }
 }
 
-async fn every_run_tells_what_it_did(world: Arc<World>) {
+#[stack_test(alone)]
+async fn every_run_logs_a_summary_and_metrics(world: Arc<World>) {
     for (name, _) in SCHEDULES {
         let binary = name.replace('-', "_");
-        let before = told(&world, &binary).await;
+        let before = logged_lines(&world, &binary).await;
         let summary = super::run(&world, name).await;
         assert_eq!(summary["schedule"], json!(binary));
         assert!(summary["duration_ms"].is_u64() && summary["batches"].is_u64() && summary["more"].is_boolean(), "{summary}");
-        // One of each for a run, and there may be others: the emulator's clock ticks too.
+        // A run has one of each. There may be more, because the emulator's clock also invokes schedules.
         crate::harness::until("the lines of a run", std::time::Duration::from_secs(20), || async {
-            let after = told(&world, &binary).await;
+            let after = logged_lines(&world, &binary).await;
             (after.0 > before.0 && after.0 - before.0 == after.1 - before.1).then_some(())
         })
         .await;
     }
 }
 
-/// How many summary lines and how many metric lines a schedule has written.
-async fn told(world: &World, binary: &str) -> (usize, usize) {
+/// Returns the number of summary lines and of metric lines of a schedule.
+async fn logged_lines(world: &World, binary: &str) -> (usize, usize) {
     let lines = world.stack.log_lines(Some(binary)).await.unwrap();
     let lines: Vec<Value> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let summary =

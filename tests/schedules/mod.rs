@@ -1,6 +1,6 @@
-//! The schedules: what they are deployed as, and what they do, twice, twice at once, and killed half-way.
+//! The schedules: their deployment, and their runs: repeated, concurrent and killed.
 //!
-//! They look at everybody's rows, so their tests run alone.
+//! A schedule processes the rows of all accounts, so these tests run alone.
 
 mod calendar;
 mod cleanup;
@@ -11,17 +11,13 @@ mod usage;
 
 use std::sync::Arc;
 
-use crate::harness::{Account, Case, Value, World, json};
-
-pub fn cases() -> Vec<Case> {
-    [calendar::cases(), deployed::cases(), renewals::cases(), cleanup::cases(), stuck::cases(), usage::cases()].concat()
-}
+use crate::harness::{Account, Value, World, json};
 
 const RENEW: &str = "renew-subscriptions";
 const CLEAN_UP: &str = "clean-up";
 const END_STUCK: &str = "end-stuck-runs";
 
-/// Runs a schedule and answers its summary.
+/// Runs a schedule and returns its summary.
 async fn run(world: &World, schedule: &str) -> Value {
     world.invoke(schedule, &json!({ "dry_run": false })).await.expect("a summary")
 }
@@ -32,13 +28,13 @@ async fn dry_run(world: &World, schedule: &str) -> Value {
     summary
 }
 
-/// Starts a schedule and goes on.
+/// Starts a schedule without waiting for it.
 fn start(world: &Arc<World>, schedule: &'static str) -> tokio::task::JoinHandle<Result<Value, String>> {
     let world = world.clone();
     tokio::spawn(async move { world.invoke(schedule, &json!({})).await })
 }
 
-/// Kills the schedule's process in the middle of its work.
+/// Kills a schedule's process in the middle of its transaction.
 async fn kill(world: &World, binary: &str) {
     assert!(world.kill_function(binary).await > 0, "{binary} was running");
 }
@@ -47,7 +43,7 @@ fn number(summary: &Value, name: &str) -> u64 {
     summary[name].as_u64().unwrap_or_else(|| panic!("no {name} in {summary}"))
 }
 
-/// Changes rows as the database's owner.
+/// Runs a statement as the database's owner.
 async fn sql(world: &World, text: &str) {
     world.db.connect().await.batch_execute(text).await.unwrap_or_else(|error| panic!("{text}: {error:?}"));
 }
@@ -56,7 +52,7 @@ async fn count(world: &World, text: &str) -> i64 {
     world.db.value(text, &[]).await.expect("a count")
 }
 
-/// The account's entries of a type: key and amount, in order.
+/// Returns the account's ledger entries of a type, key and amount, in order.
 async fn grants(account: &Account, kind: &str) -> Vec<(String, i32)> {
     let sql =
         "SELECT idempotency_key, amount FROM credit_ledger WHERE account_id = $1::text::uuid AND transaction_type = $2 ORDER BY entry_no";

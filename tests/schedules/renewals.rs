@@ -3,18 +3,11 @@
 use std::sync::Arc;
 
 use super::{RENEW, count, dry_run, grants, kill, number, run, sql, start};
-use crate::harness::{Account, World, cases, json};
-
-cases!(
-    shared: ;
-    alone: a_free_subscription_is_renewed_once_a_period, missed_periods_are_not_made_up_for, a_late_renewal_skips_no_period, who_may_not_be_renewed_is_left_alone_and_piles_nothing_up,
-        a_paid_period_is_granted_once_whenever_its_invoice_comes, what_stripe_forgot_is_reported, two_renewals_at_once_are_one,
-        a_killed_renewal_is_finished_by_the_next
-);
+use crate::harness::{Account, World, json, stack_test};
 
 const RENEWAL: &str = "subscription_renewal";
 
-/// Gives the account's free subscription a period.
+/// Sets the period of the account's free subscription.
 async fn period(account: &Account, start: &str, end: &str) {
     let text = format!(
         "UPDATE subscriptions SET current_period_start = {start}, current_period_end = {end}, period_anchor = NULL
@@ -24,14 +17,14 @@ async fn period(account: &Account, start: &str, end: &str) {
     sql(&account.world, &text).await;
 }
 
-/// An account whose free period ended ten days ago.
+/// Creates an account whose free period ended ten days ago.
 async fn due(world: &Arc<World>) -> Account {
     let account = world.account(0).await;
     period(&account, "now() - interval '40 days'", "now() - interval '10 days'").await;
     account
 }
 
-/// The free subscription: its id, its start in unix seconds, and whether now lies in its period.
+/// Returns the free subscription: its id, its start in Unix seconds, and whether its period contains the present.
 async fn subscription(account: &Account) -> (String, i64, bool) {
     let text = "SELECT id::text, floor(extract(epoch FROM current_period_start))::bigint, now() >= current_period_start AND now() < current_period_end
                 FROM subscriptions WHERE account_id = $1::text::uuid AND stripe_subscription_id IS NULL";
@@ -39,6 +32,7 @@ async fn subscription(account: &Account) -> (String, i64, bool) {
     (rows[0].get(0), rows[0].get(1), rows[0].get(2))
 }
 
+#[stack_test(alone)]
 async fn a_free_subscription_is_renewed_once_a_period(world: Arc<World>) {
     run(&world, RENEW).await;
     let account = due(&world).await;
@@ -52,13 +46,14 @@ async fn a_free_subscription_is_renewed_once_a_period(world: Arc<World>) {
     assert_eq!(grants(&account, RENEWAL).await, [(format!("renewal:{id}:{start}"), 25)]);
     let summary = run(&world, RENEW).await;
     assert_eq!(number(&summary, "renewed"), 0);
-    // Even if something turned the period back: the last renewal is less than 23 hours ago, and the period has its key.
+    // A period that is set back is not renewed again: the last renewal is less than 23 hours old, and the period has its key.
     period(&account, "now() - interval '40 days'", "now() - interval '10 days'").await;
     assert_eq!(number(&run(&world, RENEW).await, "renewed"), 0);
     assert_eq!(account.balance().await, 25);
 }
 
-/// The schedule comes an hour after a period's end, at which the next one has ended as well.
+/// The schedule runs an hour after a period's end, when the next period has also ended.
+#[stack_test(alone)]
 async fn a_late_renewal_skips_no_period(world: Arc<World>) {
     let account = world.account(0).await;
     period(&account, "now() - interval '1 hour' - interval '2 months'", "now() - interval '1 hour' - interval '1 month'").await;
@@ -69,18 +64,19 @@ async fn a_late_renewal_skips_no_period(world: Arc<World>) {
         .await
         .unwrap();
     run(&world, RENEW).await;
-    // The period that ended an hour ago, and not the one after it, which is for the next time.
+    // The period that ended an hour ago is renewed. The next one waits for the next run.
     assert_eq!(grants(&account, RENEWAL).await, [(format!("renewal:{id}:{skipped}"), 25)]);
 }
 
-async fn missed_periods_are_not_made_up_for(world: Arc<World>) {
+#[stack_test(alone)]
+async fn missed_periods_are_not_granted_later(world: Arc<World>) {
     let account = world.account(0).await;
     period(&account, "'2025-08-31T10:00:00Z'", "'2025-09-30T10:00:00Z'").await;
     run(&world, RENEW).await;
     let (id, start, is_current) = subscription(&account).await;
     assert!(is_current);
     assert_eq!(grants(&account, RENEWAL).await, [(format!("renewal:{id}:{start}"), 25)]);
-    // On the day of the first period, or the last of a shorter month.
+    // On the first period's day, or on the last day of a shorter month.
     let text = format!(
         "SELECT count(*) FROM subscriptions WHERE id = '{id}' AND period_anchor = '2025-08-31T10:00:00Z'
          AND (current_period_start, current_period_end) = (SELECT p.period_start, p.period_end FROM calendar_period(period_anchor, now()) p)
@@ -89,7 +85,8 @@ async fn missed_periods_are_not_made_up_for(world: Arc<World>) {
     assert_eq!(count(&world, &text).await, 1);
 }
 
-async fn who_may_not_be_renewed_is_left_alone_and_piles_nothing_up(world: Arc<World>) {
+#[stack_test(alone)]
+async fn accounts_without_a_claim_are_not_renewed_and_accumulate_nothing(world: Arc<World>) {
     let (suspended, deleted, paid, renewed) = tokio::join!(due(&world), due(&world), due(&world), due(&world));
     sql(&world, &format!("UPDATE accounts SET is_suspended = true WHERE id = '{}'", suspended.id)).await;
     sql(&world, &format!("UPDATE accounts SET deleted_at = now() WHERE id = '{}'", deleted.id)).await;
@@ -108,7 +105,7 @@ async fn who_may_not_be_renewed_is_left_alone_and_piles_nothing_up(world: Arc<Wo
         assert_eq!(account.balance().await, balance);
         assert!(!subscription(account).await.2);
     }
-    // Back again, each gets the period that it is now, and no more.
+    // Once eligible again, each gets the current period and no other.
     sql(&world, &format!("UPDATE accounts SET is_suspended = false WHERE id = '{}'", suspended.id)).await;
     sql(
         &world,
@@ -125,12 +122,12 @@ async fn who_may_not_be_renewed_is_left_alone_and_piles_nothing_up(world: Arc<Wo
     assert_eq!((deleted.balance().await, renewed.balance().await), (0, 1));
 }
 
-/// What an event of Stripe's does first: events of one account take turns.
+/// Takes the lock that serializes the events of one account, as an event of Stripe does first.
 fn turn(account: &Account) -> String {
     format!("SELECT 1 FROM credit_balances WHERE account_id = '{}' FOR UPDATE", account.id)
 }
 
-/// What Stripe tells of a subscription: that it is active, and since when its period of 30 days runs.
+/// Applies an event of an active subscription whose period of 30 days starts at this time.
 fn subscribed(account: &Account, start: i64) -> String {
     format!(
         "{}; INSERT INTO subscriptions (account_id, plan_id, stripe_subscription_id, status, current_period_start, current_period_end)
@@ -141,17 +138,18 @@ fn subscribed(account: &Account, start: i64) -> String {
     )
 }
 
-/// What a paid invoice does to the period.
+/// Applies a paid invoice to the period.
 fn invoiced(account: &Account, start: i64) -> String {
     format!("{}; SELECT settle_period('sub_{1}', '{1}', to_timestamp({start}), 100, true)", turn(account), account.id)
 }
 
-async fn a_paid_period_is_granted_once_whenever_its_invoice_comes(world: Arc<World>) {
+#[stack_test(alone)]
+async fn a_paid_period_is_granted_once_whenever_its_invoice_is_paid(world: Arc<World>) {
     let account = due(&world).await;
     let now = jiff::Timestamp::now().as_second();
     let (first, second, third) = (now - 60 * 86_400, now - 30 * 86_400, now);
     let key = |start: i64| format!("renewal:sub_{}:{start}", account.id);
-    // While the subscription starts, a renewal waits for what its events make of the account: not a free one any more.
+    // While a subscription starts, a renewal waits for its events, after which the account is not a free one.
     let starting = world.db.connect().await;
     starting.batch_execute(&format!("BEGIN; {}; {}", subscribed(&account, first), invoiced(&account, first))).await.unwrap();
     let renewing = start(&world, RENEW);
@@ -159,11 +157,11 @@ async fn a_paid_period_is_granted_once_whenever_its_invoice_comes(world: Arc<Wor
     starting.batch_execute("COMMIT").await.unwrap();
     renewing.await.unwrap().unwrap();
     assert_eq!(grants(&account, RENEWAL).await, [(key(first), 100)]);
-    // Before its invoice is paid, a period is not granted.
+    // A period is not granted before its invoice is paid.
     sql(&world, &subscribed(&account, second)).await;
     run(&world, RENEW).await;
     assert_eq!(account.balance().await, 100);
-    // The invoice during the schedule, and the schedule after the invoice.
+    // The invoice is paid during the schedule, or before it.
     let paying = world.db.connect().await;
     paying.batch_execute(&format!("BEGIN; {}", invoiced(&account, second))).await.unwrap();
     run(&world, RENEW).await;
@@ -175,7 +173,7 @@ async fn a_paid_period_is_granted_once_whenever_its_invoice_comes(world: Arc<Wor
     sql(&world, &invoiced(&account, third)).await;
     renewing.await.unwrap().unwrap();
     assert_eq!(grants(&account, RENEWAL).await.len(), 3);
-    // A period that is paid and, after a repair by hand, entitled to more than it was granted.
+    // A paid period with a larger entitlement than its grant, as after a manual repair.
     let repair = format!(
         "UPDATE subscription_periods SET level = 300 WHERE stripe_subscription_id = 'sub_{}' AND granted = 100 AND period_start = to_timestamp({third})",
         account.id
@@ -188,12 +186,13 @@ async fn a_paid_period_is_granted_once_whenever_its_invoice_comes(world: Arc<Wor
     assert_eq!(account.balance().await, 500);
 }
 
-async fn what_stripe_forgot_is_reported(world: Arc<World>) {
+#[stack_test(alone)]
+async fn overdue_subscriptions_are_reported(world: Arc<World>) {
     let account = world.account(0).await;
     let now = jiff::Timestamp::now().as_second();
     let before = number(&dry_run(&world, RENEW).await, "overdue_subscriptions");
     sql(&world, &subscribed(&account, now - 32 * 86_400)).await;
-    assert_eq!(number(&run(&world, RENEW).await, "overdue_subscriptions"), before, "two days are no reason to worry");
+    assert_eq!(number(&run(&world, RENEW).await, "overdue_subscriptions"), before, "two days are within the tolerance");
     sql(&world, &subscribed(&account, now - 34 * 86_400)).await;
     let summary = run(&world, RENEW).await;
     assert_eq!((number(&summary, "overdue_subscriptions"), number(&summary, "settled_periods")), (before + 1, 0), "{summary}");
@@ -207,7 +206,8 @@ async fn what_stripe_forgot_is_reported(world: Arc<World>) {
     sql(&world, &format!("UPDATE subscriptions SET status = 'canceled' WHERE stripe_subscription_id = '{named}'")).await;
 }
 
-async fn two_renewals_at_once_are_one(world: Arc<World>) {
+#[stack_test(alone)]
+async fn two_concurrent_renewals_grant_once(world: Arc<World>) {
     run(&world, RENEW).await;
     crowd(&world, "twice", 230).await;
     let (one, other) = tokio::join!(run(&world, RENEW), run(&world, RENEW));
@@ -216,10 +216,11 @@ async fn two_renewals_at_once_are_one(world: Arc<World>) {
     assert_renewed_once(&world, "twice", 230).await;
 }
 
-async fn a_killed_renewal_is_finished_by_the_next(world: Arc<World>) {
+#[stack_test(alone)]
+async fn the_next_renewal_completes_a_killed_one(world: Arc<World>) {
     run(&world, RENEW).await;
     crowd(&world, "killed", 230).await;
-    // The second of three batches runs into a balance that somebody holds.
+    // The second of three batches waits for a balance that the test has locked.
     let holder = world.db.connect().await;
     let held = "BEGIN; SELECT 1 FROM credit_balances b JOIN subscriptions s USING (account_id) JOIN accounts a ON a.id = s.account_id
                 WHERE a.slug LIKE 'killed-crowd-%' AND s.current_period_end = (SELECT max(current_period_end) - interval '80 minutes' FROM subscriptions s
@@ -231,7 +232,7 @@ async fn a_killed_renewal_is_finished_by_the_next(world: Arc<World>) {
     assert!(renewing.await.unwrap().is_err());
     let renewed = "SELECT count(*) FROM credit_ledger l JOIN accounts a ON a.id = l.account_id WHERE a.slug LIKE 'killed-crowd-%' AND transaction_type = 'subscription_renewal'";
     assert_eq!(count(&world, renewed).await, 100);
-    // The server still has the killed one's statement; the next run finds its rows taken, waits, and does what is left.
+    // The server still runs the killed one's statement. The next run waits for its rows and renews the rest.
     let next = start(&world, RENEW);
     world.until_waiting("renew_subscriptions").await;
     holder.batch_execute("COMMIT").await.unwrap();
@@ -240,7 +241,7 @@ async fn a_killed_renewal_is_finished_by_the_next(world: Arc<World>) {
     assert_renewed_once(&world, "killed", 230).await;
 }
 
-/// Makes so many accounts whose free periods ended ten days ago, a minute after each other.
+/// Creates accounts whose free periods ended ten days ago, a minute apart.
 async fn crowd(world: &World, name: &str, size: i64) {
     let text = format!(
         "INSERT INTO auth.users (id, email, raw_user_meta_data) SELECT gen_random_uuid(), '{name}-crowd-' || n || '@example.com', jsonb_build_object('full_name', '{name} crowd ' || n) FROM generate_series(1, {size}) n;

@@ -1,18 +1,12 @@
-//! The hourly end of runs that do not move.
+//! The hourly schedule that ends stuck runs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{END_STUCK, dry_run, kill, number, run, sql, start};
-use crate::harness::{Account, Value, World, cases, json, until};
+use crate::harness::{Account, Value, World, json, stack_test, until};
 
-cases!(
-    shared: ;
-    alone: runs_that_rest_too_long_are_failed_and_refunded, a_stuck_execution_is_stopped, a_run_that_completes_at_that_moment_stays_completed,
-        two_cleanups_of_runs_refund_once, a_killed_cleanup_of_runs_refunds_once
-);
-
-/// A run as the API and its admission leave it: recorded, shown and, with a tier's price, charged.
+/// Writes a run as the API and its admission do: recorded, with progress, and charged if it has a price.
 async fn admitted(account: &Account, handle: &str) -> String {
     let world = &account.world;
     let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
@@ -25,7 +19,7 @@ async fn admitted(account: &Account, handle: &str) -> String {
     run_id
 }
 
-/// A run of a bulk request that waits in its queue, uncharged.
+/// Writes a run of a bulk request that waits in its queue and is not charged.
 async fn queued(account: &Account, handle: &str) -> String {
     let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
     let text = format!(
@@ -50,7 +44,8 @@ fn timed_out() -> (String, Option<String>) {
     ("failed".to_owned(), Some("TIMED_OUT".to_owned()))
 }
 
-async fn runs_that_rest_too_long_are_failed_and_refunded(world: Arc<World>) {
+#[stack_test(alone)]
+async fn runs_without_progress_are_failed_and_refunded(world: Arc<World>) {
     run(&world, END_STUCK).await;
     let account = world.account(9).await;
     let stuck = admitted(&account, "stuck").await;
@@ -78,7 +73,7 @@ async fn runs_that_rest_too_long_are_failed_and_refunded(world: Arc<World>) {
         assert_eq!(state(&world, run_id).await, timed_out());
     }
     for run_id in [&stuck, &stuck_in_batch] {
-        account.assert_refund_booked(run_id, 1, 7).await;
+        account.assert_refund_recorded(run_id, 1, 7).await;
     }
     assert_eq!(account.entries(&long_queued).await, []);
     for (run_id, status) in [(&moving, "processing"), (&lately_queued, "pending"), (&done, "completed")] {
@@ -93,6 +88,7 @@ async fn runs_that_rest_too_long_are_failed_and_refunded(world: Arc<World>) {
     }
 }
 
+#[stack_test(alone)]
 async fn a_stuck_execution_is_stopped(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("stuck");
@@ -104,12 +100,12 @@ async fn a_stuck_execution_is_stopped(world: Arc<World>) {
     assert_eq!(number(&summary, "stuck"), 1, "{summary}");
     assert_eq!(world.execution_ended(&run_id).await.as_str(), "ABORTED");
     let ended = account.ended(&run_id).await;
-    // The execution's end is compensated as well, and comes too late to change the reason or to refund twice.
+    // The execution's end is also compensated. It neither changes the reason nor refunds twice.
     assert_eq!(ended.error_code(), "TIMED_OUT", "{}", ended.progress);
-    account.assert_refund_booked(&run_id, 3, 9).await;
+    account.assert_refund_recorded(&run_id, 3, 9).await;
 }
 
-/// A connection in whose transaction the run has completed, not committed yet.
+/// Opens a connection in whose uncommitted transaction the run has completed.
 async fn completing(world: &World, run_id: &str) -> tokio_postgres::Client {
     let report = json!({ "overall_score": 50, "niche_fit_score": 50, "engagement_score": 50, "confidence_level": 0.5, "summary_text": "fine", "fields": {} });
     let client = world.db.connect().await;
@@ -119,7 +115,8 @@ async fn completing(world: &World, run_id: &str) -> tokio_postgres::Client {
     client
 }
 
-async fn a_run_that_completes_at_that_moment_stays_completed(world: Arc<World>) {
+#[stack_test(alone)]
+async fn a_run_that_completes_meanwhile_stays_completed(world: Arc<World>) {
     run(&world, END_STUCK).await;
     let account = world.account(9).await;
     let completed = admitted(&account, "completing").await;
@@ -136,7 +133,7 @@ async fn a_run_that_completes_at_that_moment_stays_completed(world: Arc<World>) 
     assert_eq!(state(&world, &completed).await.0, "completed");
     assert_eq!(account.entries(&completed).await, [("analysis".to_owned(), -1)]);
     assert_eq!(state(&world, &stuck).await, timed_out());
-    // The other way round: a completion that comes second finds the run failed and refunded.
+    // A completion after the schedule finds the run failed and refunded.
     let late = admitted(&account, "late").await;
     rested(&world, &late, "6 minutes").await;
     run(&world, END_STUCK).await;
@@ -145,7 +142,8 @@ async fn a_run_that_completes_at_that_moment_stays_completed(world: Arc<World>) 
     assert_eq!(account.balance().await, 8);
 }
 
-async fn two_cleanups_of_runs_refund_once(world: Arc<World>) {
+#[stack_test(alone)]
+async fn two_concurrent_schedules_refund_once(world: Arc<World>) {
     run(&world, END_STUCK).await;
     let account = world.account(9).await;
     let mut runs = Vec::new();
@@ -158,11 +156,12 @@ async fn two_cleanups_of_runs_refund_once(world: Arc<World>) {
     assert_eq!(number(&one, "ended") + number(&other, "ended"), 8, "{one} {other}");
     assert_eq!(number(&one, "credits_refunded") + number(&other, "credits_refunded"), 8);
     for run_id in &runs {
-        account.assert_refund_booked(run_id, 1, 9).await;
+        account.assert_refund_recorded(run_id, 1, 9).await;
     }
 }
 
-async fn a_killed_cleanup_of_runs_refunds_once(world: Arc<World>) {
+#[stack_test(alone)]
+async fn a_killed_schedule_refunds_once(world: Arc<World>) {
     run(&world, END_STUCK).await;
     let account = world.account(9).await;
     let runs = [admitted(&account, "first").await, admitted(&account, "second").await];
@@ -181,6 +180,6 @@ async fn a_killed_cleanup_of_runs_refunds_once(world: Arc<World>) {
     next.await.unwrap().unwrap();
     for run_id in &runs {
         assert_eq!(state(&world, run_id).await, timed_out());
-        account.assert_refund_booked(run_id, 1, 9).await;
+        account.assert_refund_recorded(run_id, 1, 9).await;
     }
 }

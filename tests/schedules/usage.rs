@@ -1,31 +1,26 @@
-//! What is told as metrics, and the nightly comparison of the books.
+//! The metrics outbox, and the nightly check of ledger and balances.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CLEAN_UP, dry_run, number, run, sql};
-use crate::harness::{Account, Value, World, cases, json, until};
-
-cases!(
-    shared: ;
-    alone: runs_and_credits_are_told_once, facts_whose_answer_was_lost_are_given_again, books_that_are_not_true_are_told,
-        every_kind_of_fault_is_found
-);
+use crate::harness::{Account, Value, World, json, stack_test, until};
 
 const REPORT: &str = "report-usage";
 
-/// The observations of a data set that are the account's, in the order in which they were told.
-async fn told(account: &Account, dataset: &str) -> Vec<Value> {
+/// Returns the account's observations of a data set, in the order of their publication.
+async fn observations(account: &Account, dataset: &str) -> Vec<Value> {
     let lines = account.world.stack.log_lines(Some("report_usage")).await.unwrap();
     let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["dataset"] == dataset && line["account_id"] == account.id.as_str()).collect()
 }
 
-async fn runs_and_credits_are_told_once(world: Arc<World>) {
-    // What other tests have left to be told.
+#[stack_test(alone)]
+async fn runs_and_credits_are_published_once(world: Arc<World>) {
+    // Publishes the facts that other tests have left.
     run(&world, REPORT).await;
     let account = world.account(10).await;
-    let done = account.run(&world.handle("told"), "deep").await;
+    let done = account.run(&world.handle("published"), "deep").await;
     let missing = account.run(&world.handle("missing"), "light").await;
     assert_eq!((done.status(), missing.status()), ("completed", "failed"));
     let refused = format!("run_{}", uuid::Uuid::now_v7().simple());
@@ -39,22 +34,22 @@ async fn runs_and_credits_are_told_once(world: Arc<World>) {
     assert!(number(&summary, "runs") >= 2 && number(&summary, "entries") >= 4, "{summary}");
     until("the run's metrics", Duration::from_mins(1), || async {
         world.collect_reports().await;
-        (told(&account, "credit_usage").await.len() >= 4).then_some(())
+        (observations(&account, "credit_usage").await.len() >= 4).then_some(())
     })
     .await;
 
-    let costs = told(&account, "analysis_costs").await;
+    let costs = observations(&account, "analysis_costs").await;
     let of = |lines: &[Value], run_id: &str| lines.iter().find(|line| line["run_id"] == run_id).expect("the run's line").clone();
     let cost = of(&costs, &done.run_id);
-    let (booked, seconds): (i64, i64) = {
+    let (recorded, seconds): (i64, i64) = {
         let sql = "SELECT total_cost_micro_usd, extract(epoch FROM completed_at)::bigint FROM analyses WHERE run_id = $1";
         let row = world.db.rows(sql, &[&done.run_id]).await.remove(0);
         (row.get(0), row.get(1))
     };
-    let (revenue, profit) = (3 * 970_000, 3 * 970_000 - booked);
-    assert_eq!(json!([cost["total_cost"], cost["revenue"], cost["gross_profit"]]), json!([booked, revenue, profit]), "{cost}");
+    let (revenue, profit) = (3 * 970_000, 3 * 970_000 - recorded);
+    assert_eq!(json!([cost["total_cost"], cost["revenue"], cost["gross_profit"]]), json!([recorded, revenue, profit]), "{cost}");
     assert_eq!(cost["total_cost"].as_i64(), Some(cost["apify_cost"].as_i64().unwrap() + cost["total_ai_cost"].as_i64().unwrap()));
-    // Told with the time at which it happened, under dimensions that have few values.
+    // Published with the time of the event and with dimensions of few values.
     assert!((cost["_aws"]["Timestamp"].as_i64().unwrap() / 1000 - seconds).abs() <= 1, "{cost}");
     let directive = &cost["_aws"]["CloudWatchMetrics"][0];
     assert_eq!(
@@ -62,21 +57,21 @@ async fn runs_and_credits_are_told_once(world: Arc<World>) {
         (&json!("Oslira"), &json!([["environment", "analysis_type", "status"]]))
     );
     assert_eq!(of(&costs, &missing.run_id)["revenue"], 0);
-    // On average the refund rate: whoever was never charged is not in it.
-    let failures = told(&account, "analysis_failures").await;
+    // The average is the refund rate, which excludes runs that were never charged.
+    let failures = observations(&account, "analysis_failures").await;
     assert_eq!([of(&failures, &done.run_id)["failed"].as_i64(), of(&failures, &missing.run_id)["failed"].as_i64()], [Some(0), Some(1)]);
     assert_eq!((costs.len(), failures.iter().filter(|line| line["run_id"] == refused).count()), (3, 0), "{failures:?}");
 
-    let performance = of(&told(&account, "analysis_performance").await, &done.run_id);
+    let performance = of(&observations(&account, "analysis_performance").await, &done.run_id);
     let steps: Vec<i64> =
         ["scraping_duration", "ai_duration", "total_duration"].iter().map(|name| performance[*name].as_i64().unwrap()).collect();
     assert!(steps[0] > 0 && steps[1] > 0 && steps[2] >= steps[0].max(steps[1]), "{performance}");
     assert!(["scrape_profile", "analyze_profile"].contains(&performance["bottleneck_step"].as_str().unwrap()), "{performance}");
-    // The same in the run's result, for its user.
+    // The run's result has the same values.
     let result = account.result(&done.run_id).await.data(200);
     assert_eq!(result["performance"]["bottleneck"]["step"], performance["bottleneck_step"], "{result}");
 
-    let moved = told(&account, "credit_usage").await;
+    let moved = observations(&account, "credit_usage").await;
     let mut moved: Vec<(String, i64)> =
         moved.iter().map(|line| (line["transaction_type"].as_str().unwrap().to_owned(), line["credits"].as_i64().unwrap())).collect();
     moved.sort();
@@ -89,14 +84,15 @@ async fn runs_and_credits_are_told_once(world: Arc<World>) {
     expected.sort();
     assert_eq!(moved, expected);
 
-    // Once, however often the clock ticks.
+    // Published once, however often the schedule runs.
     let before = (costs.len(), moved.len());
     let (one, two) = tokio::join!(run(&world, REPORT), run(&world, REPORT));
     assert_eq!([number(&one, "runs"), number(&one, "entries"), number(&two, "runs"), number(&two, "entries")], [0; 4]);
-    assert_eq!((told(&account, "analysis_costs").await.len(), told(&account, "credit_usage").await.len()), before);
+    assert_eq!((observations(&account, "analysis_costs").await.len(), observations(&account, "credit_usage").await.len()), before);
 }
 
-async fn facts_whose_answer_was_lost_are_given_again(world: Arc<World>) {
+#[stack_test(alone)]
+async fn facts_whose_response_was_lost_are_returned_again(world: Arc<World>) {
     let account = world.account(0).await;
     let client = world.db.connect().await;
     let (one, other) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
@@ -106,13 +102,13 @@ async fn facts_whose_answer_was_lost_are_given_again(world: Arc<World>) {
         let mine = facts["entries"].as_array().unwrap().iter().filter(|entry| entry["account_id"] == account.id.as_str()).count();
         (facts, mine)
     };
-    // Nothing of this happens: the facts are left to whoever tells them.
+    // The transaction is rolled back, so that the schedule publishes the facts.
     client.batch_execute("BEGIN").await.unwrap();
     let (taken, mine) = take(one).await;
-    assert!(mine >= 1, "the account's credits were moved: {taken}");
-    assert_eq!(take(one).await.0, taken, "the same taker gets the same facts");
-    assert_eq!(take(other).await.1, 0, "and nobody else");
-    // What was taken is forgotten once nobody can ask for it any more.
+    assert!(mine >= 1, "the account's credits were changed: {taken}");
+    assert_eq!(take(one).await.0, taken, "the same caller gets the same facts");
+    assert_eq!(take(other).await.1, 0, "and no other caller");
+    // Taken facts are removed once no caller can request them again.
     client.batch_execute("UPDATE metric_outbox SET taken_at = taken_at - interval '10 minutes' WHERE taken_by IS NOT NULL").await.unwrap();
     take(other).await;
     let kept: i64 = client.query_one("SELECT count(*) FROM metric_outbox WHERE taken_by = $1", &[&one]).await.unwrap().get(0);
@@ -120,7 +116,8 @@ async fn facts_whose_answer_was_lost_are_given_again(world: Arc<World>) {
     client.batch_execute("ROLLBACK").await.unwrap();
 }
 
-async fn books_that_are_not_true_are_told(world: Arc<World>) {
+#[stack_test(alone)]
+async fn inconsistent_balances_are_reported(world: Arc<World>) {
     let account = world.account(7).await;
     let wrong = |amount: i32| {
         format!(
@@ -133,11 +130,11 @@ async fn books_that_are_not_true_are_told(world: Arc<World>) {
     let summary = run(&world, CLEAN_UP).await;
     assert_eq!(number(&summary, "money_mismatches"), 0);
     let accounts: i64 = world.db.value("SELECT count(*) FROM accounts", &[]).await.unwrap();
-    assert_eq!(number(&summary, "accounts_reconciled"), u64::try_from(accounts).unwrap(), "all of them, in batches");
+    assert_eq!(number(&summary, "accounts_reconciled"), u64::try_from(accounts).unwrap(), "all accounts, in batches");
 
     sql(&world, &wrong(1)).await;
     let summary = run(&world, CLEAN_UP).await;
-    // Mended before anything else is asked, so that no other test finds it.
+    // Repaired before any other statement, so that no other test finds it.
     sql(&world, &wrong(-1)).await;
     assert_eq!(number(&summary, "money_mismatches"), 1, "{summary}");
     let alarmed = |lines: Vec<String>| {
@@ -148,12 +145,12 @@ async fn books_that_are_not_true_are_told(world: Arc<World>) {
     };
     let tells = || async { alarmed(world.stack.log_lines(Some("clean_up")).await.unwrap()) };
     until("the fault's lines", Duration::from_secs(20), tells).await;
-    // And somebody is told.
+    // The alarm's metric is published.
     assert_eq!(world.calls("sentry", &account.id).await.len(), 1);
     assert_eq!(number(&run(&world, CLEAN_UP).await, "money_mismatches"), 0);
 }
 
-/// What is wrong after `change`, past every trigger, in a transaction that never happened.
+/// Returns the faults after a change that bypasses every trigger, in a transaction that is rolled back.
 async fn faults_after(world: &World, change: &str) -> Vec<String> {
     let client = world.db.connect().await;
     client.batch_execute(&format!("BEGIN; SET LOCAL session_replication_role = replica; {change}")).await.unwrap();
@@ -162,6 +159,7 @@ async fn faults_after(world: &World, change: &str) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
+#[stack_test(alone)]
 async fn every_kind_of_fault_is_found(world: Arc<World>) {
     let account = world.account(5).await;
     let id = &account.id;
@@ -180,14 +178,14 @@ async fn every_kind_of_fault_is_found(world: Arc<World>) {
         "INSERT INTO stripe_invoices (stripe_invoice_id, account_id, stripe_subscription_id, status, amount_due, amount_paid, currency,
                    version, invoiced_at) SELECT 'in_lost', id, 'sub_lost', 'paid', 100, 100, 'usd', '1', now() FROM accounts WHERE id = ";
     let cases = [
-        // A payment that gave nothing, credits that nobody paid for, and a payment that gave something else.
+        // A payment without credits, credits without a payment, and a payment with other credits.
         (
             format!("INSERT INTO stripe_payments (source, account_id, credits, amount_cents) VALUES ('pi_lost', '{id}', 7, 700)"),
             vec!["payment is worth 7, in the ledger 0"],
         ),
         (entry(7, "purchase", "NULL", "'purchase:lost'", 7, 1), vec!["payment is worth 0, in the ledger 7"]),
         (format!("UPDATE stripe_payments SET credits = 11 WHERE source = '{intent}'"), vec!["payment is worth 11, in the ledger 10"]),
-        // An invoice that was paid and forgotten, or whose credits stand in no period.
+        // A paid invoice without credits, or with credits that are in no period.
         (format!("{invoice} '{id}'"), vec!["invoice is paid and gave nothing"]),
         (
             format!(
@@ -195,7 +193,7 @@ async fn every_kind_of_fault_is_found(world: Arc<World>) {
             ),
             vec!["subscription's invoices are worth 9, its periods 0, its changes in the ledger 0"],
         ),
-        // A second refund, were the index that forbids it gone: told, not an error.
+        // A second refund, as if the index that forbids it were missing, is reported.
         (
             format!("DROP INDEX one_refund_a_run; {}", entry(1, "refund", &format!("'{refunded}'"), "NULL", 1, 1)),
             vec!["run is failed with 1 charged and 2 refunded"],

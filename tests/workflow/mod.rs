@@ -12,16 +12,12 @@ mod story;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::harness::{World, cases, json};
+use crate::harness::{World, json, stack_test};
 use faults::Fault;
 use machine::{Machine, Task};
 use story::{Story, TIERS, vendors_of};
 
-cases!(
-    shared: every_state_is_reached_by_a_story, every_state_may_be_delivered_twice_at_once_and_late, every_vendor_may_fail_at_every_state;
-    alone: every_state_may_be_killed
-);
-
+#[stack_test]
 async fn every_state_is_reached_by_a_story(world: Arc<World>) {
     let machine = Machine::deployed(&world).await;
     let mut left: BTreeSet<_> = machine.tasks().into_iter().collect();
@@ -33,6 +29,7 @@ async fn every_state_is_reached_by_a_story(world: Arc<World>) {
     assert!(left.is_empty(), "no story reaches {left:?}: add one to tests/workflow/story.rs");
 }
 
+#[stack_test]
 async fn every_state_may_be_delivered_twice_at_once_and_late(world: Arc<World>) {
     let machine = Machine::deployed(&world).await;
     for tier in TIERS {
@@ -54,6 +51,7 @@ fn tiers_of(task: &Task) -> &'static [&'static str] {
     if task.mapped { &TIERS } else { &TIERS[..1] }
 }
 
+#[stack_test]
 async fn every_vendor_may_fail_at_every_state(world: Arc<World>) {
     let machine = Machine::deployed(&world).await;
     for (task, story) in Story::of_every_task(&world, &machine, "light").await {
@@ -79,6 +77,7 @@ async fn every_vendor_may_fail_at_every_state(world: Arc<World>) {
     }
 }
 
+#[stack_test(alone)]
 async fn every_state_may_be_killed(world: Arc<World>) {
     let machine = Machine::deployed(&world).await;
     for (task, story) in Story::of_every_task(&world, &machine, "light").await {

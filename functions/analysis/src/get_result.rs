@@ -18,24 +18,24 @@ use crate::Deps;
 /// A result, whose fields depend on the tier.
 #[derive(JsonSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "only its schema is used; the models' fields are returned as they were validated and stored")]
+#[expect(dead_code, reason = "it is described; the models' fields are passed on as they were checked and stored")]
 enum AnalysisResult {
     Light(LightResult),
     Deep(DeepResult),
     Xray(XrayResult),
 }
 
-/// The 8 fields of LIGHT, and the run's own.
+/// LIGHT's 8 fields, and what the run itself knows.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "as above")]
 struct LightResult {
     #[serde(flatten)]
     core: LightCore,
     #[serde(flatten)]
-    run: OwnFields,
+    facts: Facts,
 }
 
-/// The 20 fields of DEEP, and the run's own.
+/// DEEP's 20 fields, and what the run itself knows.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "as above")]
 struct DeepResult {
@@ -46,10 +46,10 @@ struct DeepResult {
     #[serde(flatten)]
     personality: Personality,
     #[serde(flatten)]
-    run: OwnFields,
+    facts: Facts,
 }
 
-/// The 29 fields of XRAY, and the run's own.
+/// XRAY's 29 fields, and what the run itself knows.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "as above")]
 struct XrayResult {
@@ -62,12 +62,12 @@ struct XrayResult {
     #[serde(flatten)]
     personality: Personality,
     #[serde(flatten)]
-    run: OwnFields,
+    facts: Facts,
 }
 
-/// The run's own fields.
+/// What the run itself knows.
 #[derive(Serialize, JsonSchema)]
-struct OwnFields {
+struct Facts {
     run_id: RunId,
     lead_id: Option<Uuid>,
     analysis_id: Uuid,
@@ -76,27 +76,27 @@ struct OwnFields {
     analysis_type: Tier,
     #[schemars(with = "Option<Metrics>")]
     metrics: Option<Value>,
-    /// The model of the main question.
+    /// The model of the main call.
     model_used: Option<String>,
     /// Whether the profile came from the cache.
     cache_hit: Option<bool>,
-    /// The charge in the ledger.
+    /// What the ledger debited.
     credits_charged: i32,
-    /// The cost of the vendor calls.
+    /// What vendors were paid.
     actual_cost_micro_usd: Option<i64>,
     #[schemars(with = "Option<Cost>")]
     cost: Option<Value>,
     /// From request to end.
     processing_duration_ms: Option<i64>,
-    /// The time that parts of the run took.
+    /// Where the time went.
     performance: Performance,
     created_at: Timestamp,
     completed_at: Option<Timestamp>,
 }
 
-/// The cost of the vendor calls: in total, by vendor, and by call.
+/// What vendors were paid, in all, by each, and by each call.
 #[derive(JsonSchema)]
-#[expect(dead_code, reason = "only its schema is used; the database computes it")]
+#[expect(dead_code, reason = "the database adds it up")]
 struct Cost {
     total_micro_usd: i64,
     apify_micro_usd: i64,
@@ -144,11 +144,10 @@ pub async fn get_result(request: Request, deps: Deps) -> Result<Reply, Problem> 
     tracing::Span::current().record("run_id", run_id.as_str());
     let view = deps.db.run(&request.caller.claims(), &run_id).await?;
     let Some(row) = view.run else {
-        // A run that is accepted but not admitted has progress and no row. A run that has ended has a row, which is hidden once its lead is
-        // deleted.
+        // Accepted, but not admitted yet: only progress knows it. A run that has ended has a row; one that cannot be seen went with its lead.
         let item = deps.progress.get(&run_id, request.received_at).await?;
-        let is_accepted = item.is_some_and(|item| view.account_ids.contains(&item.run.account_id) && !item.status.is_terminal());
-        return Err(if is_accepted { not_complete(&run_id, RunStatus::Pending) } else { Problem::of(&errors::ANALYSIS_NOT_FOUND) });
+        let known = item.is_some_and(|item| view.account_ids.contains(&item.run.account_id) && !item.status.is_terminal());
+        return Err(if known { not_complete(&run_id, RunStatus::Pending) } else { Problem::of(&errors::ANALYSIS_NOT_FOUND) });
     };
     match row.status {
         RunStatus::Completed => Reply::ok(&result(&run_id, row)),
@@ -170,9 +169,9 @@ fn not_complete(run_id: &RunId, status: RunStatus) -> Problem {
     Problem::with_details(&errors::NOT_COMPLETE, &IncompleteRun { run_id: run_id.clone(), status, progress_url })
 }
 
-/// Returns the tier's fields with the run's own, which take precedence.
+/// The tier's fields and, over them, what the row itself knows.
 fn result(run_id: &RunId, row: RunRow) -> Map<String, Value> {
-    let own = json!(OwnFields {
+    let own = json!(Facts {
         run_id: run_id.clone(),
         lead_id: row.lead_id,
         analysis_id: row.analysis_id,
@@ -191,7 +190,7 @@ fn result(run_id: &RunId, row: RunRow) -> Map<String, Value> {
         completed_at: row.completed_at,
     });
     let mut fields = match row.ai_response {
-        Value::Object(mut answers) => answers.remove("report").and_then(|report| report.as_object().cloned()).unwrap_or_default(),
+        Value::Object(mut said) => said.remove("report").and_then(|report| report.as_object().cloned()).unwrap_or_default(),
         _ => Map::new(),
     };
     if let Value::Object(own) = own {

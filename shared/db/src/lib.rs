@@ -1,14 +1,11 @@
 //! PostgreSQL: sessions, migrations, and the SQL of each aggregate in a file of its own.
 //!
-//! Works behind a pooler in transaction mode, as Supabase's is: no named prepared statements, nothing kept in the session, and every
-//! statement inside one transaction that first takes on its role and claims. BEGIN, role, statement and COMMIT are pipelined, so a request
-//! costs one network round trip.
+//! Safe behind a pooler in transaction mode, as Supabase's is: no named prepared statements, nothing kept in the session,
+//! every statement inside one transaction that takes on its role and claims first. BEGIN, role, statement and COMMIT are
+//! pipelined, so a request costs one network round trip.
 //!
-//! A statement returns one JSON document, which serde reads into the type that its caller needs. What a function in `migrations/` decides
-//! is an enum with the fields of each outcome.
-//!
-//! Every statement may run twice: after a lost connection it is sent again, since nothing shows whether it took effect. Reads can be
-//! repeated, and the functions in `migrations/` that write are idempotent.
+//! Every statement here may run twice: after a lost connection it is sent again, since no one can know whether it took
+//! effect. Reads do not care, and the functions in `migrations/` that write are idempotent by their run.
 
 pub mod billing;
 pub mod bulk;
@@ -21,7 +18,6 @@ pub mod idempotency;
 pub mod leads;
 mod listing;
 mod migrations;
-mod params;
 pub mod runs;
 pub mod schedules;
 mod session;

@@ -1,4 +1,4 @@
-//! The database as its owner sees it, through connections that survive its restarts.
+//! The database: queries of its owner, which survive restarts, and further databases.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::World;
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// Idle connections of the owner.
+/// The owner's connections.
 #[derive(Clone)]
 pub struct Pool {
     url: String,
@@ -23,12 +23,12 @@ impl Pool {
         Self { url, idle: Arc::default() }
     }
 
-    /// A connection for one test's own transactions and locks.
+    /// Opens a connection for a test's own transactions and locks.
     pub async fn connect(&self) -> Client {
-        connect(&self.url).await.expect("the database answers")
+        connect(&self.url).await.expect("a connection to the database")
     }
 
-    /// The rows of a query; tried again while the database restarts.
+    /// Returns the rows of a query, which is retried while the database restarts.
     pub async fn rows(&self, sql: &str, params: Params<'_>) -> Vec<Row> {
         for _ in 0..600 {
             let idle = self.idle.lock().await.pop().filter(|client| !client.is_closed());
@@ -49,16 +49,16 @@ impl Pool {
                 Err(_) => {}
             }
         }
-        panic!("the database does not come back")
+        panic!("the database stays unavailable")
     }
 
-    /// The first column of the first row.
+    /// Returns the first column of the first row.
     pub async fn value<T: FromSqlOwned>(&self, sql: &str, params: Params<'_>) -> Option<T> {
         self.rows(sql, params).await.first().and_then(|row| row.get(0))
     }
 }
 
-/// The files of all migrations, in order.
+/// Returns the files of all migrations, in order.
 pub fn migration_files() -> Vec<PathBuf> {
     let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations")).unwrap();
     let mut files: Vec<PathBuf> =
@@ -67,7 +67,7 @@ pub fn migration_files() -> Vec<PathBuf> {
     files
 }
 
-/// A connection to `url`, driven in the background.
+/// Connects to `url`. A task of its own drives the connection.
 pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
@@ -75,37 +75,33 @@ pub async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
 }
 
 impl World {
-    /// Everything that must never be, empty while the books are true.
+    /// Returns the faults of ledger and balances, none while they are consistent.
     pub async fn ledger_faults(&self) -> Vec<String> {
         let rows = self.db.rows("SELECT fault, subject FROM ledger_faults", &[]).await;
         rows.iter().map(|row| format!("{}: {}", row.get::<_, String>(0), row.get::<_, String>(1))).collect()
     }
-}
 
-impl World {
-    /// Waits until a statement that mentions `text` waits for a lock: then its function is in the middle of its work.
-    /// For tests that run alone: it looks at everybody's statements.
+    /// Waits until a statement that mentions `text` waits for a lock, which means that its function is in the middle of its transaction.
+    /// For tests that run alone, because it sees the statements of all tests.
     pub async fn until_waiting(&self, text: &str) {
         self.until_all_waiting(1, text).await;
     }
 
-    /// Waits until so many statements that mention `text` wait for locks.
+    /// Waits until `count` statements that mention `text` wait for locks.
     pub async fn until_all_waiting(&self, count: i64, text: &str) {
         let sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND position($1 in query) > 0 AND pid <> pg_backend_pid()
                    HAVING count(*) >= $2";
         super::until(text, std::time::Duration::from_mins(1), || async { self.db.value::<i32>(sql, &[&text, &count]).await }).await;
     }
-}
 
-impl World {
-    /// A database of its own beside the stack's, with every migration, for what would be in other tests' way. Answers its URL.
+    /// Creates a second database with every migration, for a test that would disturb others, and returns its URL.
     pub async fn fresh_database(&self, name: &str) -> String {
         let url = self.empty_database(name).await;
         self.migrate(&url).await;
         url
     }
 
-    /// A database of its own beside the stack's, with nothing in it. Answers its URL.
+    /// Creates a second, empty database and returns its URL.
     pub async fn empty_database(&self, name: &str) -> String {
         let client = self.db.connect().await;
         client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
@@ -113,10 +109,10 @@ impl World {
         format!("{server}/{name}")
     }
 
-    /// Applies every migration, whether it was applied before or not. One at a time: roles belong to all databases of a server.
+    /// Applies every migration, even those that were applied before. One call at a time, because roles belong to all databases of a server.
     pub async fn migrate(&self, url: &str) {
-        static TURN: Mutex<()> = Mutex::const_new(());
-        let _turn = TURN.lock().await;
+        static MIGRATING: Mutex<()> = Mutex::const_new(());
+        let _guard = MIGRATING.lock().await;
         let client = connect(url).await.unwrap();
         let supabase = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/local/supabase.sql").into();
         for file in std::iter::once(supabase).chain(migration_files()) {
