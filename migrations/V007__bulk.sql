@@ -7,8 +7,8 @@
 -- Records the runs of a batch as pending, in one transaction with the claim of the request's idempotency key, if it has one. The function
 -- checks everything itself. p_runs is [{"run_id", "username"}], at most a hundred. Batches of an account run one after the other, at most
 -- 200 runs an hour. `outcome` is created (also for the runs that an earlier request with the same key recorded before it died),
--- no_account, forbidden, no_profile, insufficient, too_many, duplicates if every handle is being analyzed already, or one of
--- claim_idempotency_key's.
+-- no_account, forbidden, no_profile, insufficient, too_many, duplicates if every handle is being analyzed already, or key_claimed with the
+-- claim of claim_idempotency_key.
 CREATE OR REPLACE FUNCTION create_bulk_analyses(p_account_id uuid, p_profile_id uuid, p_type text, p_batch_id text, p_runs jsonb,
     p_key text DEFAULT NULL, p_hash text DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -49,7 +49,7 @@ BEGIN
                                          WHERE account_id = v_account AND user_id = v_user AND key = p_key AND work_id = p_batch_id) THEN
         v_claim := claim_idempotency_key(v_account, p_key, p_hash, p_batch_id);
         IF v_claim ->> 'outcome' <> 'claimed' THEN
-            RETURN v_claim;
+            RETURN jsonb_build_object('outcome', 'key_claimed', 'claim', v_claim);
         END IF;
         v_batch := v_claim ->> 'work_id';
         -- The key may have been claimed for something other than a batch.

@@ -87,8 +87,8 @@ CREATE INDEX IF NOT EXISTS stripe_customers_account ON stripe_customers (account
 
 -- --- For the API -------------------------------------------------------------------------------------------------------
 
--- What a purchase needs to know of its account, and the claim of its key, in one round trip. `outcome` as of claim_idempotency_key, or
--- no_account or forbidden.
+-- What a purchase needs to know of its account, and the claim of its key, in one round trip. `outcome` is ready with the buyer and the claim
+-- of claim_idempotency_key, no_account or forbidden.
 CREATE OR REPLACE FUNCTION begin_purchase(p_account_id uuid, p_key text, p_hash text, p_work_id text) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -105,8 +105,9 @@ BEGIN
     IF p_key IS NOT NULL THEN
         v_claim := claim_idempotency_key(v_account, p_key, p_hash, p_work_id);
     END IF;
-    RETURN v_claim || (SELECT jsonb_build_object('account_id', a.id, 'customer', a.stripe_customer_id, 'email', u.email)
-                       FROM accounts a JOIN users u ON u.id = a.owner_id WHERE a.id = v_account);
+    RETURN (SELECT jsonb_build_object('outcome', 'ready', 'claim', v_claim,
+                'buyer', jsonb_build_object('account_id', a.id, 'customer', a.stripe_customer_id, 'email', u.email))
+            FROM accounts a JOIN users u ON u.id = a.owner_id WHERE a.id = v_account);
 END
 $$;
 

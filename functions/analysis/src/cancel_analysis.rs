@@ -2,6 +2,7 @@
 
 use oslira_aws::executions::Executions;
 use oslira_aws::limits::GENERAL;
+use oslira_db::runs::Cancellation;
 use oslira_domain::{RunId, RunStatus};
 use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, Request, endpoint, errors};
@@ -44,28 +45,26 @@ pub async fn cancel_analysis(request: Request, deps: Deps, executions: Execution
         None
     });
     let accepted = item.map(|item| item.run);
-    let outcome = deps.db.cancel(&request.caller.claims(), &run_id, accepted.as_ref()).await?;
-    match outcome.outcome.as_str() {
-        "cancelled" => {}
-        "not_found" => return Err(Problem::of(&errors::ANALYSIS_NOT_FOUND)),
-        "forbidden" => return Err(Problem::of(&errors::FORBIDDEN).message("Viewers cannot cancel analyses.")),
-        ended => {
-            let message = format!("The analysis has already {ended}.");
-            return Err(Problem::of(&errors::ALREADY_COMPLETE).message(message));
-        }
-    }
-    // Also when it was cancelled before: that call may have died before it came here.
-    let (stopped, shown) =
+    let ended = |how: &str| Problem::of(&errors::ALREADY_COMPLETE).message(format!("The analysis has already {how}."));
+    let credits_refunded = match deps.db.cancel(&request.caller.claims(), &run_id, accepted.as_ref()).await? {
+        Cancellation::Cancelled { credits_refunded } => credits_refunded,
+        Cancellation::Completed => return Err(ended("completed")),
+        Cancellation::Failed => return Err(ended("failed")),
+        Cancellation::NotFound => return Err(Problem::of(&errors::ANALYSIS_NOT_FOUND)),
+        Cancellation::Forbidden => return Err(Problem::of(&errors::FORBIDDEN).message("Viewers cannot cancel analyses.")),
+    };
+    // Also for a run that was cancelled before: the process of that request may have died before this point.
+    let (stopped, written) =
         tokio::join!(executions.stop(&run_id), deps.progress.end(&run_id, RunStatus::Cancelled, None, &[], request.received_at));
-    for (what, result) in [("execution not stopped", stopped), ("progress not updated", shown)] {
+    for (message, result) in [("execution not stopped", stopped), ("progress not written", written)] {
         if let Err(error) = result {
-            tracing::warn!(%error, what); // its tasks ask the database before they spend anything
+            tracing::warn!(%error, message); // the run's tasks check its status before they spend anything
         }
     }
     Reply::ok(&Cancelled {
         run_id,
         status: RunStatus::Cancelled,
-        credits_refunded: outcome.credits_refunded,
+        credits_refunded,
         message: "The analysis was cancelled. You were not charged.",
     })
 }

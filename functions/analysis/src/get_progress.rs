@@ -13,14 +13,14 @@ use serde_json::Value;
 
 use crate::Deps;
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ProgressView {
     run_id: RunId,
     username: String,
     analysis_type: Tier,
     status: RunStatus,
-    /// 0 to 100; never less than before.
+    /// 0 to 100. Never decreases.
     progress: u8,
     current_step: Step,
     current_step_number: u8,
@@ -46,17 +46,17 @@ struct StepView {
     duration_ms: Option<f64>,
 }
 
-/// Where a step is.
+/// The status of a step.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum StepStatus {
     /// It has ended.
     Completed,
-    /// It is under way.
+    /// It is running.
     Running,
     /// It was not needed.
     Skipped,
-    /// It has not begun.
+    /// It has not started.
     Pending,
 }
 
@@ -70,7 +70,7 @@ struct ErrorView {
     details: Option<Value>,
 }
 
-/// The scores of a completed run; the whole result has an endpoint of its own.
+/// The scores of a completed run. `GET /api/analysis/{runId}/result` returns the whole result.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Scores {
     #[schemars(with = "i64")]
@@ -85,8 +85,8 @@ struct Scores {
     summary_text: Option<Value>,
 }
 
-/// What is known of a run, from whichever source knows more.
-struct Known {
+/// The state of a run: its progress item's, its row's, or both merged.
+struct RunState {
     status: RunStatus,
     percent: u8,
     step: Step,
@@ -95,7 +95,7 @@ struct Known {
     error_code: Option<FailureCode>,
 }
 
-impl From<Progress> for Known {
+impl From<Progress> for RunState {
     fn from(item: Progress) -> Self {
         Self {
             status: item.status,
@@ -108,10 +108,10 @@ impl From<Progress> for Known {
     }
 }
 
-impl From<&RunRow> for Known {
-    /// The row alone, for a run whose progress item is gone.
+impl From<&RunRow> for RunState {
+    /// Reads the state from the row alone, for a run whose progress item has expired.
     fn from(row: &RunRow) -> Self {
-        // The row keeps the steps that have ended, and the one after them was under way; or how far the run came since.
+        // The row has the steps that ended, after which the next one was running, and how far the run came since.
         let next = |timing: &StepTiming| Step::ALL.get(usize::from(timing.step.number())).copied().unwrap_or(Step::Complete);
         let begun = row.steps.last().map_or(Step::CreateRecord, next);
         let percent = if row.status == RunStatus::Completed { Step::Complete.percent() } else { begun.percent().max(row.percent) };
@@ -146,24 +146,24 @@ pub async fn get_progress(request: Request, deps: Deps) -> Result<Reply, Problem
         }
         (None, None) => return Err(Problem::of(&errors::ANALYSIS_NOT_FOUND)),
     };
-    let Some(known) = merge(view.run.as_ref(), item) else { return Err(Problem::of(&errors::ANALYSIS_NOT_FOUND)) };
+    let Some(state) = merge(view.run.as_ref(), item) else { return Err(Problem::of(&errors::ANALYSIS_NOT_FOUND)) };
     let row = view.run.as_ref();
     let report = row.filter(|row| row.status == RunStatus::Completed).map(|row| &row.ai_response["report"]);
     let field = |name: &str| report.map(|report| report[name].clone());
     Reply::ok(&ProgressView {
         username,
         analysis_type: tier,
-        status: known.status,
-        progress: known.percent,
-        current_step: known.step,
-        current_step_number: known.step.number(),
+        status: state.status,
+        progress: state.percent,
+        current_step: state.step,
+        current_step_number: state.step.number(),
         total_steps: Step::ALL.len(),
-        message: message(&known),
-        steps: steps(&known),
+        message: message(&state),
+        steps: steps(&state),
         started_at,
-        updated_at: known.updated_at,
+        updated_at: state.updated_at,
         completed_at: row.and_then(|row| row.completed_at),
-        error: known.error_code.map(|code| ErrorView {
+        error: state.error_code.map(|code| ErrorView {
             code,
             message: code.message(),
             details: row.and_then(|row| row.error_details.clone()),
@@ -179,40 +179,40 @@ pub async fn get_progress(request: Request, deps: Deps) -> Result<Reply, Problem
     })
 }
 
-/// One picture out of two: the item's progress, the row's end. A completed run shows 100 % even if its last progress write
-/// was lost; one that ended otherwise stays where it was, so that the bar never turns back.
-fn merge(row: Option<&RunRow>, item: Option<Progress>) -> Option<Known> {
-    let Some(row) = row else { return item.map(Known::from) };
-    let Some(item) = item else { return Some(Known::from(row)) };
-    let mut known = Known::from(item);
+/// Merges the item's progress with the row's end. A completed run is at 100 % even if its last progress write was lost. A run that ended
+/// otherwise stays where it was, so that the percentage never decreases.
+fn merge(row: Option<&RunRow>, item: Option<Progress>) -> Option<RunState> {
+    let Some(row) = row else { return item.map(RunState::from) };
+    let Some(item) = item else { return Some(RunState::from(row)) };
+    let mut state = RunState::from(item);
     if row.status.is_terminal() {
-        known.status = row.status;
-        known.error_code = row.error_code;
-        known.updated_at = row.updated_at;
+        state.status = row.status;
+        state.error_code = row.error_code;
+        state.updated_at = row.updated_at;
         if row.status == RunStatus::Completed {
-            known.percent = Step::Complete.percent();
-            known.step = Step::Complete;
-            known.timings.clone_from(&row.steps);
+            state.percent = Step::Complete.percent();
+            state.step = Step::Complete;
+            state.timings.clone_from(&row.steps);
         }
     }
-    Some(known)
+    Some(state)
 }
 
-fn message(known: &Known) -> &'static str {
-    match (known.status, known.error_code) {
+fn message(state: &RunState) -> &'static str {
+    match (state.status, state.error_code) {
         (RunStatus::Failed, Some(code)) => code.message(),
         (RunStatus::Cancelled, _) => "The analysis was cancelled. You were not charged.",
-        _ => known.step.label(),
+        _ => state.step.label(),
     }
 }
 
-fn steps(known: &Known) -> Vec<StepView> {
+fn steps(state: &RunState) -> Vec<StepView> {
     let view = |step: Step| {
-        let timing = known.timings.iter().find(|timing| timing.step == step);
+        let timing = state.timings.iter().find(|timing| timing.step == step);
         let status = match timing {
             Some(_) => StepStatus::Completed,
-            None if step == known.step && !known.status.is_terminal() => StepStatus::Running,
-            None if step.number() < known.step.number() => StepStatus::Skipped,
+            None if step == state.step && !state.status.is_terminal() => StepStatus::Running,
+            None if step.number() < state.step.number() => StepStatus::Skipped,
             None => StepStatus::Pending,
         };
         StepView {

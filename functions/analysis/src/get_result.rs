@@ -18,24 +18,24 @@ use crate::Deps;
 /// A result, whose fields depend on the tier.
 #[derive(JsonSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "it is described; the models' fields are passed on as they were checked and stored")]
+#[expect(dead_code, reason = "only its schema is used; the models' fields are returned as they were validated and stored")]
 enum AnalysisResult {
     Light(LightResult),
     Deep(DeepResult),
     Xray(XrayResult),
 }
 
-/// LIGHT's 8 fields, and what the run itself knows.
+/// The 8 fields of LIGHT, and the run's own.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "as above")]
 struct LightResult {
     #[serde(flatten)]
     core: LightCore,
     #[serde(flatten)]
-    facts: Facts,
+    run: OwnFields,
 }
 
-/// DEEP's 20 fields, and what the run itself knows.
+/// The 20 fields of DEEP, and the run's own.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "as above")]
 struct DeepResult {
@@ -46,10 +46,10 @@ struct DeepResult {
     #[serde(flatten)]
     personality: Personality,
     #[serde(flatten)]
-    facts: Facts,
+    run: OwnFields,
 }
 
-/// XRAY's 29 fields, and what the run itself knows.
+/// The 29 fields of XRAY, and the run's own.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "as above")]
 struct XrayResult {
@@ -62,12 +62,12 @@ struct XrayResult {
     #[serde(flatten)]
     personality: Personality,
     #[serde(flatten)]
-    facts: Facts,
+    run: OwnFields,
 }
 
-/// What the run itself knows.
+/// The run's own fields.
 #[derive(Serialize, JsonSchema)]
-struct Facts {
+struct OwnFields {
     run_id: RunId,
     lead_id: Option<Uuid>,
     analysis_id: Uuid,
@@ -76,27 +76,27 @@ struct Facts {
     analysis_type: Tier,
     #[schemars(with = "Option<Metrics>")]
     metrics: Option<Value>,
-    /// The model of the main call.
+    /// The model of the main question.
     model_used: Option<String>,
     /// Whether the profile came from the cache.
     cache_hit: Option<bool>,
-    /// What the ledger debited.
+    /// The charge in the ledger.
     credits_charged: i32,
-    /// What vendors were paid.
+    /// The cost of the vendor calls.
     actual_cost_micro_usd: Option<i64>,
     #[schemars(with = "Option<Cost>")]
     cost: Option<Value>,
     /// From request to end.
     processing_duration_ms: Option<i64>,
-    /// Where the time went.
+    /// The time that parts of the run took.
     performance: Performance,
     created_at: Timestamp,
     completed_at: Option<Timestamp>,
 }
 
-/// What vendors were paid, in all, by each, and by each call.
+/// The cost of the vendor calls: in total, by vendor, and by call.
 #[derive(JsonSchema)]
-#[expect(dead_code, reason = "the database adds it up")]
+#[expect(dead_code, reason = "only its schema is used; the database computes it")]
 struct Cost {
     total_micro_usd: i64,
     apify_micro_usd: i64,
@@ -144,10 +144,11 @@ pub async fn get_result(request: Request, deps: Deps) -> Result<Reply, Problem> 
     tracing::Span::current().record("run_id", run_id.as_str());
     let view = deps.db.run(&request.caller.claims(), &run_id).await?;
     let Some(row) = view.run else {
-        // Accepted, but not admitted yet: only progress knows it. A run that has ended has a row; one that cannot be seen went with its lead.
+        // A run that is accepted but not admitted has progress and no row. A run that has ended has a row, which is hidden once its lead is
+        // deleted.
         let item = deps.progress.get(&run_id, request.received_at).await?;
-        let known = item.is_some_and(|item| view.account_ids.contains(&item.run.account_id) && !item.status.is_terminal());
-        return Err(if known { not_complete(&run_id, RunStatus::Pending) } else { Problem::of(&errors::ANALYSIS_NOT_FOUND) });
+        let is_accepted = item.is_some_and(|item| view.account_ids.contains(&item.run.account_id) && !item.status.is_terminal());
+        return Err(if is_accepted { not_complete(&run_id, RunStatus::Pending) } else { Problem::of(&errors::ANALYSIS_NOT_FOUND) });
     };
     match row.status {
         RunStatus::Completed => Reply::ok(&result(&run_id, row)),
@@ -169,9 +170,9 @@ fn not_complete(run_id: &RunId, status: RunStatus) -> Problem {
     Problem::with_details(&errors::NOT_COMPLETE, &IncompleteRun { run_id: run_id.clone(), status, progress_url })
 }
 
-/// The tier's fields and, over them, what the row itself knows.
+/// Returns the tier's fields with the run's own, which take precedence.
 fn result(run_id: &RunId, row: RunRow) -> Map<String, Value> {
-    let own = json!(Facts {
+    let own = json!(OwnFields {
         run_id: run_id.clone(),
         lead_id: row.lead_id,
         analysis_id: row.analysis_id,
@@ -190,7 +191,7 @@ fn result(run_id: &RunId, row: RunRow) -> Map<String, Value> {
         completed_at: row.completed_at,
     });
     let mut fields = match row.ai_response {
-        Value::Object(mut said) => said.remove("report").and_then(|report| report.as_object().cloned()).unwrap_or_default(),
+        Value::Object(mut answers) => answers.remove("report").and_then(|report| report.as_object().cloned()).unwrap_or_default(),
         _ => Map::new(),
     };
     if let Value::Object(own) = own {

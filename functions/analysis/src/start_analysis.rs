@@ -3,17 +3,18 @@
 use jiff::Timestamp;
 use oslira_aws::executions::Executions;
 use oslira_aws::limits::{ANALYSES, STARTS};
+use oslira_db::runs::Precheck;
 use oslira_domain::{AccountId, BusinessProfileId, Run, RunId, RunStatus, Step, StepTiming, Tier, Username};
 use oslira_http::errors::{LiveRun, Shortfall};
 use oslira_http::openapi::Api;
-use oslira_http::{Fields, FromFields, Problem, Reply, Request, endpoint, errors, parsed};
+use oslira_http::{Fields, FromFields, Idempotency, Problem, Reply, Request, endpoint, errors, parsed};
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::Deps;
 
-/// Whom to analyse, for which business, how deep.
+/// The body of the request: the handle to analyze, the business to judge it for, and the tier.
 #[derive(Debug)]
 pub struct StartAnalysis {
     username: Username,
@@ -31,6 +32,24 @@ impl FromFields for StartAnalysis {
 }
 
 impl StartAnalysis {
+    /// Refuses a run that its admission would refuse.
+    fn refuse(&self, check: &Precheck) -> Result<(), Problem> {
+        if !check.business_profile_exists {
+            return Err(Problem::of(&errors::BUSINESS_PROFILE_NOT_FOUND));
+        }
+        if let Some(run_id) = &check.running {
+            let details = LiveRun { run_id: run_id.clone(), progress_url: format!("/api/analysis/{run_id}/progress") };
+            let message = format!("@{} is already being analyzed.", self.username);
+            return Err(Problem::with_details(&errors::DUPLICATE_ANALYSIS, &details).message(message));
+        }
+        let (available, required) = (check.available, self.tier.credits().0);
+        if available < required {
+            let message = format!("The analysis costs {required} credits, and {available} are available.");
+            return Err(Problem::with_details(&errors::INSUFFICIENT_CREDITS, &Shortfall { available, required }).message(message));
+        }
+        Ok(())
+    }
+
     fn run(self, run_id: RunId, account_id: AccountId, request: &Request) -> Run {
         Run {
             run_id,
@@ -85,94 +104,51 @@ pub(crate) fn describe(api: &mut Api) {
 #[endpoint(POST, "/api/leads/analyze")]
 pub async fn start_analysis(request: Request, deps: Deps, executions: Executions) -> Result<Reply, Problem> {
     let input: StartAnalysis = request.body()?;
-    let key = request.idempotency_key()?;
-    let caller = &request.caller;
+    let idempotency = Idempotency::of(&request)?;
+    let (caller, claims) = (&request.caller, request.caller.claims());
     // Refused requests do not count as analyses, so they have a limit of their own.
     let subject = caller.user_id.to_string();
-    let claims = caller.claims();
-    let (within, found) = tokio::join!(
+    let (within_limit, found) = tokio::join!(
         deps.gateway.count(STARTS, &subject, 1),
-        deps.db.precheck(&claims, caller.requested_account, input.business_profile_id, &input.username, key.as_ref().map(|key| &*key.key))
+        deps.db.precheck(&claims, caller.requested_account, input.business_profile_id, &input.username, idempotency.key())
     );
-    within?;
+    within_limit?;
     let check = found?.ok_or_else(|| Problem::no_account(caller.requested_account))?;
-    let required = input.tier.credits().0;
     if !check.can_spend {
         return Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot spend credits."));
     }
-    if let (Some(key), Some(used)) = (&key, check.key) {
-        if used.request_hash != key.hash {
-            return Err(Problem::of(&errors::IDEMPOTENCY_KEY_REUSED));
-        }
-        if used.known {
-            return Reply::replay(&used.answer);
-        }
-        // Its process died before it started the run, or the run is on its way.
-        deps.gateway.count(ANALYSES, &check.account_id.to_string(), 1).await?;
-        let run = input.run(used.work_id.parse().map_err(|_| Problem::of(&errors::IDEMPOTENCY_KEY_REUSED))?, check.account_id, &request);
-        return repeat(run, &used.answer, &executions).await;
+    if check.claim.is_none() {
+        input.refuse(&check)?;
     }
-    if !check.business_profile_exists {
-        return Err(Problem::of(&errors::BUSINESS_PROFILE_NOT_FOUND));
-    }
-    if let Some(running) = check.running {
-        let progress_url = format!("/api/analysis/{running}/progress");
-        let details = LiveRun { run_id: running, progress_url };
-        let message = format!("@{} is already being analyzed.", input.username);
-        return Err(Problem::with_details(&errors::DUPLICATE_ANALYSIS, &details).message(message));
-    }
-    if check.available < required {
-        let message = format!("The analysis costs {required} credits, and {} are available.", check.available);
-        let details = Shortfall { available: check.available, required };
-        return Err(Problem::with_details(&errors::INSUFFICIENT_CREDITS, &details).message(message));
-    }
-    let standing = deps.gateway.count(ANALYSES, &check.account_id.to_string(), 1).await?;
-
+    let limit = match &check.claim {
+        Some(claim) if !claim.is_open() => None,
+        _ => deps.gateway.count(ANALYSES, &check.account_id.to_string(), 1).await?,
+    };
     let run = input.run(RunId::new(Uuid::now_v7()), check.account_id, &request);
-    let span = tracing::Span::current();
-    span.record("run_id", run.run_id.as_str()).record("account_id", run.account_id.to_string());
-    let reply = accepted(&run)?;
-    if let Some(key) = &key {
-        // The run's id and the answer are written down with the key before anything starts: whoever repeats the request finds this run,
-        // and starts it if this process dies before it could.
-        let stored = reply.to_stored(&request.request_id, request.received_at);
-        let claim = deps.db.claim_key(&claims, check.account_id, (&key.key, &key.hash), run.run_id.as_str(), &stored).await?;
-        match (claim.outcome.as_str(), claim.work_id, claim.answer) {
-            ("claimed", ..) => {}
-            ("replay", Some(id), Some(answer)) => {
-                let twin = Run { run_id: id.parse().map_err(|_| Problem::of(&errors::IDEMPOTENCY_KEY_REUSED))?, ..run };
-                return repeat(twin, &answer, &executions).await;
-            }
-            ("mismatch", ..) => return Err(Problem::of(&errors::IDEMPOTENCY_KEY_REUSED)),
-            _ => return Err(Problem::of(&errors::IDEMPOTENCY_KEY_IN_USE)),
-        }
-        begin(&run, &request, &deps, &executions).await?;
-        return Ok(Reply::replay(&stored)?.with_limit(standing));
-    }
-    begin(&run, &request, &deps, &executions).await?;
-    Ok(reply.with_limit(standing))
+    let claim = match check.claim {
+        Some(claim) => claim,
+        None => idempotency.claim(&deps.db, run.account_id, run.run_id.as_str(), &accepted(&run)?).await?,
+    };
+    let start = async |run_id: &str| {
+        let run_id = run_id.parse().map_err(|_| Problem::of(&errors::IDEMPOTENCY_KEY_REUSED))?;
+        let run = Run { run_id, ..run.clone() };
+        start(&run, &request, &deps, &executions).await?;
+        accepted(&run)
+    };
+    Ok(idempotency.once(&deps.db, run.account_id, claim, start).await?.with_limit(limit))
 }
 
-/// Starts the execution, and shows that the run was accepted.
-async fn begin(run: &Run, request: &Request, deps: &Deps, executions: &Executions) -> Result<(), Problem> {
+/// Starts the execution of a run, which is idempotent by the run's id, and writes its first progress.
+async fn start(run: &Run, request: &Request, deps: &Deps, executions: &Executions) -> Result<(), Problem> {
+    tracing::Span::current().record("run_id", run.run_id.as_str()).record("account_id", run.account_id.to_string());
     let now = Timestamp::now();
-    let steps = [first_step(run, now.duration_since(request.received_at).as_micros())];
-    let (announced, started) = tokio::join!(deps.progress.create(run, &steps, now), executions.start(run, &steps));
-    if let Err(error) = announced {
-        tracing::warn!(%error, "progress not announced"); // the tasks will write it
+    let duration_us = i64::try_from(now.duration_since(request.received_at).as_micros()).unwrap_or(0);
+    let steps = [StepTiming { step: Step::GenerateRunId, started_at_ms: run.requested_at_ms, duration_us }];
+    let (written, started) = tokio::join!(deps.progress.create(run, &steps, now), executions.start(run, &steps));
+    if let Err(error) = written {
+        tracing::warn!(%error, "progress not written"); // the first task writes it
     }
     started.map_err(Problem::from)
-}
-
-/// The first answer again, and the start too: it is idempotent by the run's id.
-async fn repeat(run: Run, answer: &str, executions: &Executions) -> Result<Reply, Problem> {
-    tracing::Span::current().record("run_id", run.run_id.as_str()).record("account_id", run.account_id.to_string());
-    executions.start(&run, &[first_step(&run, 0)]).await?;
-    Reply::replay(answer)
-}
-
-fn first_step(run: &Run, duration_us: i128) -> StepTiming {
-    StepTiming { step: Step::GenerateRunId, started_at_ms: run.requested_at_ms, duration_us: i64::try_from(duration_us).unwrap_or(0) }
 }
 
 fn accepted(run: &Run) -> Result<Reply, Problem> {

@@ -1,4 +1,4 @@
-//! What the handlers of this feature work with, made once an environment.
+//! The dependencies of the handlers of this feature, created once an execution environment.
 
 use oslira_aws::MissingVariable;
 use oslira_aws::executions::Executions;
@@ -13,7 +13,7 @@ pub struct Deps {
     pub gateway: Gateway,
     /// The database as the caller.
     pub db: UserDb,
-    /// The quick view of running analyses.
+    /// The progress of live runs.
     pub progress: ProgressTable,
     environment: Environment,
 }
@@ -29,7 +29,7 @@ impl Deps {
         Ok(Self { gateway, db, progress: ProgressTable::from_env(&environment.config)?, environment })
     }
 
-    /// The state machine, for the handlers that may start and stop executions.
+    /// Returns the state machine, for handlers that may start and stop executions.
     ///
     /// # Errors
     /// Names the missing variable.

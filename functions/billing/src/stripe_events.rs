@@ -112,7 +112,7 @@ pub async fn stripe_events(message: Message, bookkeeper: Bookkeeper) -> Result<(
     if let Some(account_id) = applied.account_id {
         span.record("account_id", account_id.to_string());
     }
-    tracing::info!(outcome = applied.outcome, "event taken");
+    tracing::info!(outcome = ?applied.outcome, "event processed");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use oslira_aws::executions::Executions;
 use oslira_aws::limits::GENERAL;
 use oslira_aws::progress::ProgressTable;
+use oslira_db::bulk::BatchCancellation;
 use oslira_domain::{BatchId, RunId, RunStatus};
 use oslira_http::openapi::Api;
 use oslira_http::{Environment, Problem, Reply, Request, endpoint, errors};
@@ -14,12 +15,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 /// How many executions are stopped at once.
-const AT_ONCE: usize = 10;
+const CONCURRENCY: usize = 10;
 
-/// How long the answer waits for them: what counts is in the database by then.
-const PATIENCE: Duration = Duration::from_secs(12);
+/// How long the response waits for executions to stop. The cancellation itself is committed by then.
+const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// A batch of which nothing is under way any more.
+/// A batch without live runs.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "CancelledBatch")]
 struct Cancellation {
@@ -54,35 +55,34 @@ pub async fn cancel_bulk(
     progress: ProgressTable,
 ) -> Result<Reply, Problem> {
     let batch_id: BatchId = request.path("batchId")?;
-    let outcome = environment.db.cancel_batch(&request.caller.claims(), request.caller.requested_account, &batch_id).await?;
-    match outcome.outcome.as_str() {
-        "cancelled" => {}
-        "forbidden" => return Err(Problem::of(&errors::FORBIDDEN).message("Viewers cannot cancel analyses.")),
-        _ => return Err(Problem::of(&errors::BATCH_NOT_FOUND)),
-    }
-    // Also those that were cancelled before: that call may have died before it came here.
-    let now = request.received_at;
-    let stops = outcome.begun.into_iter().map(|run_id| stop(run_id, executions.clone(), progress.clone(), now));
-    if tokio::time::timeout(PATIENCE, futures::stream::iter(stops).buffer_unordered(AT_ONCE).collect::<()>()).await.is_err() {
-        tracing::warn!("not all executions are stopped"); // their tasks ask the database before they spend anything
+    let caller = &request.caller;
+    let batch = match environment.db.cancel_batch(&caller.claims(), caller.requested_account, &batch_id).await? {
+        BatchCancellation::Cancelled(batch) => batch,
+        BatchCancellation::NotFound => return Err(Problem::of(&errors::BATCH_NOT_FOUND)),
+        BatchCancellation::Forbidden => return Err(Problem::of(&errors::FORBIDDEN).message("Viewers cannot cancel analyses.")),
+    };
+    // Also the runs that were cancelled before: the process of that request may have died before this point.
+    let stops = batch.begun.into_iter().map(|run_id| stop(run_id, executions.clone(), progress.clone(), request.received_at));
+    if tokio::time::timeout(STOP_TIMEOUT, futures::stream::iter(stops).buffer_unordered(CONCURRENCY).collect::<()>()).await.is_err() {
+        tracing::warn!("not all executions are stopped"); // the runs' tasks check their status before they spend anything
     }
     Reply::ok(&Cancellation {
-        message: format!("{} of {} analyses are cancelled. You were not charged for them.", outcome.cancelled, outcome.total),
+        message: format!("{} of {} analyses are cancelled. You were not charged for them.", batch.cancelled, batch.total),
         batch_id,
-        cancelled: outcome.cancelled,
-        newly_cancelled: outcome.newly,
-        completed: outcome.completed,
-        failed: outcome.failed,
-        total: outcome.total,
-        credits_refunded: outcome.credits_refunded,
+        cancelled: batch.cancelled,
+        newly_cancelled: batch.newly,
+        completed: batch.completed,
+        failed: batch.failed,
+        total: batch.total,
+        credits_refunded: batch.credits_refunded,
     })
 }
 
 async fn stop(run_id: RunId, executions: Executions, progress: ProgressTable, now: Timestamp) {
-    let (stopped, shown) = tokio::join!(executions.stop(&run_id), progress.end(&run_id, RunStatus::Cancelled, None, &[], now));
-    for (what, result) in [("execution not stopped", stopped), ("progress not updated", shown)] {
+    let (stopped, written) = tokio::join!(executions.stop(&run_id), progress.end(&run_id, RunStatus::Cancelled, None, &[], now));
+    for (message, result) in [("execution not stopped", stopped), ("progress not written", written)] {
         if let Err(error) = result {
-            tracing::warn!(%error, %run_id, what); // its tasks ask the database before they spend anything
+            tracing::warn!(%error, %run_id, message); // the run's tasks check its status before they spend anything
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The consumer of the dead letters: groups that failed for good.
+//! The consumer of the dead letters: groups that could not be started.
 
 use oslira_aws::consumer::{Message, MessageError};
 use oslira_aws::sdk_config;
@@ -9,13 +9,13 @@ use oslira_telemetry::count_error;
 
 use crate::group::Group;
 
-/// Who ends what nobody could start.
+/// Ends the runs of groups that could not be started.
 #[derive(Clone)]
-pub struct Undertaker {
+pub struct DeadLetterConsumer {
     db: AdminDb,
 }
 
-impl Undertaker {
+impl DeadLetterConsumer {
     /// Starts logging and reads the environment.
     ///
     /// # Errors
@@ -27,17 +27,17 @@ impl Undertaker {
     }
 }
 
-/// Fails those runs of the group that were not admitted: nobody was charged for them. The others are at work, or over, and end by themselves.
+/// Fails those runs of the group that were not admitted, and so not charged. The others are processing or have ended, and end by themselves.
 ///
 /// # Errors
-/// [`MessageError`]; the message stays in the dead letters and comes again.
-pub async fn fail_bulk_groups(message: Message, undertaker: Undertaker) -> Result<(), MessageError> {
+/// [`MessageError`]; the message stays in the dead letters and is redelivered.
+pub async fn fail_bulk_groups(message: Message, consumer: DeadLetterConsumer) -> Result<(), MessageError> {
     let group: Group = serde_json::from_str(&message.body).map_err(|error| MessageError::Poison(format!("no group: {error}")))?;
     tracing::Span::current().record("batch_id", group.batch_id.as_str());
-    let failed = undertaker.db.fail_pending(&group.batch_id, &group.run_ids, FailureCode::ScrapeFailed).await?;
+    let failed = consumer.db.fail_pending(&group.batch_id, &group.run_ids, FailureCode::ScrapeFailed).await?;
     if failed > 0 {
         count_error("GROUP_FAILED", &[("batch_id", group.batch_id.as_str())]);
     }
-    tracing::error!(failed, runs = group.run_ids.len(), "a group failed for good");
+    tracing::error!(failed, runs = group.run_ids.len(), "a group of a batch failed");
     Ok(())
 }

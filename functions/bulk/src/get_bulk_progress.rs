@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_message_says_where_it_stands() {
+    fn the_message_says_how_many_runs_have_ended() {
         let counts = StatusCounts { pending: 1, processing: 1, completed: 2, failed: 1, cancelled: 0 };
         assert_eq!(message(&counts, false, 5), "3 of 5 analyses have ended.");
         assert_eq!(message(&counts, true, 5), "The batch is complete: 2 completed, 1 failed, 0 cancelled.");

@@ -1,13 +1,13 @@
-//! What travels through the queue: a part of a batch, small enough for one Actor run.
+//! The messages of the queue: a part of a batch, small enough for one Actor run.
 
 use oslira_domain::{BatchId, RunId};
 use serde::{Deserialize, Serialize};
 
-/// How many handles one Actor run fetches. A batch of a hundred then has as many groups as Apify lets us have Actor runs at once, and its
-/// profiles come as early as they can.
+/// How many handles one Actor run fetches. A batch of a hundred then has as many groups as Apify allows concurrent Actor runs, so its
+/// profiles arrive as early as possible.
 pub(crate) const HANDLES: usize = 10;
 
-/// Some of a batch's runs. Everything else about them is in the database.
+/// Some of a batch's runs. The database holds everything else about them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Group {
     pub(crate) batch_id: BatchId,
@@ -15,7 +15,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// The runs of a batch in groups of about the same size.
+    /// Divides the runs of a batch into groups of about the same size.
     pub(crate) fn all(batch_id: &BatchId, run_ids: &[RunId]) -> Vec<Self> {
         let groups = run_ids.len().div_ceil(HANDLES).max(1);
         let size = run_ids.len().div_ceil(groups).max(1);
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_are_even_and_lose_nobody() {
+    fn groups_are_even_and_complete() {
         let batch_id = BatchId::new(Uuid::nil());
         for (count, sizes) in [(0, vec![]), (1, vec![1]), (10, vec![10]), (11, vec![6, 5]), (25, vec![9, 9, 7]), (100, vec![10; 10])] {
             let run_ids: Vec<RunId> = (0..count).map(|n| RunId::new(Uuid::from_u128(n))).collect();

@@ -1,4 +1,4 @@
-//! The handles of a request: each in its canonical form once, and what is wrong with the others.
+//! The handles of a request, each once in its canonical form, and why other entries are refused.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// How many handles a request may name.
-pub(crate) const MOST: usize = 100;
-/// How much of what was no handle is shown to its sender.
-const SHOWN: usize = 64;
+pub(crate) const MAX_HANDLES: usize = 100;
+/// How many characters of an entry that is no handle the response repeats.
+const MAX_ECHO: usize = 64;
 
-/// Why a handle of a request is not analysed.
+/// Why a handle of a request is not analyzed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Refusal {
     pub(crate) code: &'static str,
@@ -24,7 +24,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// The handle is being analysed by that run already.
+    /// Returns the refusal of a handle that has a live run.
     pub(crate) fn running(username: &Username, run_id: Option<RunId>) -> Self {
         Self { code: errors::DUPLICATE_ANALYSIS.code(), message: format!("@{username} is already being analyzed."), run_id }
     }
@@ -33,8 +33,8 @@ impl Refusal {
 /// An entry of the request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// As it is shown: canonical if it is a handle, else as it was written.
-    pub(crate) shown: String,
+    /// The handle in its canonical form, or the entry as it was sent.
+    pub(crate) text: String,
     pub(crate) handle: Result<Username, Refusal>,
 }
 
@@ -43,31 +43,31 @@ pub(crate) struct Entry {
 pub(crate) struct Handles(pub(crate) Vec<Entry>);
 
 impl Handles {
-    /// Reads a list of 1 to 100 texts. What is no handle, or names one again, is noted and no fault of the request.
+    /// Reads a list of 1 to 100 texts. An entry that is no handle, or repeats one, is refused by itself and no fault of the request.
     fn read(value: &Value) -> Result<Self, String> {
-        let entries = value.as_array().filter(|entries| (1..=MOST).contains(&entries.len()));
-        let entries = entries.ok_or_else(|| format!("expected a list of 1 to {MOST} handles"))?;
+        let entries = value.as_array().filter(|entries| (1..=MAX_HANDLES).contains(&entries.len()));
+        let entries = entries.ok_or_else(|| format!("expected a list of 1 to {MAX_HANDLES} handles"))?;
         let mut known = BTreeSet::new();
         let read = |(number, entry): (usize, &Value)| {
             let text = entry.as_str().ok_or_else(|| format!("entry {number}: expected a string"))?;
             Ok(match text.parse::<Username>() {
-                Ok(username) if known.insert(username.clone()) => Entry { shown: username.to_string(), handle: Ok(username) },
+                Ok(username) if known.insert(username.clone()) => Entry { text: username.to_string(), handle: Ok(username) },
                 Ok(username) => {
                     let message = format!("@{username} is in this request more than once.");
                     let refusal = Refusal { code: "DUPLICATE_USERNAME", message, run_id: None };
-                    Entry { shown: username.to_string(), handle: Err(refusal) }
+                    Entry { text: username.to_string(), handle: Err(refusal) }
                 }
                 Err(error) => {
                     let message = format!("Not a handle: {error}.");
                     let refusal = Refusal { code: "INVALID_USERNAME", message, run_id: None };
-                    Entry { shown: text.chars().take(SHOWN).collect(), handle: Err(refusal) }
+                    Entry { text: text.chars().take(MAX_ECHO).collect(), handle: Err(refusal) }
                 }
             })
         };
         entries.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The handles, each once, in the order of the request.
+    /// Returns the handles, each once, in the order of the request.
     pub(crate) fn valid(&self) -> impl Iterator<Item = &Username> {
         self.0.iter().filter_map(|entry| entry.handle.as_ref().ok())
     }
@@ -85,7 +85,7 @@ impl Reader for HandleList {
 
     fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
         let handle = Username::json_schema(generator);
-        json_schema!({ "type": "array", "minItems": 1, "maxItems": MOST, "items": handle })
+        json_schema!({ "type": "array", "minItems": 1, "maxItems": MAX_HANDLES, "items": handle })
     }
 }
 
@@ -96,16 +96,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_handle_or_a_second_one_is_noted_in_its_place() {
+    fn an_entry_that_is_no_handle_or_repeats_one_is_refused_in_its_place() {
         let handles = Handles::read(&json!(["@Nike", "not a handle", "https://instagram.com/nike/", "adidas"])).unwrap();
-        let told: Vec<_> = handles.0.iter().map(|e| (e.shown.as_str(), e.handle.as_ref().err().map(|refusal| refusal.code))).collect();
+        let entries: Vec<_> = handles.0.iter().map(|e| (e.text.as_str(), e.handle.as_ref().err().map(|refusal| refusal.code))).collect();
         assert_eq!(
-            told,
+            entries,
             [("nike", None), ("not a handle", Some("INVALID_USERNAME")), ("nike", Some("DUPLICATE_USERNAME")), ("adidas", None)]
         );
         assert_eq!(handles.valid().map(Username::as_str).collect::<Vec<_>>(), ["nike", "adidas"]);
         let long = Handles::read(&json!(["ü".repeat(500)])).unwrap();
-        assert_eq!(long.0[0].shown.chars().count(), SHOWN);
+        assert_eq!(long.0[0].text.chars().count(), MAX_ECHO);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod start_bulk;
 
 pub use bulk_groups::{Starter, bulk_groups};
 pub use cancel_bulk::cancel_bulk;
-pub use fail_bulk_groups::{Undertaker, fail_bulk_groups};
+pub use fail_bulk_groups::{DeadLetterConsumer, fail_bulk_groups};
 pub use get_bulk_progress::get_bulk_progress;
 pub use start_bulk::start_bulk;
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use oslira_aws::limits::{ANALYSES, BULK_REQUESTS, STARTS};
 use oslira_aws::queues::Queue;
-use oslira_db::DbError;
-use oslira_db::bulk::{BatchCreation, NewBatch, NewRun};
-use oslira_domain::{AccountId, BatchId, BusinessProfileId, RunId, Tier, Username};
+use oslira_db::bulk::{BatchCreation, BulkPrecheck, CreatedBatch, NewBatch, NewRun};
+use oslira_db::idempotency::Claim;
+use oslira_domain::{BatchId, BusinessProfileId, RunId, Tier, Username};
 use oslira_http::openapi::Api;
-use oslira_http::{ApiError, Environment, Fault, Fields, FromFields, Problem, Reply, Request, endpoint, errors, parsed};
+use oslira_http::{ApiError, Environment, Fault, Fields, FromFields, Idempotency, Problem, Reply, Request, endpoint, errors, parsed};
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
@@ -124,84 +124,76 @@ pub(crate) fn describe(api: &mut Api) {
 #[endpoint(POST, "/api/leads/analyze/bulk")]
 pub async fn start_bulk(request: Request, environment: Environment, queue: Queue) -> Result<Reply, Problem> {
     let input: StartBulk = request.body()?;
-    let key = request.idempotency_key()?;
+    let idempotency = Idempotency::of(&request)?;
     let Environment { gateway, db, .. } = &environment;
     let (caller, claims) = (&request.caller, request.caller.claims());
     let subject = caller.user_id.to_string();
     let handles: Vec<Username> = input.handles.valid().cloned().collect();
-    let (within, found) = tokio::join!(
+    let (within_limit, found) = tokio::join!(
         gateway.count(STARTS, &subject, 1),
-        db.bulk_precheck(&claims, caller.requested_account, input.business_profile_id, &handles, key.as_ref().map(|key| &*key.key))
+        db.bulk_precheck(&claims, caller.requested_account, input.business_profile_id, &handles, idempotency.key())
     );
-    within?;
+    within_limit?;
     let check = found?.ok_or_else(|| Problem::no_account(caller.requested_account))?;
     if !check.can_spend {
         return Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot spend credits."));
     }
-    let repeats = match (&key, &check.key) {
-        (Some(key), Some(used)) if used.request_hash != key.hash => return Err(Problem::of(&errors::IDEMPOTENCY_KEY_REUSED)),
-        (Some(_), Some(used)) => match &used.answer {
-            Some(answer) => return Reply::replay(answer),
-            None => true,
-        },
-        _ => false,
+    let limit = match check.claim {
+        Some(claim) if !claim.is_open() => return idempotency.replay(claim),
+        // An earlier request with the key was checked and counted. The claim decides whether its process may still be alive.
+        Some(_) => None,
+        None => {
+            let count = input.startable(&check)?;
+            let account = check.account_id.to_string();
+            gateway.count(BULK_REQUESTS, &account, 1).await?;
+            gateway.count(ANALYSES, &account, count).await?
+        }
     };
-    let mut standing = None;
-    if !repeats {
-        // A repetition was looked at, and counted, when it came first.
-        let count = input.startable(check.business_profile_exists, check.available, &check.running)?;
-        let account = check.account_id.to_string();
-        gateway.count(BULK_REQUESTS, &account, 1).await?;
-        standing = gateway.count(ANALYSES, &account, count).await?;
-    }
 
     let runs: Vec<NewRun> = handles.into_iter().map(|username| NewRun { run_id: RunId::new(Uuid::now_v7()), username }).collect();
-    let batch_id = BatchId::new(Uuid::now_v7());
     let batch = NewBatch {
-        batch_id: &batch_id,
+        batch_id: &BatchId::new(Uuid::now_v7()),
         account_id: check.account_id,
         business_profile_id: input.business_profile_id,
         tier: input.tier,
         runs: &runs,
-        key: key.as_ref().map(|key| (&*key.key, &*key.hash)),
+        key: idempotency.key(),
     };
-    let created = db.create_batch(&claims, &batch).await.map_err(|error| match error {
-        // The key stands for something that is no batch of the caller's: it was claimed in the database directly, past this endpoint.
-        DbError::Rule { code, .. } if code == "OS400" && key.is_some() => Problem::of(&errors::IDEMPOTENCY_KEY_REUSED),
-        error => error.into(),
-    })?;
-    let batch_id = match (created.outcome.as_str(), &created.batch_id, &created.answer) {
-        ("created", Some(batch_id), _) => batch_id.clone(),
-        ("replay", _, Some(answer)) => return Reply::replay(answer),
-        (outcome, ..) => return Err(input.refusal(outcome, &created, caller.requested_account)),
-    };
-    let span = tracing::Span::current();
-    span.record("account_id", check.account_id.to_string());
-    tracing::info!(%batch_id, runs = created.runs.len(), "batch recorded");
-    let run_ids: Vec<RunId> = created.runs.iter().filter(|run| !run.status.is_terminal()).map(|run| run.run_id.clone()).collect();
-    if let Err(error) = enqueue(&queue, &batch_id, &run_ids).await {
-        // With a key the next repetition goes on with this batch at once. Without one nobody will.
-        let settled = match &key {
-            Some(key) => db.settle_key(&claims, check.account_id, &key.key, None).await,
-            None => db.cancel_batch(&claims, Some(check.account_id), &batch_id).await.map(drop),
-        };
-        if let Err(error) = settled {
-            tracing::warn!(%error, "batch neither queued nor withdrawn"); // the hourly schedule ends it
+    let batch = match db.create_batch(&claims, &batch).await? {
+        BatchCreation::Created(batch) => batch,
+        BatchCreation::KeyClaimed { claim } => return idempotency.replay(claim),
+        BatchCreation::NoAccount => return Err(Problem::no_account(caller.requested_account)),
+        BatchCreation::Forbidden => return Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot spend credits.")),
+        BatchCreation::NoProfile => return Err(Problem::of(&errors::BUSINESS_PROFILE_NOT_FOUND)),
+        BatchCreation::Insufficient { available } => return Err(input.insufficient(available)),
+        BatchCreation::Duplicates { running } => return Err(input.all_running(&running)),
+        BatchCreation::TooMany => {
+            let message = "Too many analyses are pending. Please wait until they have ended.";
+            return Err(Problem::of(&errors::RATE_LIMIT_EXCEEDED).message(message).retry_after(600));
         }
-        return Err(error);
-    }
-    let reply = input.accepted(batch_id, created)?;
-    let Some(key) = &key else { return Ok(reply.with_limit(standing)) };
-    let stored = reply.to_stored(&request.request_id, request.received_at);
-    if let Err(error) = db.settle_key(&claims, check.account_id, &key.key, Some(&stored)).await {
-        tracing::warn!(%error, "answer not kept"); // a repetition finds the batch all the same
-    }
-    Ok(Reply::replay(&stored)?.with_limit(standing))
+    };
+    tracing::Span::current().record("account_id", check.account_id.to_string());
+    tracing::info!(batch_id = %batch.batch_id, runs = batch.runs.len(), "batch recorded");
+    let claim = Claim::Claimed { work_id: batch.batch_id.to_string(), answer: None };
+    let start = async |_: &str| {
+        if let Err(error) = enqueue(&queue, &batch).await {
+            // With a key the next repeat queues the groups. Without one the batch is cancelled.
+            if idempotency.key().is_none()
+                && let Err(error) = db.cancel_batch(&claims, Some(check.account_id), &batch.batch_id).await
+            {
+                tracing::warn!(%error, "batch neither queued nor cancelled"); // the hourly schedule ends its runs
+            }
+            return Err(error);
+        }
+        input.accepted(batch)
+    };
+    Ok(idempotency.once(db, check.account_id, claim, start).await?.with_limit(limit))
 }
 
-/// Puts the groups of a batch into the queue, ten a request.
-async fn enqueue(queue: &Queue, batch_id: &BatchId, run_ids: &[RunId]) -> Result<(), Problem> {
-    let groups = Group::all(batch_id, run_ids);
+/// Sends the groups of a batch's live runs to the queue, ten a request.
+async fn enqueue(queue: &Queue, batch: &CreatedBatch) -> Result<(), Problem> {
+    let live = batch.runs.iter().filter(|run| !run.status.is_terminal());
+    let groups = Group::all(&batch.batch_id, &live.map(|run| run.run_id.clone()).collect::<Vec<_>>());
     let bodies = groups.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>().map_err(Problem::internal)?;
     for bodies in bodies.chunks(10) {
         queue.send_all(bodies.to_vec()).await?;
@@ -210,44 +202,25 @@ async fn enqueue(queue: &Queue, batch_id: &BatchId, run_ids: &[RunId]) -> Result
 }
 
 impl StartBulk {
-    /// How many analyses the request can start, as far as is known before anything is recorded.
-    fn startable(&self, profile_exists: bool, available: i32, running: &BTreeMap<String, RunId>) -> Result<u32, Problem> {
-        if !profile_exists {
+    /// Returns how many analyses the request can start, before anything is recorded.
+    fn startable(&self, check: &BulkPrecheck) -> Result<u32, Problem> {
+        if !check.business_profile_exists {
             return Err(Problem::of(&errors::BUSINESS_PROFILE_NOT_FOUND));
         }
-        let valid = self.handles.valid().count();
-        if valid == 0 {
+        if self.handles.valid().next().is_none() {
             let faults = self.handles.0.iter().enumerate().filter_map(|(number, entry)| {
                 Some(Fault::invalid(&format!("usernames[{number}]"), entry.handle.as_ref().err()?.message.clone()))
             });
             return Err(faults.collect::<Vec<_>>().into());
         }
-        let free = self.handles.valid().filter(|handle| !running.contains_key(handle.as_str())).count();
+        let free = self.handles.valid().filter(|handle| !check.running.contains_key(handle.as_str())).count();
         if free == 0 {
-            return Err(self.all_running(running));
+            return Err(self.all_running(&check.running));
         }
-        if available < self.tier.credits().0 {
-            return Err(self.insufficient(available));
+        if check.available < self.tier.credits().0 {
+            return Err(self.insufficient(check.available));
         }
         Ok(u32::try_from(free).unwrap_or(u32::MAX))
-    }
-
-    /// Why no batch was recorded.
-    fn refusal(&self, outcome: &str, created: &BatchCreation, account: Option<AccountId>) -> Problem {
-        match outcome {
-            "no_account" => Problem::no_account(account),
-            "forbidden" => Problem::of(&errors::READ_ONLY).message("Viewers cannot spend credits."),
-            "no_profile" => Problem::of(&errors::BUSINESS_PROFILE_NOT_FOUND),
-            "insufficient" => self.insufficient(created.available),
-            "duplicates" => self.all_running(&created.running),
-            "mismatch" => Problem::of(&errors::IDEMPOTENCY_KEY_REUSED),
-            "in_progress" => Problem::of(&errors::IDEMPOTENCY_KEY_IN_USE),
-            "too_many" => {
-                let message = "Too many analyses are pending. Please wait until they have ended.";
-                Problem::of(&errors::RATE_LIMIT_EXCEEDED).message(message).retry_after(600)
-            }
-            outcome => Problem::internal(format!("unknown outcome {outcome}")),
-        }
     }
 
     fn insufficient(&self, available: i32) -> Problem {
@@ -260,7 +233,7 @@ impl StartBulk {
         Problem::with_details(&ALL_RUNNING, &AllRunning { analyses: self.entries(&BTreeMap::new(), running) })
     }
 
-    /// What became of each entry of the request, in its order.
+    /// Returns what happens to each entry of the request, in its order.
     fn entries(&self, runs: &BTreeMap<String, RunId>, running: &BTreeMap<String, RunId>) -> Vec<Entry> {
         let of = |entry: &crate::handles::Entry| {
             let outcome = entry.handle.as_ref().map_err(Clone::clone).and_then(|username| {
@@ -272,7 +245,7 @@ impl StartBulk {
                 Err(refusal) => (None, Some(refusal)),
             };
             Entry {
-                username: entry.shown.clone(),
+                username: entry.text.clone(),
                 status: if run_id.is_some() { EntryStatus::Queued } else { EntryStatus::Failed },
                 progress_url: run_id.as_ref().map(|run_id| format!("/api/analysis/{run_id}/progress")),
                 run_id,
@@ -282,11 +255,12 @@ impl StartBulk {
         self.handles.0.iter().map(of).collect()
     }
 
-    fn accepted(&self, batch_id: BatchId, created: BatchCreation) -> Result<Reply, Problem> {
-        let runs: BTreeMap<String, RunId> = created.runs.into_iter().map(|run| (run.username.to_string(), run.run_id)).collect();
-        let analyses = self.entries(&runs, &created.running);
+    fn accepted(&self, batch: CreatedBatch) -> Result<Reply, Problem> {
+        let CreatedBatch { batch_id, available, runs, running } = batch;
+        let runs: BTreeMap<String, RunId> = runs.into_iter().map(|run| (run.username.to_string(), run.run_id)).collect();
+        let analyses = self.entries(&runs, &running);
         let (queued, price) = (runs.len(), self.tier.credits().0.max(1));
-        let affordable = usize::try_from(created.available / price).unwrap_or_default().min(queued);
+        let affordable = usize::try_from(available / price).unwrap_or_default().min(queued);
         let message = if affordable < queued {
             format!("{queued} analyses are queued; the credits that are left pay for {affordable} of them.")
         } else {
@@ -299,7 +273,7 @@ impl StartBulk {
             failed: analyses.len() - queued,
             affordable,
             credits_required: i64::from(price) * i64::try_from(queued).unwrap_or(i64::MAX),
-            credits_available: created.available,
+            credits_available: available,
             analyses,
             batch_progress_url: format!("/api/leads/analyze/bulk/{batch_id}/progress"),
             batch_cancel_url: format!("/api/leads/analyze/bulk/{batch_id}/cancel"),

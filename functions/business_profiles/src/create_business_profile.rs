@@ -1,7 +1,7 @@
 //! `POST /api/business-profiles`
 
 use oslira_db::UserDb;
-use oslira_db::business_profiles::BusinessProfileDetail;
+use oslira_db::business_profiles::{BusinessProfileDetail, Creation};
 use oslira_http::errors::PlanLimit;
 use oslira_http::openapi::Api;
 use oslira_http::{Fields, FromFields, GENERAL, Problem, Reply, Request, endpoint, errors, string};
@@ -41,19 +41,13 @@ pub(crate) fn describe(api: &mut Api) {
 pub async fn create_business_profile(request: Request, db: UserDb) -> Result<Reply, Problem> {
     let NewProfile(fields) = request.body()?;
     let caller = &request.caller;
-    let written = db.create_business_profile(&caller.claims(), caller.requested_account, &Value::Object(fields)).await?;
-    match (written.outcome.as_str(), written.profile) {
-        ("created", Some(profile)) => Reply::created(&profile),
-        ("no_account", _) => Err(Problem::no_account(caller.requested_account)),
-        ("plan_limit", _) => {
-            let message = format!(
-                "Your plan's limit of business profiles is reached ({}). Upgrade to add another.",
-                written.limit.unwrap_or_default()
-            );
-            let details = PlanLimit { plan: written.plan, limit: written.limit };
-            Err(Problem::with_details(&errors::PLAN_LIMIT, &details).message(message))
+    match db.create_business_profile(&caller.claims(), caller.requested_account, &Value::Object(fields)).await? {
+        Creation::Created { profile } => Reply::created(&profile),
+        Creation::NoAccount => Err(Problem::no_account(caller.requested_account)),
+        Creation::Forbidden => Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot create business profiles.")),
+        Creation::PlanLimit { plan, limit } => {
+            let message = format!("Your plan's limit of business profiles is reached ({limit}). Upgrade to add another.");
+            Err(Problem::with_details(&errors::PLAN_LIMIT, &PlanLimit { plan, limit: Some(limit) }).message(message))
         }
-        ("forbidden", _) => Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot create business profiles.")),
-        (outcome, _) => Err(Problem::internal(format!("unexpected outcome {outcome}"))),
     }
 }

@@ -1,7 +1,7 @@
 //! `PUT /api/business-profiles/{profileId}`
 
 use oslira_db::UserDb;
-use oslira_db::business_profiles::BusinessProfileDetail;
+use oslira_db::business_profiles::{BusinessProfileDetail, Update};
 use oslira_domain::BusinessProfileId;
 use oslira_http::openapi::Api;
 use oslira_http::{Fault, Fields, FromFields, GENERAL, Problem, Reply, Request, endpoint, errors, string};
@@ -44,15 +44,13 @@ pub async fn update_business_profile(request: Request, db: UserDb) -> Result<Rep
     let profile: BusinessProfileId = request.path("profileId")?;
     let Change(patch) = request.body()?;
     let caller = &request.caller;
-    let written = db.update_business_profile(&caller.claims(), caller.requested_account, profile, &Value::Object(patch)).await?;
-    match (written.outcome.as_str(), written.profile) {
-        ("updated", Some(profile)) => Reply::ok(&profile),
-        ("follower_range", _) => {
+    match db.update_business_profile(&caller.claims(), caller.requested_account, profile, &Value::Object(patch)).await? {
+        Update::Updated { profile } => Reply::ok(&profile),
+        Update::NotFound => Err(Problem::of(&errors::BUSINESS_PROFILE_NOT_FOUND)),
+        Update::Forbidden => Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot change business profiles.")),
+        Update::FollowerRange => {
             let message = "expected no less than the icp_min_followers of the profile";
             Err(Fault::invalid("business_context_pack.icp_max_followers", message).into())
         }
-        ("not_found", _) => Err(Problem::of(&errors::BUSINESS_PROFILE_NOT_FOUND)),
-        ("forbidden", _) => Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot change business profiles.")),
-        (outcome, _) => Err(Problem::internal(format!("unexpected outcome {outcome}"))),
     }
 }

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use oslira_aws::secrets::Secrets;
 use oslira_aws::variable;
 use oslira_db::UserDb;
-use oslira_db::credits::PurchaseStart;
+use oslira_db::credits::{Buyer, PurchaseStart};
+use oslira_domain::Credits;
 use oslira_domain::pricing::{MAX_PURCHASE, MIN_PURCHASE, Quote};
-use oslira_domain::{AccountId, Credits};
 use oslira_http::openapi::Api;
-use oslira_http::{Fields, FromFields, PURCHASES, Problem, Reply, Request, endpoint, errors, integer};
+use oslira_http::{Fields, FromFields, Idempotency, PURCHASES, Problem, Reply, Request, endpoint, errors, integer};
 use oslira_vendors::VendorError;
 use oslira_vendors::stripe::{CheckoutSession, CreditPurchase, Stripe};
 use schemars::JsonSchema;
@@ -64,12 +64,12 @@ impl Checkout {
     }
 
     /// Opens a checkout. A key that Stripe refuses was rotated most likely: it is fetched anew, once.
-    async fn open(&self, start: &PurchaseStart, account_id: AccountId, work_id: &str, quote: &Quote) -> Result<CheckoutSession, Problem> {
+    async fn open(&self, buyer: &Buyer, work_id: &str, quote: &Quote) -> Result<CheckoutSession, Problem> {
         let key = self.secrets.get::<StripeSecret>("stripe", false).await?.api_key;
-        let outcome = match self.attempt(&key, start, account_id, work_id, quote).await {
+        let outcome = match self.attempt(&key, buyer, work_id, quote).await {
             Err(VendorError::Unauthorized) => {
                 let key = self.secrets.get::<StripeSecret>("stripe", true).await?.api_key;
-                self.attempt(&key, start, account_id, work_id, quote).await
+                self.attempt(&key, buyer, work_id, quote).await
             }
             outcome => outcome,
         };
@@ -78,17 +78,11 @@ impl Checkout {
 
     /// The account's customer is made once: the key of its creation is the account's, so two purchases that race get the same one. It is
     /// written down when Stripe's own event tells of it; users' endpoints may not.
-    async fn attempt(
-        &self,
-        key: &SecretString,
-        start: &PurchaseStart,
-        account_id: AccountId,
-        work_id: &str,
-        quote: &Quote,
-    ) -> Result<CheckoutSession, VendorError> {
-        let customer = match &start.customer {
+    async fn attempt(&self, key: &SecretString, buyer: &Buyer, work_id: &str, quote: &Quote) -> Result<CheckoutSession, VendorError> {
+        let account_id = buyer.account_id;
+        let customer = match &buyer.customer {
             Some(customer) => customer.clone(),
-            None => self.stripe.create_customer(key, account_id, start.email.as_deref()).await?,
+            None => self.stripe.create_customer(key, account_id, buyer.email.as_deref()).await?,
         };
         let purchase = CreditPurchase {
             account_id,
@@ -123,28 +117,18 @@ pub(crate) fn describe(api: &mut Api) {
 #[endpoint(POST, "/api/credits/purchase")]
 pub async fn purchase_credits(request: Request, db: UserDb, checkout: Checkout) -> Result<Reply, Problem> {
     let PurchaseCredits(quote) = request.body()?;
-    let key = request.idempotency_key()?;
-    let (caller, claims) = (&request.caller, request.caller.claims());
-    let fresh = Uuid::now_v7().to_string();
-    let start = db.begin_purchase(&claims, caller.requested_account, key.as_ref().map(|key| (&*key.key, &*key.hash)), &fresh).await?;
-    let account_id = match (start.outcome.as_str(), start.account_id, &start.answer) {
-        ("claimed", Some(account_id), _) => account_id,
-        ("replay", _, Some(answer)) => {
-            return Reply::replay(answer);
-        }
-        ("mismatch", ..) => return Err(Problem::of(&errors::IDEMPOTENCY_KEY_REUSED)),
-        ("in_progress", ..) => return Err(Problem::of(&errors::IDEMPOTENCY_KEY_IN_USE)),
-        ("no_account", ..) => return Err(Problem::no_account(caller.requested_account)),
-        ("forbidden", ..) => return Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot buy credits.")),
-        (outcome, ..) => return Err(Problem::internal(format!("unexpected outcome {outcome}"))),
+    let idempotency = Idempotency::of(&request)?;
+    let caller = &request.caller;
+    let work_id = Uuid::now_v7().to_string();
+    let start = db.begin_purchase(&caller.claims(), caller.requested_account, idempotency.key(), &work_id).await?;
+    let (buyer, claim) = match start {
+        PurchaseStart::Ready { buyer, claim } => (buyer, claim),
+        PurchaseStart::NoAccount => return Err(Problem::no_account(caller.requested_account)),
+        PurchaseStart::Forbidden => return Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot buy credits.")),
     };
-    tracing::Span::current().record("account_id", account_id.to_string());
-    let work_id = start.work_id.as_deref().unwrap_or(&fresh);
-    if work_id.parse::<Uuid>().is_err() {
-        return Err(Problem::of(&errors::IDEMPOTENCY_KEY_REUSED)); // a client claimed the key in the database directly
-    }
-    let opened = checkout.open(&start, account_id, work_id, &quote).await;
-    let answer = opened.and_then(|session| {
+    tracing::Span::current().record("account_id", buyer.account_id.to_string());
+    let open = async |work_id: &str| {
+        let session = checkout.open(&buyer, work_id, &quote).await?;
         Reply::created(&Purchase {
             session_id: session.id,
             checkout_url: session.url,
@@ -154,17 +138,6 @@ pub async fn purchase_credits(request: Request, db: UserDb, checkout: Checkout) 
             expires_at: session.expires_at,
             message: "Open checkout_url to pay. The credits are granted when the payment arrives.",
         })
-    });
-    if let Some(key) = key {
-        let stored = answer.as_ref().ok().map(|reply| reply.to_stored(&request.request_id, request.received_at));
-        // Lost or late, it costs nothing: Stripe answers a repetition with the same session.
-        if let Err(error) = db.settle_key(&claims, account_id, &key.key, stored.as_deref()).await {
-            tracing::warn!(%error, "idempotency key not settled");
-        }
-        return match stored {
-            Some(stored) => Reply::replay(&stored),
-            None => answer,
-        };
-    }
-    answer
+    };
+    idempotency.once(&db, buyer.account_id, claim, open).await
 }

@@ -1,6 +1,7 @@
 //! `POST /api/leads/{leadId}/restore`
 
 use oslira_db::UserDb;
+use oslira_db::leads::Restoration;
 use oslira_domain::LeadId;
 use oslira_http::errors::LiveLead;
 use oslira_http::openapi::Api;
@@ -37,19 +38,18 @@ pub(crate) fn describe(api: &mut Api) {
 pub async fn restore_lead(request: Request, db: UserDb) -> Result<Reply, Problem> {
     let lead: LeadId = request.path("leadId")?;
     let caller = &request.caller;
-    let restored = db.restore_lead(&caller.claims(), caller.requested_account, lead).await?;
-    match restored.outcome.as_str() {
-        "restored" => Reply::ok(&Restored {
-            lead_id: restored.lead_id,
-            instagram_username: restored.username,
-            analyses_restored: restored.analyses_restored,
+    match db.restore_lead(&caller.claims(), caller.requested_account, lead).await? {
+        Restoration::Restored { lead_id, username, analyses_restored } => Reply::ok(&Restored {
+            lead_id: Some(lead_id),
+            instagram_username: Some(username),
+            analyses_restored,
             message: "The lead was restored.",
         }),
-        "forbidden" => Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot restore leads.")),
-        "conflict" => {
-            let message = format!("@{} is already a lead again. Delete that lead first.", restored.username.unwrap_or_default());
-            Err(Problem::with_details(&errors::LEAD_EXISTS, &LiveLead { lead_id: restored.lead_id }).message(message))
+        Restoration::NotFound => Err(Problem::of(&errors::LEAD_NOT_FOUND)),
+        Restoration::Forbidden => Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot restore leads.")),
+        Restoration::Conflict { lead_id, username } => {
+            let message = format!("@{username} is already a lead again. Delete that lead first.");
+            Err(Problem::with_details(&errors::LEAD_EXISTS, &LiveLead { lead_id }).message(message))
         }
-        _ => Err(Problem::of(&errors::LEAD_NOT_FOUND)),
     }
 }

@@ -9,15 +9,15 @@ use uuid::Uuid;
 
 use crate::schedule::Tally;
 
-/// How many facts a transaction takes.
+/// How many metrics a transaction takes.
 const BATCH: u32 = 500;
 
-/// Tells as metrics which runs ended and which credits moved since the last time, each with the time when it happened. The database writes
-/// down both in the transaction in which they happen, whoever causes them, so each is told once; what a run of this schedule has taken and
-/// could not tell any more (it was killed in between) is missing from the graphs, and from nothing else.
+/// Publishes metrics of the runs that ended and the credits that moved since the last run of this schedule, each with the time when it
+/// happened. The database writes both to its outbox in the transaction in which they happen, so each is published once. Metrics that were
+/// taken by a process that died before it published them are missing from the graphs, and from nothing else.
 ///
 /// # Errors
-/// When the database does not answer, even after some time.
+/// When the database is unavailable, even after retries.
 pub async fn report_usage(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {
     for name in ["runs", "entries"] {
         tally.count(name, 0);
@@ -29,20 +29,20 @@ pub async fn report_usage(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError
     }
     while tally.has_time() {
         let taker = Uuid::new_v4();
-        let untold = tally.batch(|| db.take_metrics(BATCH, taker)).await?;
-        for run in &untold.runs {
+        let metrics = tally.batch(|| db.take_metrics(BATCH, taker)).await?;
+        for run in &metrics.runs {
             costs(run).emit();
             performance(run).emit();
             if let Some(failure) = failure(run) {
                 failure.emit();
             }
         }
-        for entry in &untold.entries {
+        for entry in &metrics.entries {
             usage(entry).emit();
         }
-        tally.count("runs", untold.runs.len() as u64);
-        tally.count("entries", untold.entries.len() as u64);
-        if untold.taken < u64::from(BATCH) {
+        tally.count("runs", metrics.runs.len() as u64);
+        tally.count("entries", metrics.entries.len() as u64);
+        if metrics.taken < u64::from(BATCH) {
             break;
         }
     }

@@ -1,30 +1,42 @@
-//! What Stripe's events do to the books.
+//! What Stripe's events change in the ledger and in subscriptions.
 
 use oslira_domain::AccountId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio_postgres::types::{Json, Type};
+use tokio_postgres::types::Json;
 
 use crate::error::DbError;
+use crate::params::params;
 use crate::session::AdminDb;
 
-/// What became of an event.
+/// How the database handled an event.
 #[derive(Debug, Deserialize)]
 pub struct Applied {
-    /// `applied`, `ignored`, or `duplicate` if it had been taken before.
-    pub outcome: String,
-    /// Whose it was.
+    /// What was done.
+    pub outcome: EventOutcome,
+    /// The account that the event is about, if it is known.
     pub account_id: Option<AccountId>,
 }
 
+/// What was done with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventOutcome {
+    /// It was recorded with all its effects.
+    Applied,
+    /// It was recorded, and is not about our customers, prices or currency.
+    Ignored,
+    /// It had been recorded before.
+    Duplicate,
+}
+
 impl AdminDb {
-    /// Takes an event with all its effects, once. `event` is what `apply_stripe_event` in `migrations/` expects.
+    /// Records an event and applies all its effects, once. `event` is what `apply_stripe_event` in `migrations/` expects.
     ///
     /// # Errors
-    /// As any statement. Rule `OS404` while the account or the plan that it is about is unknown: it may be on its way.
+    /// As any statement. Rule `OS404` while the account or the plan that the event is about is unknown: an event that names it may still
+    /// arrive.
     pub async fn apply_stripe_event(&self, event: &Value) -> Result<Applied, DbError> {
-        let row = self.one("SELECT apply_stripe_event($1)", &[(event, Type::JSONB)]).await?;
-        let row = row.ok_or_else(|| DbError::Unexpected("no row".to_owned()))?;
-        Ok(row.try_get::<_, Json<Applied>>(0)?.0)
+        self.call("SELECT apply_stripe_event($1)", &params![Json(event)]).await
     }
 }

@@ -1,4 +1,4 @@
-//! Batches: runs that were asked for together.
+//! Batches: runs that were requested together.
 
 use std::collections::BTreeMap;
 
@@ -6,37 +6,29 @@ use jiff::Timestamp;
 use oslira_domain::{AccountId, BatchId, BusinessProfileId, FailureCode, Run, RunId, RunStatus, Tier, Username};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tokio_postgres::types::{Json, Type};
+use tokio_postgres::types::Json;
 
 use crate::error::DbError;
-use crate::session::{AdminDb, Claims, Param, UserDb};
+use crate::idempotency::{Claim, Key};
+use crate::params::params;
+use crate::session::{AdminDb, Claims, UserDb};
 use crate::workflow::VendorCall;
 
 /// What decides whether a batch may start.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 pub struct BulkPrecheck {
-    /// The account that will pay.
+    /// The account that pays.
     pub account_id: AccountId,
     /// Whether the caller may spend its credits.
     pub can_spend: bool,
     /// Its balance.
     pub available: i32,
-    /// Whether the business profile is the account's and live.
+    /// Whether the business profile belongs to the account and is live.
     pub business_profile_exists: bool,
     /// The live runs of the handles, by handle.
     pub running: BTreeMap<String, RunId>,
-    /// The request that used the same idempotency key.
-    pub key: Option<ClaimedKey>,
-}
-
-/// A request with the same idempotency key.
-#[derive(Debug, Deserialize)]
-pub struct ClaimedKey {
-    /// Of that request.
-    pub request_hash: String,
-    /// Its answer; `None` while it is at work, or if it died.
-    pub answer: Option<String>,
+    /// What an earlier request with the same idempotency key leaves to do. Open while it has no response.
+    pub claim: Option<Claim>,
 }
 
 /// A run to be recorded.
@@ -51,39 +43,62 @@ pub struct NewRun {
 /// A batch to be recorded.
 #[derive(Debug)]
 pub struct NewBatch<'a> {
-    /// Its id, unless the key stands for another already.
+    /// Its id, unless the key already stands for another.
     pub batch_id: &'a BatchId,
     /// The account that pays.
     pub account_id: AccountId,
-    /// For which business.
+    /// The business that the leads are judged for.
     pub business_profile_id: BusinessProfileId,
-    /// How deep.
+    /// The tier of every run.
     pub tier: Tier,
-    /// One to a hundred, each handle once.
+    /// One to a hundred runs, each of another handle.
     pub runs: &'a [NewRun],
-    /// The idempotency key and the hash of its request.
-    pub key: Option<(&'a str, &'a str)>,
+    /// The idempotency key of the request.
+    pub key: Option<Key<'a>>,
 }
 
-/// What became of a batch to be recorded.
+/// How the recording of a batch ended.
 #[derive(Debug, Deserialize)]
-pub struct BatchCreation {
-    /// `created`, `no_account`, `forbidden`, `no_profile`, `insufficient`, `too_many`, `duplicates`, or of a key: `replay`, `mismatch`,
-    /// `in_progress`.
-    pub outcome: String,
-    /// The batch: an earlier request with the same key may have made it.
-    pub batch_id: Option<BatchId>,
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum BatchCreation {
+    /// It is recorded, by this request or an earlier one with the same key.
+    Created(CreatedBatch),
+    /// The caller has no such account.
+    NoAccount,
+    /// The caller may not spend for it.
+    Forbidden,
+    /// The business profile is not the account's, or gone.
+    NoProfile,
+    /// The balance does not pay for one run.
+    Insufficient {
+        /// The balance.
+        available: i32,
+    },
+    /// The account has recorded too many runs within the hour.
+    TooMany,
+    /// Every handle has a live run.
+    Duplicates {
+        /// The live runs, by handle.
+        running: BTreeMap<String, RunId>,
+    },
+    /// The key is claimed by another request, or by an earlier one that is done or still being processed.
+    KeyClaimed {
+        /// By whom.
+        claim: Claim,
+    },
+}
+
+/// A recorded batch.
+#[derive(Debug, Deserialize)]
+pub struct CreatedBatch {
+    /// Its id.
+    pub batch_id: BatchId,
     /// The account's balance.
-    #[serde(default)]
     pub available: i32,
-    /// The recorded runs.
-    #[serde(default)]
+    /// Its runs.
     pub runs: Vec<CreatedRun>,
     /// Other live runs of the handles, by handle.
-    #[serde(default)]
     pub running: BTreeMap<String, RunId>,
-    /// The first answer, to be repeated.
-    pub answer: Option<String>,
 }
 
 /// A recorded run of a batch.
@@ -93,7 +108,7 @@ pub struct CreatedRun {
     pub run_id: RunId,
     /// Its handle.
     pub username: Username,
-    /// Where it is by now.
+    /// Its status.
     pub status: RunStatus,
 }
 
@@ -103,30 +118,30 @@ pub struct CreatedRun {
 pub struct Batch {
     batch_id: BatchId,
     analysis_type: Tier,
-    /// How many runs it has.
+    /// The number of its runs.
     pub total_count: i64,
     /// How many of them have ended, in percent.
     overall_progress: i64,
-    /// Whether all of them have.
+    /// Whether all of them have ended.
     pub is_complete: bool,
-    /// How many are where.
+    /// How many runs have each status.
     pub status_counts: StatusCounts,
-    /// What its runs are charged with, less what was given back.
+    /// The charges of its runs less their refunds.
     credits_charged: i64,
-    /// What vendors were paid for it.
+    /// What its vendor calls cost.
     cost_micro_usd: i64,
     /// Its runs.
     pub analyses: Vec<BatchRun>,
     created_at: Timestamp,
     completed_at: Option<Timestamp>,
-    /// The same in a sentence, by whoever shows it.
+    /// The same in a sentence. The endpoint writes it.
     #[serde(default)]
     pub message: String,
 }
 
-/// How many runs are where.
+/// The number of runs of each status.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[expect(missing_docs, reason = "the words say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct StatusCounts {
     pub pending: i64,
     pub processing: i64,
@@ -135,7 +150,7 @@ pub struct StatusCounts {
     pub cancelled: i64,
 }
 
-/// A run of a batch, in short.
+/// A run of a batch.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BatchRun {
     username: Username,
@@ -148,7 +163,7 @@ pub struct BatchRun {
     pub error_code: Option<FailureCode>,
     overall_score: Option<i64>,
     progress_url: String,
-    /// Why it failed in words, by whoever shows it.
+    /// Why it failed, with a sentence. The endpoint writes it.
     #[serde(default)]
     pub error: Option<RunError>,
 }
@@ -166,31 +181,34 @@ impl From<FailureCode> for RunError {
     }
 }
 
-/// What became of the cancellation of a batch.
+/// How the cancellation of a batch ended.
 #[derive(Debug, Deserialize)]
-pub struct BatchCancellation {
-    /// `cancelled`, `not_found` or `forbidden`.
-    pub outcome: String,
-    /// How many runs this call ended.
-    #[serde(default)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum BatchCancellation {
+    /// None of its runs is live.
+    Cancelled(CancelledBatch),
+    /// The caller sees no such batch.
+    NotFound,
+    /// The caller may not cancel its runs.
+    Forbidden,
+}
+
+/// A batch without live runs.
+#[derive(Debug, Deserialize)]
+pub struct CancelledBatch {
+    /// How many runs this call cancelled.
     pub newly: i64,
-    /// How many runs there are.
-    #[serde(default)]
+    /// The number of its runs.
     pub total: i64,
-    /// How many of them are cancelled, now or before.
-    #[serde(default)]
+    /// How many of them are cancelled, by this call or an earlier one.
     pub cancelled: i64,
     /// How many had completed.
-    #[serde(default)]
     pub completed: i64,
     /// How many had failed.
-    #[serde(default)]
     pub failed: i64,
-    /// What all that are cancelled had been charged and got back.
-    #[serde(default)]
+    /// The charges of all cancelled runs, which were refunded.
     pub credits_refunded: i64,
-    /// The cancelled runs whose execution may be under way.
-    #[serde(default)]
+    /// The cancelled runs that may have an execution.
     pub begun: Vec<RunId>,
 }
 
@@ -204,7 +222,7 @@ pub struct WaitingRun {
 }
 
 impl UserDb {
-    /// Everything that decides about a batch, in one read. `None` if the caller has no such account.
+    /// Reads everything that decides about a batch. `None` if the caller has no such account.
     ///
     /// # Errors
     /// As any statement.
@@ -214,60 +232,41 @@ impl UserDb {
         account: Option<AccountId>,
         business_profile: BusinessProfileId,
         usernames: &[Username],
-        key: Option<&str>,
+        key: Option<Key<'_>>,
     ) -> Result<Option<BulkPrecheck>, DbError> {
-        let usernames: Vec<&str> = usernames.iter().map(Username::as_str).collect();
-        let params: [Param<'_>; 4] =
-            [(&account.map(|id| id.0), Type::UUID), (&business_profile.0, Type::UUID), (&usernames, Type::TEXT_ARRAY), (&key, Type::TEXT)];
-        let sql = "SELECT c.account_id, c.can_spend,
-                coalesce((SELECT b.current_balance FROM credit_balances b WHERE b.account_id = c.account_id), 0) AS available,
-                EXISTS (SELECT 1 FROM business_profiles p WHERE p.id = $2 AND p.account_id = c.account_id AND p.deleted_at IS NULL) AS profile,
-                coalesce((SELECT jsonb_object_agg(a.username, a.run_id) FROM analyses a
+        let sql = "SELECT jsonb_build_object('account_id', c.account_id, 'can_spend', c.can_spend,
+                'available', coalesce((SELECT b.current_balance FROM credit_balances b WHERE b.account_id = c.account_id), 0),
+                'business_profile_exists', EXISTS (SELECT 1 FROM business_profiles p
+                    WHERE p.id = $2 AND p.account_id = c.account_id AND p.deleted_at IS NULL),
+                'running', coalesce((SELECT jsonb_object_agg(a.username, a.run_id) FROM analyses a
                     WHERE a.account_id = c.account_id AND a.business_profile_id = $2 AND a.username = ANY ($3)
-                      AND a.status IN ('pending', 'processing') AND NOT run_is_stuck(a.status, a.batch_id, a.last_step_at)), '{}') AS running,
-                (SELECT to_jsonb(k) FROM idempotency_keys k WHERE k.account_id = c.account_id AND k.user_id = (SELECT auth.uid()) AND k.key = $4
-                    AND k.created_at > now() - interval '24 hours') AS key
-             FROM caller_account($1) c";
-        let rows = self.query(claims, sql, &params).await?;
-        rows.first()
-            .map(|row| {
-                Ok(BulkPrecheck {
-                    account_id: AccountId(row.try_get("account_id")?),
-                    can_spend: row.try_get("can_spend")?,
-                    available: row.try_get("available")?,
-                    business_profile_exists: row.try_get("profile")?,
-                    running: row.try_get::<_, Json<BTreeMap<String, RunId>>>("running")?.0,
-                    key: row.try_get::<_, Option<Json<ClaimedKey>>>("key")?.map(|key| key.0),
-                })
-            })
-            .transpose()
+                      AND a.status IN ('pending', 'processing') AND NOT run_is_stuck(a.status, a.batch_id, a.last_step_at)), '{}'),
+                'claim', (SELECT jsonb_build_object('work_id', k.work_id, 'answer', k.answer, 'outcome',
+                        CASE WHEN k.request_hash <> $5 THEN 'mismatch' WHEN k.answer IS NOT NULL THEN 'replay' ELSE 'claimed' END)
+                    FROM idempotency_keys k
+                    WHERE k.account_id = c.account_id AND k.user_id = (SELECT auth.uid()) AND k.key = $4
+                      AND k.created_at > now() - interval '24 hours'))
+            FROM caller_account($1) c";
+        let (name, hash) = (key.map(|key| key.name), key.map(|key| key.request_hash));
+        self.call(claims, sql, &params![account, business_profile, usernames, name, hash]).await
     }
 
-    /// Records a batch's runs as pending, together with the claim of its key.
+    /// Records the runs of a batch as pending and claims the request's key, in one transaction.
     ///
     /// # Errors
     /// As any statement; refusals are outcomes, not errors.
     pub async fn create_batch(&self, claims: &Claims, batch: &NewBatch<'_>) -> Result<BatchCreation, DbError> {
-        let (key, hash) = batch.key.unzip();
-        let runs = json!(batch.runs);
-        let params: [Param<'_>; 7] = [
-            (&batch.account_id.0, Type::UUID),
-            (&batch.business_profile_id.0, Type::UUID),
-            (&batch.tier.as_str(), Type::TEXT),
-            (&batch.batch_id.as_str(), Type::TEXT),
-            (&runs, Type::JSONB),
-            (&key, Type::TEXT),
-            (&hash, Type::TEXT),
-        ];
-        self.call(claims, "SELECT create_bulk_analyses($1, $2, $3, $4, $5, $6, $7)", &params).await
+        let NewBatch { batch_id, account_id, business_profile_id, tier, runs, key } = *batch;
+        let (name, hash) = (key.map(|key| key.name), key.map(|key| key.request_hash));
+        let sql = "SELECT create_bulk_analyses($1, $2, $3, $4, $5, $6, $7)";
+        self.call(claims, sql, &params![account_id, business_profile_id, tier, batch_id, Json(runs), name, hash]).await
     }
 
-    /// A batch as its account sees it, counted from its runs. `None` for one that is not the caller's.
+    /// Reads a batch, counted from its runs. `None` for one that the caller may not see.
     ///
     /// # Errors
     /// As any statement.
     pub async fn batch(&self, claims: &Claims, account: Option<AccountId>, batch_id: &BatchId) -> Result<Option<Batch>, DbError> {
-        let params: [Param<'_>; 2] = [(&batch_id.as_str(), Type::TEXT), (&account.map(|id| id.0), Type::UUID)];
         let sql = "SELECT jsonb_build_object('batch_id', $1, 'analysis_type', min(a.analysis_type), 'total_count', count(*),
                 'overall_progress', 100 * count(*) FILTER (WHERE a.status IN ('completed', 'failed', 'cancelled')) / count(*),
                 'is_complete', bool_and(a.status IN ('completed', 'failed', 'cancelled')),
@@ -287,11 +286,10 @@ impl UserDb {
             FROM analyses a
             WHERE a.batch_id = $1 AND a.deleted_at IS NULL AND ($2::uuid IS NULL OR a.account_id = $2)
             HAVING count(*) > 0";
-        let rows = self.query(claims, sql, &params).await?;
-        rows.first().map(|row| Ok(row.try_get::<_, Json<Batch>>(0)?.0)).transpose()
+        self.call(claims, sql, &params![batch_id, account]).await
     }
 
-    /// Cancels and refunds what has not ended of a batch.
+    /// Cancels and refunds the live runs of a batch.
     ///
     /// # Errors
     /// As any statement; refusals are outcomes, not errors.
@@ -301,28 +299,21 @@ impl UserDb {
         account: Option<AccountId>,
         batch_id: &BatchId,
     ) -> Result<BatchCancellation, DbError> {
-        let params: [Param<'_>; 2] = [(&batch_id.as_str(), Type::TEXT), (&account.map(|id| id.0), Type::UUID)];
-        self.call(claims, "SELECT cancel_batch($1, $2)", &params).await
+        self.call(claims, "SELECT cancel_batch($1, $2)", &params![batch_id, account]).await
     }
 }
 
-fn texts(run_ids: &[RunId]) -> Vec<&str> {
-    run_ids.iter().map(RunId::as_str).collect()
-}
-
 impl AdminDb {
-    /// The runs of a group that still wait to be started, in the order of the request; those that cannot be are ended first.
+    /// Returns the runs of a group that still wait to be started, in the order of the request, after ending those that cannot be.
     ///
     /// # Errors
     /// As any statement.
     pub async fn begin_group(&self, batch_id: &BatchId, run_ids: &[RunId]) -> Result<Vec<WaitingRun>, DbError> {
-        let params: [Param<'_>; 2] = [(&batch_id.as_str(), Type::TEXT), (&texts(run_ids), Type::TEXT_ARRAY)];
-        let row = self.one("SELECT begin_bulk_group($1, $2)", &params).await?.ok_or_else(|| DbError::Unexpected("no row".to_owned()))?;
-        Ok(row.try_get::<_, Json<Vec<WaitingRun>>>(0)?.0)
+        self.call("SELECT begin_bulk_group($1, $2)", &params![batch_id, run_ids]).await
     }
 
-    /// Remembers the Actor run that fetches these profiles (or forgets it, with `None`), where what is remembered so far is `replaces`.
-    /// Answers which one to wait for; `None` when none of the runs waits any longer.
+    /// Records which Actor run fetches the profiles of these runs (or, with `None`, that none does), where `replaces` is the one recorded
+    /// so far. Returns the Actor run to wait for; `None` when none of the runs waits any longer.
     ///
     /// # Errors
     /// As any statement.
@@ -333,29 +324,23 @@ impl AdminDb {
         scrape_run_id: Option<&str>,
         replaces: Option<&str>,
     ) -> Result<Option<String>, DbError> {
-        let params: [Param<'_>; 4] =
-            [(&batch_id.as_str(), Type::TEXT), (&texts(run_ids), Type::TEXT_ARRAY), (&scrape_run_id, Type::TEXT), (&replaces, Type::TEXT)];
-        let row = self.one("SELECT record_group_scrape_run($1, $2, $3, $4)", &params).await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
+        let sql = "SELECT to_jsonb(record_group_scrape_run($1, $2, $3, $4))";
+        self.call(sql, &params![batch_id, run_ids, scrape_run_id, replaces]).await
     }
 
-    /// Books the Actor run that was started for these runs, in equal shares, once.
+    /// Records the cost of the Actor run that was started for these runs, in equal shares, once.
     ///
     /// # Errors
     /// As any statement.
     pub async fn book_group_scrape(&self, batch_id: &BatchId, run_ids: &[RunId], call: &VendorCall) -> Result<(), DbError> {
-        let call = json!(call);
-        let params: [Param<'_>; 3] = [(&batch_id.as_str(), Type::TEXT), (&texts(run_ids), Type::TEXT_ARRAY), (&call, Type::JSONB)];
-        self.one("SELECT record_group_scrape_cost($1, $2, $3)", &params).await.map(drop)
+        self.execute("SELECT record_group_scrape_cost($1, $2, $3)", &params![batch_id, run_ids, Json(call)]).await
     }
 
-    /// Fails those of the runs that were not admitted, uncharged. Answers how many.
+    /// Fails those of the runs that were not admitted, uncharged. Returns how many.
     ///
     /// # Errors
     /// As any statement.
     pub async fn fail_pending(&self, batch_id: &BatchId, run_ids: &[RunId], code: FailureCode) -> Result<i32, DbError> {
-        let params: [Param<'_>; 3] = [(&batch_id.as_str(), Type::TEXT), (&texts(run_ids), Type::TEXT_ARRAY), (&code.as_str(), Type::TEXT)];
-        let row = self.one("SELECT fail_pending_runs($1, $2, $3)", &params).await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
+        self.call("SELECT to_jsonb(fail_pending_runs($1, $2, $3))", &params![batch_id, run_ids, code]).await
     }
 }

@@ -5,10 +5,11 @@ use oslira_domain::{AccountId, BusinessProfileId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio_postgres::types::{Json, Type};
+use tokio_postgres::types::Json;
 
 use crate::error::DbError;
-use crate::listing::{Listed, Slice, listed};
+use crate::listing::{Listed, Slice};
+use crate::params::params;
 use crate::session::{Claims, UserDb};
 
 /// A business profile in a list.
@@ -44,7 +45,7 @@ pub struct BusinessProfileDetail {
     updated_at: Timestamp,
 }
 
-/// What a context pack holds. It is stored and answered as it was given.
+/// The fields of a context pack. It is stored and returned as the client sent it.
 #[derive(Serialize, JsonSchema)]
 struct ContextPack {
     /// Whom the business sells to.
@@ -85,24 +86,50 @@ struct ContextPack {
     outreach_goals: Option<String>,
 }
 
-/// How a creation or a change ended.
+/// How the creation of a business profile ended.
 #[derive(Debug, Deserialize)]
-pub struct Written {
-    /// `created`, `updated`, `no_account`, `not_found`, `forbidden`, `plan_limit` or `follower_range`.
-    pub outcome: String,
-    /// The profile as it is now.
-    pub profile: Option<BusinessProfileDetail>,
-    /// The plan that allows no more.
-    pub plan: Option<String>,
-    /// How many it allows.
-    pub limit: Option<i64>,
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Creation {
+    /// It is created.
+    Created {
+        /// The new profile.
+        profile: Box<BusinessProfileDetail>,
+    },
+    /// The caller has no such account.
+    NoAccount,
+    /// The caller may not write.
+    Forbidden,
+    /// The account's plan allows no more.
+    PlanLimit {
+        /// The plan, if the account has one.
+        plan: Option<String>,
+        /// How many business profiles it allows.
+        limit: i64,
+    },
+}
+
+/// How the change of a business profile ended.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Update {
+    /// It is changed.
+    Updated {
+        /// The profile after the change.
+        profile: Box<BusinessProfileDetail>,
+    },
+    /// The caller sees no such profile.
+    NotFound,
+    /// The caller may not write.
+    Forbidden,
+    /// The merged range of followers would end below its start.
+    FollowerRange,
 }
 
 const COUNTS: &str = "(SELECT count(*) FROM leads l WHERE l.account_id = p.account_id AND l.business_profile_id = p.id AND l.deleted_at IS NULL) AS leads_count,
      (SELECT count(*) FROM analyses a WHERE a.business_profile_id = p.id AND a.deleted_at IS NULL) AS analyses_count";
 
 impl UserDb {
-    /// A page of the account's business profiles, newest first. `None` if the caller has no such account.
+    /// Reads a page of the account's business profiles, newest first. `None` if the caller has no such account.
     ///
     /// # Errors
     /// As any statement.
@@ -114,31 +141,22 @@ impl UserDb {
     ) -> Result<Option<Listed<BusinessProfileSummary>>, DbError> {
         let sql = format!(
             "WITH caller AS MATERIALIZED (SELECT account_id FROM caller_account($1))
-             SELECT (SELECT account_id FROM caller) AS account_id, now() AS as_of,
-                    (SELECT count(*) FROM business_profiles p WHERE p.account_id = (SELECT account_id FROM caller) AND p.deleted_at IS NULL
-                        AND ($4::timestamptz IS NULL OR p.created_at <= $4)) AS total,
-                    (SELECT coalesce(jsonb_agg(to_jsonb(x) ORDER BY x.created_at DESC, x.id DESC), '[]') FROM (
-                        SELECT p.id, p.business_name, p.website, p.business_one_liner, p.created_at, p.updated_at, {COUNTS}
-                        FROM business_profiles p
-                        WHERE p.account_id = (SELECT account_id FROM caller) AND p.deleted_at IS NULL AND ($4::timestamptz IS NULL OR p.created_at <= $4)
-                        ORDER BY p.created_at DESC, p.id DESC LIMIT $2 OFFSET $3) x) AS rows"
+             SELECT jsonb_build_object('account_id', caller.account_id, 'as_of', now(),
+                'total', (SELECT count(*) FROM business_profiles p
+                    WHERE p.account_id = (SELECT account_id FROM caller) AND p.deleted_at IS NULL
+                      AND ($4::timestamptz IS NULL OR p.created_at <= $4)),
+                'rows', (SELECT coalesce(jsonb_agg(to_jsonb(x) ORDER BY x.created_at DESC, x.id DESC), '[]') FROM (
+                    SELECT p.id, p.business_name, p.website, p.business_one_liner, p.created_at, p.updated_at, {COUNTS}
+                    FROM business_profiles p
+                    WHERE p.account_id = (SELECT account_id FROM caller) AND p.deleted_at IS NULL
+                      AND ($4::timestamptz IS NULL OR p.created_at <= $4)
+                    ORDER BY p.created_at DESC, p.id DESC LIMIT $2 OFFSET $3) x))
+             FROM caller"
         );
-        let rows = self
-            .query(
-                claims,
-                &sql,
-                &[
-                    (&account.map(|id| id.0), Type::UUID),
-                    (&slice.limit, Type::INT8),
-                    (&slice.offset, Type::INT8),
-                    (&slice.as_of, Type::TIMESTAMPTZ),
-                ],
-            )
-            .await?;
-        listed(&rows)
+        self.call(claims, &sql, &params![account, slice.limit, slice.offset, slice.as_of]).await
     }
 
-    /// A business profile, if the caller may see it.
+    /// Reads a business profile, if the caller may see it.
     ///
     /// # Errors
     /// As any statement.
@@ -152,19 +170,18 @@ impl UserDb {
             "SELECT to_jsonb(x) FROM (SELECT p.*, {COUNTS} FROM business_profiles p
              WHERE p.id = $2 AND p.deleted_at IS NULL AND ($1::uuid IS NULL OR p.account_id = $1)) x"
         );
-        let rows = self.query(claims, &sql, &[(&account.map(|id| id.0), Type::UUID), (&profile.0, Type::UUID)]).await?;
-        rows.first().map(|row| Ok(row.try_get::<_, Json<BusinessProfileDetail>>(0)?.0)).transpose()
+        self.call(claims, &sql, &params![account, profile]).await
     }
 
     /// Creates a business profile of valid `fields`, if the account's plan allows another.
     ///
     /// # Errors
     /// As any statement; refusals are outcomes, not errors.
-    pub async fn create_business_profile(&self, claims: &Claims, account: Option<AccountId>, fields: &Value) -> Result<Written, DbError> {
-        self.call(claims, "SELECT create_business_profile($1, $2)", &[(&account.map(|id| id.0), Type::UUID), (fields, Type::JSONB)]).await
+    pub async fn create_business_profile(&self, claims: &Claims, account: Option<AccountId>, fields: &Value) -> Result<Creation, DbError> {
+        self.call(claims, "SELECT create_business_profile($1, $2)", &params![account, Json(fields)]).await
     }
 
-    /// Changes the fields in `patch`; its context pack is merged into the one that is there.
+    /// Changes the fields in `patch`. Its context pack is merged into the existing one.
     ///
     /// # Errors
     /// As any statement; refusals are outcomes, not errors.
@@ -174,9 +191,7 @@ impl UserDb {
         account: Option<AccountId>,
         profile: BusinessProfileId,
         patch: &Value,
-    ) -> Result<Written, DbError> {
-        let params: [crate::session::Param<'_>; 3] =
-            [(&profile.0, Type::UUID), (&account.map(|id| id.0), Type::UUID), (patch, Type::JSONB)];
-        self.call(claims, "SELECT update_business_profile($1, $2, $3)", &params).await
+    ) -> Result<Update, DbError> {
+        self.call(claims, "SELECT update_business_profile($1, $2, $3)", &params![profile, account, Json(patch)]).await
     }
 }

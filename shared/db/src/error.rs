@@ -42,11 +42,12 @@ impl DbError {
 impl From<tokio_postgres::Error> for DbError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else {
+            let source = std::error::Error::source(&error);
             // Never `{error:?}`: a debug form may hold parameters.
-            return if error.is_closed()
-                || std::error::Error::source(&error).is_some_and(<dyn std::error::Error + 'static>::is::<std::io::Error>)
-            {
+            return if error.is_closed() || source.is_some_and(<dyn std::error::Error + 'static>::is::<std::io::Error>) {
                 Self::Unavailable(error.to_string())
+            } else if let Some(json) = source.and_then(<dyn std::error::Error + 'static>::downcast_ref::<serde_json::Error>) {
+                Self::Unexpected(unreadable(json))
             } else {
                 Self::Unexpected(error.to_string())
             };
@@ -69,8 +70,20 @@ impl From<tokio_postgres::Error> for DbError {
     }
 }
 
+/// Returns why a JSON document cannot be read. Only names of the schema are repeated, never a row's data.
+fn unreadable(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    if ["unknown variant", "missing field"].iter().any(|kind| message.starts_with(kind)) {
+        message
+    } else {
+        format!("a value of another type, at column {} of the document", error.column())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[test]
@@ -80,5 +93,20 @@ mod tests {
         assert!(DbError::Conflict(String::new()).is_retryable());
         assert!(!DbError::Rule { code: "OS402".into(), message: String::new() }.is_retryable());
         assert!(!DbError::Unexpected(String::new()).is_retryable());
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_named_and_data_is_not() {
+        #[derive(Debug, Deserialize)]
+        #[serde(tag = "outcome", rename_all = "snake_case")]
+        enum Outcome {
+            Granted { credits: i32 },
+        }
+        let reason = |text: &str| unreadable(&serde_json::from_str::<Outcome>(text).unwrap_err());
+        assert!(reason(r#"{"outcome":"lost"}"#).starts_with("unknown variant `lost`, expected `granted`"));
+        assert!(reason(r#"{"outcome":"granted"}"#).starts_with("missing field `credits`"));
+        assert!(!reason(r#"{"outcome":"granted","credits":"jane@example.com"}"#).contains("jane"));
+        let Outcome::Granted { credits } = serde_json::from_str(r#"{"outcome":"granted","credits":3,"later":1}"#).unwrap();
+        assert_eq!(credits, 3);
     }
 }

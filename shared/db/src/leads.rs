@@ -6,23 +6,23 @@ use jiff::Timestamp;
 use oslira_domain::{AccountId, BusinessProfileId, LeadId, RunId, RunStatus, Tier};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::types::{Json, Type};
 use uuid::Uuid;
 
 use crate::error::DbError;
-use crate::listing::{Listed, Slice, listed};
+use crate::listing::{Listed, Slice};
+use crate::params::params;
 use crate::session::{Claims, UserDb};
 
-/// By what a list of leads is ordered. Leads without the value come last, whatever the direction.
+/// The order of a list of leads. Leads without the value come last in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum LeadOrder {
     /// When the last analysis ended.
     LastAnalyzedAt,
-    /// How many follow it.
+    /// The number of followers.
     FollowerCount,
-    /// When it became a lead.
+    /// When the lead was created.
     CreatedAt,
 }
 
@@ -47,9 +47,9 @@ impl FromStr for LeadOrder {
 /// Which leads, in which order.
 #[derive(Debug, Clone)]
 pub struct LeadFilter {
-    /// Only those of this business.
+    /// Only leads of this business.
     pub business_profile_id: Option<BusinessProfileId>,
-    /// Only those whose handle or name contains this text, in any case.
+    /// Only leads whose handle or name contains this text, in upper or lower case.
     pub search: Option<String>,
     /// The order.
     pub order: LeadOrder,
@@ -77,7 +77,7 @@ pub struct LeadSummary {
     latest_analysis: Option<LatestAnalysis>,
 }
 
-/// A lead with everything that is known of it.
+/// A lead with all its fields.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LeadDetail {
     id: LeadId,
@@ -138,11 +138,12 @@ pub struct LeadAnalysis {
 }
 
 /// How a deletion ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Deletion {
-    /// It is gone, and can be restored.
+    /// The lead is deleted and can be restored.
     Deleted,
-    /// There is none that the caller can see.
+    /// The caller sees no such lead.
     NotFound,
     /// The caller may not write.
     Forbidden,
@@ -150,16 +151,28 @@ pub enum Deletion {
 
 /// How a restoration ended.
 #[derive(Debug, Deserialize)]
-pub struct Restoration {
-    /// `restored`, `not_found`, `forbidden` or `conflict`.
-    pub outcome: String,
-    /// The lead, or the live one that is in its way.
-    pub lead_id: Option<LeadId>,
-    /// Its handle.
-    pub username: Option<String>,
-    /// How many analyses came back with it.
-    #[serde(default)]
-    pub analyses_restored: i64,
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Restoration {
+    /// The lead is live.
+    Restored {
+        /// The lead.
+        lead_id: LeadId,
+        /// Its handle.
+        username: String,
+        /// How many analyses were restored with it.
+        analyses_restored: i64,
+    },
+    /// The caller sees no such lead, or its 30 days are over.
+    NotFound,
+    /// The caller may not write.
+    Forbidden,
+    /// The handle is a live lead again.
+    Conflict {
+        /// The live lead.
+        lead_id: Option<LeadId>,
+        /// Its handle.
+        username: String,
+    },
 }
 
 const LATEST: &str =
@@ -167,7 +180,8 @@ const LATEST: &str =
      FROM analyses a WHERE a.lead_id = l.id AND a.status = 'completed' AND a.deleted_at IS NULL ORDER BY a.completed_at DESC LIMIT 1";
 
 impl UserDb {
-    /// A page of the account's leads, each with its latest analysis, and how many there are. `None` if the caller has no such account.
+    /// Reads a page of the account's leads, each with its latest analysis, and the number of leads on all pages. `None` if the caller has
+    /// no such account.
     ///
     /// # Errors
     /// As any statement.
@@ -180,25 +194,11 @@ impl UserDb {
     ) -> Result<Option<Listed<LeadSummary>>, DbError> {
         let sql = list_statement(filter, slice.as_of.is_some());
         let pattern = filter.search.as_deref().map(containing);
-        let profile = filter.business_profile_id.map(|id| id.0);
-        let rows = self
-            .query(
-                claims,
-                &sql,
-                &[
-                    (&account.map(|id| id.0), Type::UUID),
-                    (&slice.limit, Type::INT8),
-                    (&slice.offset, Type::INT8),
-                    (&profile, Type::UUID),
-                    (&pattern, Type::TEXT),
-                    (&slice.as_of, Type::TIMESTAMPTZ),
-                ],
-            )
-            .await?;
-        listed(&rows)
+        let (profile, search) = (filter.business_profile_id, pattern.as_deref());
+        self.call(claims, &sql, &params![account, slice.limit, slice.offset, profile, search, slice.as_of]).await
     }
 
-    /// A lead, if the caller may see it.
+    /// Reads a lead, if the caller may see it.
     ///
     /// # Errors
     /// As any statement.
@@ -209,11 +209,10 @@ impl UserDb {
                         'latest_analysis', (SELECT to_jsonb(x) FROM ({LATEST}) x))
              FROM leads l WHERE l.id = $2 AND l.deleted_at IS NULL AND ($1::uuid IS NULL OR l.account_id = $1)"
         );
-        let rows = self.query(claims, &sql, &[(&account.map(|id| id.0), Type::UUID), (&lead.0, Type::UUID)]).await?;
-        rows.first().map(|row| Ok(row.try_get::<_, Json<LeadDetail>>(0)?.0)).transpose()
+        self.call(claims, &sql, &params![account, lead]).await
     }
 
-    /// The analyses of a lead, newest first; `None` if the caller may not see the lead.
+    /// Reads the analyses of a lead, newest first. `None` if the caller may not see the lead.
     ///
     /// # Errors
     /// As any statement.
@@ -225,49 +224,35 @@ impl UserDb {
         tier: Option<Tier>,
         limit: i64,
     ) -> Result<Option<Vec<LeadAnalysis>>, DbError> {
-        let tier = tier.map(Tier::as_str);
-        let rows = self
-            .query(
-                claims,
-                "SELECT (SELECT coalesce(jsonb_agg(to_jsonb(x) ORDER BY x.created_at DESC, x.id DESC), '[]') FROM (
-                            SELECT a.id, a.run_id, a.analysis_type, a.status, a.overall_score, a.niche_fit_score, a.engagement_score, a.confidence_level,
-                                   a.summary_text, a.credits_charged, a.model_used, a.processing_duration_ms, a.completed_at, a.created_at
-                            FROM analyses a WHERE a.lead_id = l.id AND a.deleted_at IS NULL AND ($3::text IS NULL OR a.analysis_type = $3)
-                            ORDER BY a.created_at DESC, a.id DESC LIMIT $4) x)
-                 FROM leads l WHERE l.id = $2 AND l.deleted_at IS NULL AND ($1::uuid IS NULL OR l.account_id = $1)",
-                &[(&account.map(|id| id.0), Type::UUID), (&lead.0, Type::UUID), (&tier, Type::TEXT), (&limit, Type::INT8)],
-            )
-            .await?;
-        rows.first().map(|row| Ok(row.try_get::<_, Json<Vec<LeadAnalysis>>>(0)?.0)).transpose()
+        let sql = "SELECT (SELECT coalesce(jsonb_agg(to_jsonb(x) ORDER BY x.created_at DESC, x.id DESC), '[]') FROM (
+                SELECT a.id, a.run_id, a.analysis_type, a.status, a.overall_score, a.niche_fit_score, a.engagement_score, a.confidence_level,
+                       a.summary_text, a.credits_charged, a.model_used, a.processing_duration_ms, a.completed_at, a.created_at
+                FROM analyses a WHERE a.lead_id = l.id AND a.deleted_at IS NULL AND ($3::text IS NULL OR a.analysis_type = $3)
+                ORDER BY a.created_at DESC, a.id DESC LIMIT $4) x)
+            FROM leads l WHERE l.id = $2 AND l.deleted_at IS NULL AND ($1::uuid IS NULL OR l.account_id = $1)";
+        self.call(claims, sql, &params![account, lead, tier, limit]).await
     }
 
-    /// Deletes a lead with its analyses, softly.
+    /// Soft-deletes a lead with its analyses.
     ///
     /// # Errors
     /// As any statement; refusals are outcomes, not errors.
     pub async fn delete_lead(&self, claims: &Claims, account: Option<AccountId>, lead: LeadId) -> Result<Deletion, DbError> {
-        let rows =
-            self.query(claims, "SELECT delete_lead($1, $2)", &[(&lead.0, Type::UUID), (&account.map(|id| id.0), Type::UUID)]).await?;
-        let outcome: String = rows.first().ok_or_else(|| DbError::Unexpected("no row".to_owned()))?.try_get(0)?;
-        Ok(match outcome.as_str() {
-            "deleted" => Deletion::Deleted,
-            "forbidden" => Deletion::Forbidden,
-            _ => Deletion::NotFound,
-        })
+        self.call(claims, "SELECT to_jsonb(delete_lead($1, $2))", &params![lead, account]).await
     }
 
-    /// Brings a lead back that was deleted within 30 days, with the analyses that went with it.
+    /// Restores a lead that was deleted within 30 days, with the analyses that were deleted with it.
     ///
     /// # Errors
     /// As any statement; refusals are outcomes, not errors.
     pub async fn restore_lead(&self, claims: &Claims, account: Option<AccountId>, lead: LeadId) -> Result<Restoration, DbError> {
-        self.call(claims, "SELECT restore_lead($1, $2)", &[(&lead.0, Type::UUID), (&account.map(|id| id.0), Type::UUID)]).await
+        self.call(claims, "SELECT restore_lead($1, $2)", &params![lead, account]).await
     }
 }
 
-/// The statement of a list. Only the conditions that are asked for are written down: the planner then sees the index that serves them.
+/// Returns the statement of a list. It holds only the conditions that the filter sets, so that the planner sees the index that serves them.
 ///
-/// Its parameters: account, limit, offset, business profile, search pattern, moment.
+/// Its parameters: account, limit, offset, business profile, search pattern, time.
 pub fn list_statement(filter: &LeadFilter, as_of: bool) -> String {
     let mut conditions = "l.account_id = (SELECT account_id FROM caller) AND l.deleted_at IS NULL".to_owned();
     if filter.business_profile_id.is_some() {
@@ -280,10 +265,10 @@ pub fn list_statement(filter: &LeadFilter, as_of: bool) -> String {
         conditions.push_str(" AND l.created_at <= $6");
     }
     let (column, direction) = (filter.order.column(), if filter.descending { "DESC" } else { "ASC" });
-    // Written as the index of each order is: the planner does not know that a column without nulls has none to put last.
+    // As the index of each order says: the planner does not know that a column without nulls has none to put last.
     let nulls = if filter.order == LeadOrder::CreatedAt { "" } else { " NULLS LAST" };
     let order = format!("l.{column} {direction}{nulls}, l.id {direction}");
-    // A search has to look at every lead of the account: once, for the count and the page.
+    // A search reads every lead of the account: once, for both the count and the page.
     let (found, counted, page) = if filter.search.is_some() {
         (
             format!(", found AS MATERIALIZED (SELECT l.id, l.{column} FROM leads l WHERE {conditions})"),
@@ -299,18 +284,19 @@ pub fn list_statement(filter: &LeadFilter, as_of: bool) -> String {
     };
     format!(
         "WITH caller AS MATERIALIZED (SELECT account_id FROM caller_account($1)){found}
-         SELECT (SELECT account_id FROM caller) AS account_id, now() AS as_of, (SELECT count(*) FROM {counted}) AS total,
+         SELECT jsonb_build_object('account_id', caller.account_id, 'as_of', now(), 'total', (SELECT count(*) FROM {counted}), 'rows',
                 (SELECT coalesce(jsonb_agg(to_jsonb(p) - 'latest' - 'place' || jsonb_build_object('latest_analysis', p.latest) ORDER BY p.place), '[]')
                  FROM (SELECT row_number() OVER (ORDER BY {order}) AS place, l.id, l.business_profile_id, l.username AS instagram_username,
                               l.display_name, l.profile_pic_url, l.profile_url, l.follower_count, l.following_count, l.post_count, l.is_verified,
                               l.is_private, l.is_business_account, l.last_analyzed_at, l.created_at,
                               (SELECT to_jsonb(x) FROM ({LATEST}) x) AS latest
-                       FROM ({page}) l) p) AS rows,
-                $4::uuid, $5::text, $6::timestamptz"
+                       FROM ({page}) l) p)),
+                $4::uuid, $5::text, $6::timestamptz
+         FROM caller"
     )
 }
 
-/// The pattern of a text that contains `text`, in which `%`, `_` and the backslash mean themselves.
+/// Returns the `LIKE` pattern of texts that contain `text`, with `%`, `_` and the backslash escaped.
 fn containing(text: &str) -> String {
     let mut pattern = "%".to_owned();
     for letter in text.chars() {
@@ -328,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_searched_for_is_taken_literally() {
+    fn a_search_text_is_matched_literally() {
         assert_eq!(containing(r"50%_\a"), r"%50\%\_\\a%");
     }
 }

@@ -1,11 +1,14 @@
 //! PostgreSQL: sessions, migrations, and the SQL of each aggregate in a file of its own.
 //!
-//! Safe behind a pooler in transaction mode, as Supabase's is: no named prepared statements, nothing kept in the session,
-//! every statement inside one transaction that takes on its role and claims first. BEGIN, role, statement and COMMIT are
-//! pipelined, so a request costs one network round trip.
+//! Works behind a pooler in transaction mode, as Supabase's is: no named prepared statements, nothing kept in the session, and every
+//! statement inside one transaction that first takes on its role and claims. BEGIN, role, statement and COMMIT are pipelined, so a request
+//! costs one network round trip.
 //!
-//! Every statement here may run twice: after a lost connection it is sent again, since no one can know whether it took
-//! effect. Reads do not care, and the functions in `migrations/` that write are idempotent by their run.
+//! A statement returns one JSON document, which serde reads into the type that its caller needs. What a function in `migrations/` decides
+//! is an enum with the fields of each outcome.
+//!
+//! Every statement may run twice: after a lost connection it is sent again, since nothing shows whether it took effect. Reads can be
+//! repeated, and the functions in `migrations/` that write are idempotent.
 
 pub mod billing;
 pub mod bulk;
@@ -18,6 +21,7 @@ pub mod idempotency;
 pub mod leads;
 mod listing;
 mod migrations;
+mod params;
 pub mod runs;
 pub mod schedules;
 mod session;

@@ -86,6 +86,19 @@ async fn pipeline(client: &Client, role: &str, claims: &str, sql: &str, params: 
     Ok(rows)
 }
 
+/// Reads the JSON document that a statement returns: the first column of its only row. No row and SQL's NULL read as JSON's `null`, so a
+/// document that may be absent is an `Option`.
+///
+/// # Errors
+/// [`DbError::Unexpected`] for a document of another shape, such as an outcome that this version does not know.
+fn document<T: DeserializeOwned>(rows: &[Row]) -> Result<T, DbError> {
+    let found = rows.first().map(|row| row.try_get::<_, Option<Json<T>>>(0)).transpose()?.flatten();
+    match found {
+        Some(Json(document)) => Ok(document),
+        None => T::deserialize(serde_json::Value::Null).map_err(|_| DbError::Unexpected("no document".to_owned())),
+    }
+}
+
 /// The verified claims of a caller, as policies read them.
 #[derive(Debug, Clone)]
 pub struct Claims {
@@ -103,17 +116,20 @@ impl UserDb {
         Self(Session::new(source, USER_DEADLINE))
     }
 
-    pub(crate) async fn query(&self, claims: &Claims, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
+    async fn query(&self, claims: &Claims, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
         // The claims are those of the caller's token, whose role is `authenticated`. The transaction's own role is the API's.
         let claims = serde_json::json!({ "sub": claims.user_id, "role": "authenticated" }).to_string();
         self.0.run(API_ROLE, &claims, sql, params).await
     }
 
-    /// Runs a statement that answers one JSON document.
+    /// Runs a statement that returns one JSON document, and reads it as [`document`] does.
     pub(crate) async fn call<T: DeserializeOwned>(&self, claims: &Claims, sql: &str, params: &[Param<'_>]) -> Result<T, DbError> {
-        let rows = self.query(claims, sql, params).await?;
-        let row = rows.first().ok_or_else(|| DbError::Unexpected("no row".to_owned()))?;
-        Ok(row.try_get::<_, Json<T>>(0)?.0)
+        document(&self.query(claims, sql, params).await?)
+    }
+
+    /// Runs a statement that returns nothing of interest.
+    pub(crate) async fn execute(&self, claims: &Claims, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
+        self.query(claims, sql, params).await.map(drop)
     }
 
     /// Whether it answers.
@@ -141,6 +157,16 @@ impl AdminDb {
 
     pub(crate) async fn one(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<Row>, DbError> {
         Ok(self.query(sql, params).await?.into_iter().next())
+    }
+
+    /// Runs a statement that returns one JSON document, and reads it as [`document`] does.
+    pub(crate) async fn call<T: DeserializeOwned>(&self, sql: &str, params: &[Param<'_>]) -> Result<T, DbError> {
+        document(&self.query(sql, params).await?)
+    }
+
+    /// Runs a statement that returns nothing of interest.
+    pub(crate) async fn execute(&self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
+        self.query(sql, params).await.map(drop)
     }
 }
 

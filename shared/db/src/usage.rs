@@ -1,19 +1,19 @@
-//! What is told as metrics, and whether the books are true.
+//! Metrics of ended runs and of ledger entries, and the comparison of ledger and balances.
 
 use oslira_domain::{AccountId, BusinessProfileId, FailureCode, RunId, RunStatus, StepTiming, Tier};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::error::DbError;
-use crate::session::{AdminDb, Param};
+use crate::params::params;
+use crate::session::AdminDb;
 
-/// Facts that were not told yet.
+/// Metrics that were taken from the outbox to be published.
 #[derive(Debug, Deserialize)]
-pub struct Untold {
-    /// How many were taken: fewer than asked for when there are no more.
+pub struct TakenMetrics {
+    /// How many were taken: fewer than the limit when there are no more.
     pub taken: u64,
     /// Runs that ended.
     #[serde(deserialize_with = "readable")]
@@ -23,16 +23,16 @@ pub struct Untold {
     pub entries: Vec<LedgerEntry>,
 }
 
-/// A run that ended, and what it cost.
+/// A run that ended, and its cost.
 #[derive(Debug, Deserialize)]
 pub struct EndedRun {
-    /// Which.
+    /// The run.
     pub run_id: RunId,
-    /// Whose.
+    /// Its account.
     pub account_id: AccountId,
-    /// For which business; `None` if that is gone.
+    /// Its business; `None` if that is deleted.
     pub business_profile_id: Option<BusinessProfileId>,
-    /// How deep.
+    /// Its tier.
     pub analysis_type: Tier,
     /// How it ended.
     pub status: RunStatus,
@@ -40,11 +40,11 @@ pub struct EndedRun {
     pub error_code: Option<FailureCode>,
     /// Whether its profile came from the cache.
     pub cache_hit: bool,
-    /// What was charged, refunded or not.
+    /// The charge, refunded or not.
     pub credits_charged: i32,
-    /// What was charged and not refunded.
+    /// The charge, if it was not refunded.
     pub credits_kept: i32,
-    /// What its vendors cost, in micro-USD.
+    /// The cost of its vendor calls, in micro-USD.
     pub total_micro_usd: i64,
     /// Apify's part.
     pub apify_micro_usd: i64,
@@ -63,81 +63,76 @@ pub struct EndedRun {
 /// An entry of the ledger.
 #[derive(Debug, Deserialize)]
 pub struct LedgerEntry {
-    /// Whose.
+    /// Its account.
     pub account_id: AccountId,
     /// The run that was charged or refunded.
     pub run_id: Option<RunId>,
-    /// Why credits moved.
+    /// Its type. A text, so that a type which a later version has added is published too.
     pub transaction_type: String,
-    /// How many: negative for a debit.
+    /// The credits: negative for a debit.
     pub amount: i32,
     /// The balance afterwards.
     pub balance_after: i32,
-    /// How deep the run was.
+    /// The tier of the run.
     pub analysis_type: Option<Tier>,
-    /// When, in milliseconds since 1970.
+    /// When it was made, in milliseconds since 1970.
     pub at_ms: u64,
 }
 
-/// A part of the books, compared.
+/// The comparison of the ledger and balances of some accounts.
 #[derive(Debug, Deserialize)]
 pub struct Reconciled {
-    /// How many accounts it has.
+    /// How many accounts were compared.
     pub accounts: u64,
     /// The last of them, if there are more.
     pub next: Option<Uuid>,
-    /// How many things in it must never be.
+    /// The number of faults.
     pub mismatches: u64,
     /// The first twenty of them.
     pub faults: Vec<Fault>,
 }
 
-/// Something in the books that cannot be.
+/// A contradiction in the ledger and balances.
 #[derive(Debug, Deserialize)]
 pub struct Fault {
-    /// What is wrong.
+    /// What contradicts what.
     pub fault: String,
-    /// The account, run, subscription or payment.
+    /// The account, run, subscription or payment concerned.
     pub subject: String,
 }
 
-/// The facts that this version can read. After a rollback there may be some in words that the later version has added: they are taken
-/// already, so one of them must not cost the others.
-fn readable<'de, T: DeserializeOwned, D: Deserializer<'de>>(facts: D) -> Result<Vec<T>, D::Error> {
-    let facts = Vec::<Value>::deserialize(facts)?;
-    let fact = |fact| serde_json::from_value(fact).inspect_err(|error| tracing::warn!(%error, "a fact cannot be told")).ok();
-    Ok(facts.into_iter().filter_map(fact).collect())
-}
-
-fn limited(limit: u32) -> i32 {
-    i32::try_from(limit).unwrap_or(i32::MAX)
+/// Reads the metrics that this version understands. After a rollback some may have values that the later version has added. All of them are
+/// taken already, so one that cannot be read must not lose the others.
+fn readable<'de, T: DeserializeOwned, D: Deserializer<'de>>(metrics: D) -> Result<Vec<T>, D::Error> {
+    let metrics = Vec::<Value>::deserialize(metrics)?;
+    let read = |metric| serde_json::from_value(metric).inspect_err(|error| tracing::warn!(%error, "a metric cannot be published")).ok();
+    Ok(metrics.into_iter().filter_map(read).collect())
 }
 
 impl AdminDb {
-    /// Takes up to `limit` facts that were not told yet, oldest first. Whoever takes them tells them: nobody else will. The same `taker`,
-    /// which did not hear the answer, gets the same ones again for five minutes.
+    /// Takes up to `limit` metrics out of the outbox, oldest first, for the caller alone to publish. A second call with the same `taker`
+    /// within five minutes returns the same ones: the first response may have been lost.
     ///
     /// # Errors
     /// As any statement.
-    pub async fn take_metrics(&self, limit: u32, taker: Uuid) -> Result<Untold, DbError> {
-        self.document("SELECT take_metrics($1, $2)", &[(&limited(limit), Type::INT4), (&taker, Type::UUID)]).await
+    pub async fn take_metrics(&self, limit: u32, taker: Uuid) -> Result<TakenMetrics, DbError> {
+        self.call("SELECT take_metrics($1, $2)", &params![limit, taker]).await
     }
 
-    /// How many facts were not told yet.
+    /// Counts the metrics in the outbox that are not taken yet.
     ///
     /// # Errors
     /// As any statement.
     pub async fn count_metrics(&self) -> Result<u64, DbError> {
-        self.document::<Value>("SELECT to_jsonb(count_metrics())", &[]).await.map(|count| count.as_u64().unwrap_or_default())
+        self.call("SELECT to_jsonb(count_metrics())", &[]).await
     }
 
-    /// Compares the books of the next `limit` accounts after the one named, by id.
+    /// Compares ledger and balances of the next `limit` accounts after the one named, by id.
     ///
     /// # Errors
     /// As any statement.
     pub async fn reconcile(&self, after: Option<Uuid>, limit: u32) -> Result<Reconciled, DbError> {
-        let params: [Param<'_>; 2] = [(&after, Type::UUID), (&limited(limit), Type::INT4)];
-        self.document("SELECT reconcile($1, $2)", &params).await
+        self.call("SELECT reconcile($1, $2)", &params![after, limit]).await
     }
 }
 
@@ -148,15 +143,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fact_in_words_of_a_later_version_does_not_cost_the_others() {
+    fn a_metric_of_a_later_version_does_not_lose_the_others() {
         let entry = |kind: &str, amount: Value| {
             json!({ "account_id": Uuid::nil(), "run_id": null, "transaction_type": kind, "amount": amount, "balance_after": 1,
                     "analysis_type": null, "at_ms": 1 })
         };
         let taken = json!({ "taken": 3, "runs": [{ "run_id": "of another shape" }],
                             "entries": [entry("purchase", json!(1)), entry("gift", json!("many")), entry("analysis", json!(-1))] });
-        let untold: Untold = serde_json::from_value(taken).unwrap();
-        let told: Vec<_> = untold.entries.iter().map(|entry| &*entry.transaction_type).collect();
-        assert_eq!((untold.taken, untold.runs.len(), told), (3, 0, vec!["purchase", "analysis"]));
+        let metrics: TakenMetrics = serde_json::from_value(taken).unwrap();
+        let read: Vec<_> = metrics.entries.iter().map(|entry| &*entry.transaction_type).collect();
+        assert_eq!((metrics.taken, metrics.runs.len(), read), (3, 0, vec!["purchase", "analysis"]));
     }
 }
