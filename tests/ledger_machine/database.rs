@@ -1,4 +1,4 @@
-//! The same operations asked of PostgreSQL, in the roles that ask them in production.
+//! Executes the operations in PostgreSQL, in the roles that execute them in production.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::model::{ACCOUNTS, Answer, Books, Operation, PARTS, RUNS, SIGNUP, buyer, credits_sold, handle, tier};
+use super::model::{ACCOUNTS, Model, Operation, Outcome, PARTS, RUNS, SIGNUP, buyer, credits_sold, handle, tier};
 use crate::harness::{Value, connect, json};
 
-/// Who owns one of the accounts.
+/// The owner of one of the accounts.
 #[derive(Clone)]
 pub struct Person {
     user: Uuid,
@@ -17,17 +17,17 @@ pub struct Person {
     profile: Uuid,
 }
 
-/// The accounts of a case, and what its numbers stand for in the database.
+/// The accounts of a case, and the database's ids for its numbers.
 #[derive(Clone)]
 pub struct Names {
     people: Vec<Person>,
     runs: Vec<String>,
-    /// Told apart from every other case's handles, keys and events.
+    /// Distinguishes this case's handles, keys and events from every other case's.
     case: String,
 }
 
 impl Names {
-    /// New accounts with what a signup gives.
+    /// Creates new accounts, with the credits of a signup.
     pub async fn sign_up(owner: &Client) -> Self {
         let mut people = Vec::new();
         for _ in 0..ACCOUNTS {
@@ -42,7 +42,7 @@ impl Names {
         Self::fresh(people)
     }
 
-    /// The same accounts with runs, handles, keys and events that they never had.
+    /// Returns the same accounts with new runs, handles, keys and events.
     pub fn another_case(&self) -> Self {
         Self::fresh(self.people.clone())
     }
@@ -56,8 +56,8 @@ impl Names {
         format!("h{}_{}", self.case, handle(run))
     }
 
-    /// A run's input, as the endpoint makes it.
-    fn seed(&self, account: usize, run: usize) -> Value {
+    /// Returns a run's input, as the endpoint creates it.
+    fn input(&self, account: usize, run: usize) -> Value {
         let person = &self.people[account];
         json!({
             "run_id": self.runs[run], "account_id": person.account, "business_profile_id": person.profile, "requested_by": person.user,
@@ -66,13 +66,13 @@ impl Names {
     }
 }
 
-/// The connections of one who works: the tasks' role, and the users'.
-pub struct Desk {
+/// Two connections: one in the role of the tasks, one in the role of the API.
+pub struct Sessions {
     tasks: Client,
     users: Client,
 }
 
-impl Desk {
+impl Sessions {
     pub async fn open(url: &str) -> Self {
         let (tasks, users) = (connect(url).await.unwrap(), connect(url).await.unwrap());
         tasks.batch_execute("SET ROLE service_role").await.unwrap();
@@ -80,8 +80,8 @@ impl Desk {
         Self { tasks, users }
     }
 
-    /// Asks the database for what `operation` says.
-    pub async fn perform(&self, names: &Names, operation: &Operation) -> Answer {
+    /// Executes an operation.
+    pub async fn execute(&self, names: &Names, operation: &Operation) -> Outcome {
         let account = |account: usize| &names.people[account].account;
         match *operation {
             Operation::Grant { account: of, amount, key } => {
@@ -114,13 +114,13 @@ impl Desk {
                 let sql = "SELECT create_bulk_analyses($1, $2, $3, $4, $5)";
                 let person = &names.people[of];
                 match self.user(person, sql, &[&person.account, &person.profile, &tier(run), &batch, &runs]).await {
-                    None => Answer::Refused,
-                    Some(value) => Answer::Batch(known(value["outcome"].as_str())),
+                    None => Outcome::Rejected,
+                    Some(value) => Outcome::Batch(known(value["outcome"].as_str())),
                 }
             }
             Operation::Admit { account: of, run } => {
-                let answer = self.task("SELECT admit_analysis($1, $2)", &[&names.runs[run], &names.seed(of, run)]).await;
-                self.run(answer, "outcome")
+                let outcome = self.task("SELECT admit_analysis($1, $2)", &[&names.runs[run], &names.input(of, run)]).await;
+                self.run(outcome, "outcome")
             }
             Operation::Complete { run } => {
                 let report = json!({
@@ -128,31 +128,31 @@ impl Desk {
                     "summary_text": "",
                 });
                 let profile =
-                    json!({ "display_name": "Somebody", "is_verified": false, "is_private": false, "is_business_account": false });
+                    json!({ "display_name": "Test Profile", "is_verified": false, "is_private": false, "is_business_account": false });
                 let sql = "SELECT complete_analysis($1, $2, $3, '{}', false, '[]')";
                 self.run(self.task(sql, &[&names.runs[run], &profile, &report]).await, "status")
             }
             Operation::Fail { account: of, run } => {
                 let sql = "SELECT fail_run($1, 'BROKEN', NULL, '[]', $2)";
-                self.run(self.task(sql, &[&names.runs[run], &names.seed(of, run)]).await, "status")
+                self.run(self.task(sql, &[&names.runs[run], &names.input(of, run)]).await, "status")
             }
             Operation::Cancel { account: of, run } => {
                 let sql = "SELECT cancel_analysis($1, $2)";
-                let answer = self.user(&names.people[of], sql, &[&names.runs[run], &names.seed(of, run)]).await;
-                self.run(answer, "outcome")
+                let outcome = self.user(&names.people[of], sql, &[&names.runs[run], &names.input(of, run)]).await;
+                self.run(outcome, "outcome")
             }
             Operation::RefundAlone { run } => credits(self.task("SELECT to_jsonb(refund_run($1))", &[&names.runs[run]]).await),
             Operation::ChargeAlone { account: of, run, amount } => {
                 let sql = "SELECT to_jsonb(transaction_id::text) FROM deduct_credits_atomic($1, $2, $3)";
-                let Some(entry) = self.task(sql, &[account(of), &amount, &names.runs[run]]).await else { return Answer::Refused };
-                // A statement of its own: the entry may be another session's, of whom the first one's snapshot does not know.
+                let Some(entry) = self.task(sql, &[account(of), &amount, &names.runs[run]]).await else { return Outcome::Rejected };
+                // A second statement: the entry may be another session's, which the snapshot of the first statement does not contain.
                 let sql = "SELECT to_jsonb(-amount) FROM credit_ledger WHERE id = ($1::jsonb #>> '{}')::uuid";
                 credits(self.task(sql, &[&entry]).await)
             }
         }
     }
 
-    async fn stripe(&self, kind: &str, id: &str, effect: Value) -> Answer {
+    async fn stripe(&self, kind: &str, id: &str, effect: Value) -> Outcome {
         let event = json!({ "event_id": id, "event_type": kind, "created": 1_780_000_000, "api_version": "2026-01-01", "effect": effect });
         first(self.task("SELECT apply_stripe_event($1)", &[&event]).await, |value| match value["outcome"].as_str() {
             Some("applied") => Some(true),
@@ -161,21 +161,21 @@ impl Desk {
         })
     }
 
-    fn run(&self, answer: Option<Value>, status: &str) -> Answer {
-        let Some(answer) = answer else { return Answer::Refused };
-        let status = match answer[status].as_str() {
+    fn run(&self, outcome: Option<Value>, status: &str) -> Outcome {
+        let Some(outcome) = outcome else { return Outcome::Rejected };
+        let status = match outcome[status].as_str() {
             Some("admitted") => "processing",
             other => known(other),
         };
-        let refunded = i32::try_from(answer["credits_refunded"].as_i64().unwrap_or(0)).unwrap();
-        Answer::Run { status, code: answer["error_code"].as_str().map(|code| known(Some(code))), refunded }
+        let refunded = i32::try_from(outcome["credits_refunded"].as_i64().unwrap_or(0)).unwrap();
+        Outcome::Run { status, code: outcome["error_code"].as_str().map(|code| known(Some(code))), refunded }
     }
 
     async fn task(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Option<Value> {
         value(self.tasks.query_one(sql, params).await, sql)
     }
 
-    /// In one transaction with the caller's claims, as the API does it.
+    /// Executes a statement with the caller's claims, as the API does.
     async fn user(&self, person: &Person, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Option<Value> {
         let claims = format!(r#"{{"sub":"{}","role":"authenticated"}}"#, person.user);
         self.users.execute("SELECT set_config('request.jwt.claims', $1, false)", &[&claims]).await.unwrap();
@@ -183,7 +183,7 @@ impl Desk {
     }
 }
 
-/// Refusals are our own errors and broken constraints. Anything else, a deadlock above all, is a fault of the ledger.
+/// Rejections are our own errors and violated constraints. Any other error, a deadlock above all, is a defect of the ledger.
 fn value(row: Result<tokio_postgres::Row, tokio_postgres::Error>, sql: &str) -> Option<Value> {
     match row {
         Ok(row) => Some(row.get(0)),
@@ -195,17 +195,17 @@ fn value(row: Result<tokio_postgres::Row, tokio_postgres::Error>, sql: &str) -> 
     }
 }
 
-fn first(value: Option<Value>, read: impl Fn(&Value) -> Option<bool>) -> Answer {
-    value.map_or(Answer::Refused, |value| Answer::First(read(&value).unwrap_or_else(|| panic!("{value}"))))
+fn first(value: Option<Value>, read: impl Fn(&Value) -> Option<bool>) -> Outcome {
+    value.map_or(Outcome::Rejected, |value| Outcome::First(read(&value).unwrap_or_else(|| panic!("{value}"))))
 }
 
-fn credits(value: Option<Value>) -> Answer {
-    value.map_or(Answer::Refused, |value| Answer::Credits(i32::try_from(value.as_i64().unwrap()).unwrap()))
+fn credits(value: Option<Value>) -> Outcome {
+    value.map_or(Outcome::Rejected, |value| Outcome::Credits(i32::try_from(value.as_i64().unwrap()).unwrap()))
 }
 
-/// The model's own copy of a word of the database's.
+/// Returns the model's constant for a string of the database's.
 fn known(word: Option<&str>) -> &'static str {
-    const WORDS: [&str; 13] = [
+    const KNOWN: [&str; 13] = [
         "pending",
         "processing",
         "completed",
@@ -221,18 +221,18 @@ fn known(word: Option<&str>) -> &'static str {
         "",
     ];
     let word = word.unwrap_or_default();
-    WORDS.into_iter().find(|known| *known == word).unwrap_or_else(|| panic!("an answer that the model does not know: {word}"))
+    KNOWN.into_iter().find(|known| *known == word).unwrap_or_else(|| panic!("an outcome that the model does not know: {word}"))
 }
 
-/// What can be seen of a case: balances, runs by their number, and what the books find wrong with themselves.
+/// The observable state of a case: balances, runs by their number, and faults of the ledger.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct State {
     pub balances: [i32; ACCOUNTS],
     pub runs: BTreeMap<usize, (usize, String, Option<String>, i32)>,
     pub faults: Vec<String>,
 }
 
-impl Seen {
+impl State {
     pub async fn of(owner: &Client, names: &Names) -> Self {
         let sql = "SELECT ARRAY(SELECT b.current_balance FROM unnest($1::uuid[]) WITH ORDINALITY a (id, n) JOIN credit_balances b ON b.account_id = a.id ORDER BY n),
             coalesce((SELECT jsonb_agg(jsonb_build_array(r.n - 1, array_position($1::uuid[], a.account_id) - 1, a.status, a.error_code,
@@ -249,13 +249,13 @@ impl Seen {
         }
     }
 
-    /// What should be seen while the database keeps these books.
-    pub fn expected(books: &Books) -> Self {
+    /// Returns the state that the model expects.
+    pub fn expected(model: &Model) -> Self {
         let runs =
-            books.runs.iter().map(|(id, run)| (*id, (run.account, run.status.to_owned(), run.code.map(ToOwned::to_owned), run.charged)));
-        Self { balances: books.balances, runs: runs.collect(), faults: Vec::new() }
+            model.runs.iter().map(|(id, run)| (*id, (run.account, run.status.to_owned(), run.code.map(ToOwned::to_owned), run.charged)));
+        Self { balances: model.balances, runs: runs.collect(), faults: Vec::new() }
     }
 }
 
-/// Nobody starts with anything else.
+/// Every account's balance at the start.
 pub const OPENING: [i32; ACCOUNTS] = [SIGNUP; ACCOUNTS];

@@ -1,20 +1,20 @@
-//! What the ledger promises, as a few lines of Rust: the reference that PostgreSQL is held to.
+//! A model of the ledger: the reference for PostgreSQL's functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 
-/// Few of everything, so that operations meet: the same key, the same run, somebody else's run, the last credit.
+/// Few of everything, so that operations collide: the same key, the same run, another account's run, the last credit.
 pub const ACCOUNTS: usize = 3;
 pub const RUNS: usize = 8;
 pub const SESSIONS: usize = 4;
 const KEYS: usize = 4;
-/// What a signup gives.
+/// The credits that a signup grants.
 pub const SIGNUP: i32 = 25;
 const TIERS: [(&str, i32); 3] = [("light", 1), ("deep", 3), ("xray", 5)];
 
-/// A handle and its tier, which are a run's for its life. Two runs share a handle, so each may find the other under way.
+/// A run's handle, which never changes, as its tier. Two runs share a handle, so each may find the other one live.
 pub fn handle(run: usize) -> usize {
     run % (RUNS / 2)
 }
@@ -27,7 +27,7 @@ fn price(run: usize) -> i32 {
     TIERS[run % TIERS.len()].1
 }
 
-/// Whose checkout a session is, and what it sells. A payment is worth four parts, of which refunds give back some.
+/// The account that buys in a checkout session. A payment has four parts, some of which refunds return.
 pub fn buyer(session: usize) -> usize {
     session % ACCOUNTS
 }
@@ -38,7 +38,7 @@ pub fn credits_sold(session: usize) -> i32 {
 
 pub const PARTS: i32 = 4;
 
-/// What the database is asked to do.
+/// An operation on the ledger.
 #[derive(Debug, Clone)]
 pub enum Operation {
     Grant {
@@ -51,12 +51,12 @@ pub enum Operation {
         amount: i32,
         key: usize,
     },
-    /// Stripe says that a session was paid, in an event that may come again, and in another one that says the same.
+    /// Stripe reports that a session was paid, in an event that may be redelivered, and in another event with the same content.
     Purchase {
         session: usize,
         event: usize,
     },
-    /// Stripe says how many parts of the payment went back so far.
+    /// Stripe reports how many parts of the payment were refunded so far.
     StripeRefund {
         session: usize,
         parts: i32,
@@ -80,7 +80,7 @@ pub enum Operation {
         account: usize,
         run: usize,
     },
-    /// A refund or a charge by itself, outside of a run's life.
+    /// A refund or a charge alone, outside of a run's functions.
     RefundAlone {
         run: usize,
     },
@@ -91,19 +91,19 @@ pub enum Operation {
     },
 }
 
-/// What it answers.
+/// The outcome of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// Whether it was the first of its key.
+pub enum Outcome {
+    /// Whether it was the first with its key.
     First(bool),
-    /// How many credits were taken or given back.
+    /// How many credits were taken or returned.
     Credits(i32),
-    /// How the run stands, why, and what this call reports as refunded.
+    /// The run's status, its error code, and what this call reports as refunded.
     Run { status: &'static str, code: Option<&'static str>, refunded: i32 },
     /// A batch's outcome.
     Batch(&'static str),
-    /// An error, after which everything is as before.
-    Refused,
+    /// An error, which changes nothing.
+    Rejected,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,38 +129,38 @@ struct Payment {
     shortfall: i32,
 }
 
-/// The books as they should be.
+/// The expected ledger, balances and runs.
 #[derive(Debug, Clone)]
-pub struct Books {
+pub struct Model {
     pub balances: [i32; ACCOUNTS],
     pub runs: BTreeMap<usize, Run>,
     keys: BTreeSet<(usize, usize)>,
     events: BTreeSet<(&'static str, usize, usize)>,
     payments: BTreeMap<usize, Payment>,
-    /// What the last operation answers.
-    pub answer: Option<Answer>,
+    /// The outcome of the last operation.
+    pub outcome: Option<Outcome>,
 }
 
-impl Books {
-    /// Accounts with these balances and nothing else.
+impl Model {
+    /// Returns accounts with these balances and nothing else.
     pub fn of(balances: [i32; ACCOUNTS]) -> Self {
-        Self { balances, runs: BTreeMap::new(), keys: BTreeSet::new(), events: BTreeSet::new(), payments: BTreeMap::new(), answer: None }
+        Self { balances, runs: BTreeMap::new(), keys: BTreeSet::new(), events: BTreeSet::new(), payments: BTreeMap::new(), outcome: None }
     }
 
-    /// Does what the operation says, if it may be done, and answers.
-    pub fn perform(&mut self, operation: &Operation) -> Answer {
+    /// Executes an operation if it is allowed.
+    pub fn execute(&mut self, operation: &Operation) -> Outcome {
         match *operation {
             Operation::Grant { account, amount, key } => {
                 let first = self.keys.insert((account, key));
                 self.balances[account] += if first { amount } else { 0 };
-                Answer::First(first)
+                Outcome::First(first)
             }
             Operation::Chargeback { account, amount, key } => {
                 let taken = amount.min(self.balances[account]);
-                // Nothing taken leaves the key unused.
+                // If nothing is taken, the key stays unused.
                 let taken = if taken > 0 && self.keys.insert((account, key)) { taken } else { 0 };
                 self.balances[account] -= taken;
-                Answer::Credits(taken)
+                Outcome::Credits(taken)
             }
             Operation::Purchase { session, event } => {
                 let first = self.events.insert(("purchase", session, event));
@@ -170,42 +170,42 @@ impl Books {
                     self.balances[buyer(session)] += credits_sold(session);
                 }
                 self.settle(session);
-                Answer::First(first)
+                Outcome::First(first)
             }
             Operation::StripeRefund { session, parts } => {
                 let first = self.events.insert(("refund", session, usize::try_from(parts).unwrap_or(0)));
                 let payment = self.payments.entry(session).or_default();
                 payment.parts_refunded = payment.parts_refunded.max(parts);
                 self.settle(session);
-                Answer::First(first)
+                Outcome::First(first)
             }
             Operation::Queue { account, run } => self.queue(account, run),
             Operation::Admit { account, run } => self.admit(account, run),
             Operation::Complete { run } => match self.runs.get_mut(&run) {
-                None => Answer::Refused,
+                None => Outcome::Rejected,
                 Some(run) => {
                     if run.status == "processing" {
                         run.status = "completed";
                     }
-                    Answer::Run { status: run.status, code: run.code, refunded: 0 }
+                    Outcome::Run { status: run.status, code: run.code, refunded: 0 }
                 }
             },
             Operation::Fail { account, run } => self.fail(account, run),
             Operation::Cancel { account, run } => self.cancel(account, run),
-            // A run that keeps its charge gives it back by ending, and not otherwise.
+            // A charge is refunded by the end of its run, and not otherwise.
             Operation::RefundAlone { run } => match self.runs.get(&run) {
-                Some(run) if run.charged > 0 && matches!(run.status, "processing" | "completed") => Answer::Refused,
-                _ => Answer::Credits(0),
+                Some(run) if run.charged > 0 && matches!(run.status, "processing" | "completed") => Outcome::Rejected,
+                _ => Outcome::Credits(0),
             },
-            // Only the very charge that was made is answered again.
+            // Only a repetition of the same charge returns it.
             Operation::ChargeAlone { account, run, amount } => match self.runs.get(&run) {
-                Some(run) if run.account == account && run.charged == amount => Answer::Credits(amount),
-                _ => Answer::Refused,
+                Some(run) if run.account == account && run.charged == amount => Outcome::Credits(amount),
+                _ => Outcome::Rejected,
             },
         }
     }
 
-    /// Takes back what was refunded of a payment, as far as there is something.
+    /// Takes back what was refunded of a payment, as far as the balance allows.
     fn settle(&mut self, session: usize) {
         let payment = self.payments.entry(session).or_default();
         if !payment.paid {
@@ -219,46 +219,46 @@ impl Books {
         payment.shortfall += due - taken;
     }
 
-    fn twin_is_live(&self, account: usize, run: usize) -> bool {
+    fn duplicate_is_live(&self, account: usize, run: usize) -> bool {
         self.runs.iter().any(|(id, other)| *id != run && handle(*id) == handle(run) && other.account == account && other.is_live())
     }
 
-    /// A batch asks for its balance, and whether its name is somebody else's, before it tries its handles; neither look holds a lock, for
-    /// neither promises anything. When the credits are spent on the same handle, or the name is taken, in between, the batch has
-    /// duplicates, where a later one has too few credits or is refused. Nothing changes anything.
-    pub fn may_be_taken_as_duplicate(&self, operation: &Operation, answer: &Answer) -> bool {
+    /// Whether the database may report `duplicates` where the model expects another rejection. A batch reads its balance, and whether its id
+    /// is another account's, before it inserts its handles, and locks neither. If the credits are spent on the same handle, or the id is
+    /// used, in between, the batch reports duplicates. No rejection changes anything.
+    pub fn may_report_duplicates(&self, operation: &Operation, outcome: &Outcome) -> bool {
         let Operation::Queue { account, run } = *operation else { return false };
-        let is_others = self.runs.get(&run).is_some_and(|known| known.account != account);
-        *answer == Answer::Batch("duplicates") && self.is_taken(account, run) && (is_others || self.balances[account] < price(run))
+        let is_foreign = self.runs.get(&run).is_some_and(|known| known.account != account);
+        *outcome == Outcome::Batch("duplicates") && self.is_taken(account, run) && (is_foreign || self.balances[account] < price(run))
     }
 
     fn is_taken(&self, account: usize, run: usize) -> bool {
-        self.runs.contains_key(&run) || self.twin_is_live(account, run)
+        self.runs.contains_key(&run) || self.duplicate_is_live(account, run)
     }
 
-    fn queue(&mut self, account: usize, run: usize) -> Answer {
+    fn queue(&mut self, account: usize, run: usize) -> Outcome {
         if let Some(known) = self.runs.get(&run).filter(|known| known.queued) {
-            return if known.account == account { Answer::Batch("created") } else { Answer::Refused };
+            return if known.account == account { Outcome::Batch("created") } else { Outcome::Rejected };
         }
         if self.balances[account] < price(run) {
-            return Answer::Batch("insufficient");
+            return Outcome::Batch("insufficient");
         }
         if self.is_taken(account, run) {
-            return Answer::Batch("duplicates");
+            return Outcome::Batch("duplicates");
         }
         self.runs.insert(run, Run { account, status: "pending", code: None, charged: 0, queued: true });
-        Answer::Batch("created")
+        Outcome::Batch("created")
     }
 
-    fn admit(&mut self, account: usize, id: usize) -> Answer {
-        let twin = self.twin_is_live(account, id);
+    fn admit(&mut self, account: usize, id: usize) -> Outcome {
+        let duplicate = self.duplicate_is_live(account, id);
         let known = self.runs.contains_key(&id);
         let run = self.runs.entry(id).or_insert(Run { account, status: "pending", code: None, charged: 0, queued: false });
         if run.account != account {
-            return Answer::Refused;
+            return Outcome::Rejected;
         }
         if run.status == "pending" {
-            if !known && twin {
+            if !known && duplicate {
                 (run.status, run.code) = ("failed", Some("DUPLICATE_ANALYSIS"));
             } else if self.balances[account] < price(id) {
                 (run.status, run.code) = ("failed", Some("INSUFFICIENT_CREDITS"));
@@ -267,10 +267,10 @@ impl Books {
                 self.balances[account] -= price(id);
             }
         }
-        Answer::Run { status: run.status, code: run.code, refunded: 0 }
+        Outcome::Run { status: run.status, code: run.code, refunded: 0 }
     }
 
-    /// Ends a live run without a result. Answers what that gave back.
+    /// Ends a live run without a result. Returns the refund.
     fn end(&mut self, id: usize, status: &'static str, code: Option<&'static str>) -> i32 {
         let Some(run) = self.runs.get_mut(&id).filter(|run| run.is_live()) else { return 0 };
         (run.status, run.code) = (status, code);
@@ -278,9 +278,9 @@ impl Books {
         run.charged
     }
 
-    fn fail(&mut self, account: usize, id: usize) -> Answer {
+    fn fail(&mut self, account: usize, id: usize) -> Outcome {
         let refunded = match self.runs.get(&id) {
-            Some(run) if run.account != account => return Answer::Run { status: "", code: None, refunded: 0 },
+            Some(run) if run.account != account => return Outcome::Run { status: "", code: None, refunded: 0 },
             Some(_) => self.end(id, "failed", Some("BROKEN")),
             None => {
                 self.runs.insert(id, Run { account, status: "failed", code: Some("BROKEN"), charged: 0, queued: false });
@@ -288,12 +288,12 @@ impl Books {
             }
         };
         let run = &self.runs[&id];
-        Answer::Run { status: run.status, code: run.code, refunded }
+        Outcome::Run { status: run.status, code: run.code, refunded }
     }
 
-    fn cancel(&mut self, account: usize, id: usize) -> Answer {
+    fn cancel(&mut self, account: usize, id: usize) -> Outcome {
         match self.runs.get(&id) {
-            Some(run) if run.account != account => return Answer::Run { status: "not_found", code: None, refunded: 0 },
+            Some(run) if run.account != account => return Outcome::Run { status: "not_found", code: None, refunded: 0 },
             Some(_) => {
                 self.end(id, "cancelled", None);
             }
@@ -302,13 +302,13 @@ impl Books {
             }
         }
         let run = &self.runs[&id];
-        // A repeat reads the same as the first.
+        // A repetition returns the same as the first call.
         let refunded = if run.status == "cancelled" { run.charged } else { 0 };
-        Answer::Run { status: run.status, code: None, refunded }
+        Outcome::Run { status: run.status, code: None, refunded }
     }
 }
 
-/// Any operation at all: what is not allowed must be refused.
+/// Any operation: one that is not allowed must be rejected.
 pub fn operation() -> BoxedStrategy<Operation> {
     let account = 0..ACCOUNTS;
     let run = 0..RUNS;
@@ -329,7 +329,7 @@ pub fn operation() -> BoxedStrategy<Operation> {
     .boxed()
 }
 
-impl ReferenceStateMachine for Books {
+impl ReferenceStateMachine for Model {
     type State = Self;
     type Transition = Operation;
 
@@ -341,8 +341,8 @@ impl ReferenceStateMachine for Books {
         operation()
     }
 
-    fn apply(mut books: Self, operation: &Operation) -> Self {
-        books.answer = Some(books.perform(operation));
-        books
+    fn apply(mut model: Self, operation: &Operation) -> Self {
+        model.outcome = Some(model.execute(operation));
+        model
     }
 }

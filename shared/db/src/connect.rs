@@ -1,4 +1,4 @@
-//! Opening a connection: TLS by default, credentials from a source that can be asked again after a rotation.
+//! Opens connections: with TLS by default, and with a credential that is fetched again after a rotation.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,23 +19,23 @@ use crate::DbError;
 pub struct Credential {
     /// `postgres://login:password@host:port/database`. Without `sslmode` TLS is required; the certificate is always verified.
     pub url: SecretString,
-    /// The root certificate (PEM) of a server that no public authority vouches for, such as Supabase's.
+    /// The root certificate (PEM) of a server whose certificate no public authority has signed, such as Supabase's.
     #[serde(default)]
     pub ca: Option<String>,
 }
 
-/// Where the credential comes from; `true` asks for a fresh one because the last was refused.
+/// Returns the credential; `true` fetches it anew because the server rejected the last one.
 pub type CredentialSource = Arc<dyn Fn(bool) -> Pin<Box<dyn Future<Output = Result<Credential, DbError>> + Send>> + Send + Sync>;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long before each further try with a credential that was refused and is still the one in its secret: a new password is there a moment
-/// before the database, or a pooler in front of it, knows it. Few, because Supabase's pooler shuts out an address that is refused often.
-/// All in all longer than a secret that was fetched because of a refusal is kept.
+/// The pauses before each further attempt with a credential that was rejected and is still the one in its secret: during a rotation the
+/// secret holds the new password a moment before the database, or a pooler in front of it, accepts it. Few, because Supabase's pooler blocks
+/// an address that it rejects often. Their sum is longer than a secret that was fetched because of a rejection stays cached.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3)];
 
-/// Opens a connection. A refused credential is fetched anew, and another one tried at once; the same again only after a pause: it may be
-/// being rotated.
+/// Opens a connection. Fetches a rejected credential anew and tries a different one at once, the same one only after a pause: it may be
+/// in rotation.
 pub(crate) async fn connect(source: &CredentialSource) -> Result<Client, DbError> {
     connect_within(source, PAUSES).await
 }
@@ -58,14 +58,15 @@ async fn connect_within(source: &CredentialSource, pauses: [Duration; 3]) -> Res
     }
 }
 
-/// Opens a connection with this credential and no other.
+/// Opens a connection with this credential only.
 pub(crate) async fn open(credential: &Credential) -> Result<Client, DbError> {
     let url = credential.url.expose_secret();
     let mut config = Config::from_str(url).map_err(|_| DbError::Unexpected("the database secret holds no valid URL".to_owned()))?;
     if !url.contains("sslmode=") {
         config.ssl_mode(SslMode::Require);
     }
-    // A frozen Lambda may wake up with a connection that died meanwhile: notice within seconds, not after TCP's quarter of an hour.
+    // A frozen Lambda may resume with a connection that died in the meantime. These settings detect it within seconds; TCP alone takes a
+    // quarter of an hour.
     config
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_user_timeout(CONNECT_TIMEOUT)
@@ -81,22 +82,22 @@ pub(crate) async fn open(credential: &Credential) -> Result<Client, DbError> {
         tokio::spawn(drive(connection));
         Ok(client)
     };
-    tokio::time::timeout(CONNECT_TIMEOUT * 2, connecting).await.map_err(|_| DbError::Unavailable("connecting took too long".to_owned()))?
+    tokio::time::timeout(CONNECT_TIMEOUT * 2, connecting).await.map_err(|_| DbError::Unavailable("connecting timed out".to_owned()))?
 }
 
-/// The password of a credential for `login`. Poolers take logins with the project behind a dot.
+/// Returns the password of a credential for `login`. Poolers accept logins with the project after a dot.
 pub(crate) fn password_of(credential: &Credential, login: &str) -> Result<SecretString, DbError> {
     let wrong = |what: String| DbError::Unexpected(format!("the secret of the login {login} {what}"));
     let config = Config::from_str(credential.url.expose_secret()).map_err(|_| wrong("holds no valid URL".to_owned()))?;
     let name = config.get_user().and_then(|user| user.split('.').next()).unwrap_or_default();
     if name != login {
-        return Err(wrong(format!("is one of {name}")));
+        return Err(wrong(format!("is for the login {name}")));
     }
     let password = config.get_password().and_then(|password| std::str::from_utf8(password).ok()).filter(|password| !password.is_empty());
     password.map(SecretString::from).ok_or_else(|| wrong("holds no password".to_owned()))
 }
 
-/// Runs the connection until it ends. The next statement sees that it is closed and opens another.
+/// Runs the connection until it ends. The next statement finds it closed and opens another.
 async fn drive<C: Future<Output = Result<(), tokio_postgres::Error>>>(connection: C) {
     if let Err(error) = connection.await {
         tracing::info!(%error, "database connection ended");
@@ -126,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that refuses every password, and the users who tried.
+    /// A server that rejects every password, and the users that it rejected.
     async fn refusing() -> (u16, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_credential_is_tried_seldom_and_another_one_at_once() {
+    async fn a_rejected_credential_is_retried_after_pauses_and_a_new_one_at_once() {
         assert_eq!(tries("same", "same").await, ["same"; 4]);
         assert_eq!(tries("old", "new").await, ["old", "new", "new", "new", "new"]);
     }
