@@ -1,14 +1,14 @@
-//! Every endpoint for users, asked by nobody, by a stranger and by a viewer.
+//! Every endpoint for users, requested without a token, by another tenant and by a viewer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::harness::{Account, Value, World, json, stack_test};
 
-/// What asks for no token: what anybody may know, and what a signature opens.
+/// The routes that require no token: they are public, or require a signature.
 const PUBLIC: [&str; 4] = ["GET /health", "GET /openapi.json", "GET /api/credits/pricing", "POST /api/webhooks/stripe"];
 
-/// An endpoint for users: its route, a body that it would take, and whether it changes anything.
+/// An endpoint for users: its route, a body that it accepts, and whether it changes anything.
 struct Endpoint {
     route: &'static str,
     body: Option<Value>,
@@ -26,10 +26,10 @@ fn writes(route: &'static str, body: Option<Value>) -> Endpoint {
 fn endpoints(owned: &Owned) -> Vec<Endpoint> {
     let profile = &owned.account.business_profile_id;
     vec![
-        writes("POST /api/leads/analyze", Some(json!({ "username": "somebody", "businessProfileId": profile, "analysisType": "light" }))),
+        writes("POST /api/leads/analyze", Some(json!({ "username": "example", "businessProfileId": profile, "analysisType": "light" }))),
         writes(
             "POST /api/leads/analyze/bulk",
-            Some(json!({ "usernames": ["somebody"], "businessProfileId": profile, "analysisType": "light" })),
+            Some(json!({ "usernames": ["example"], "businessProfileId": profile, "analysisType": "light" })),
         ),
         reads("GET /api/leads/analyze/bulk/{batchId}/progress"),
         writes("POST /api/leads/analyze/bulk/{batchId}/cancel", None),
@@ -48,7 +48,7 @@ fn endpoints(owned: &Owned) -> Vec<Endpoint> {
         reads("GET /api/business-profiles/{profileId}"),
         writes(
             "POST /api/business-profiles",
-            Some(json!({ "business_name": "Another", "business_context_pack": { "target_audience": "anybody" } })),
+            Some(json!({ "business_name": "Another", "business_context_pack": { "target_audience": "everyone" } })),
         ),
         writes("PUT /api/business-profiles/{profileId}", Some(json!({ "business_name": "Stolen" }))),
         reads("GET /api/credits/balance"),
@@ -57,7 +57,7 @@ fn endpoints(owned: &Owned) -> Vec<Endpoint> {
     ]
 }
 
-/// An account with something of everything.
+/// An account with a lead, a run and a batch.
 struct Owned {
     account: Account,
     run_id: String,
@@ -79,7 +79,7 @@ impl Owned {
         Self { run_id: ended.run_id, lead_id: text(&result["lead_id"]), batch_id: text(&batch["batch_id"]), account }
     }
 
-    /// Method and path of an endpoint, with this account's ids.
+    /// Returns method and path of an endpoint, with this account's ids.
     fn address(&self, route: &str) -> (String, String) {
         let (method, path) = route.split_once(' ').unwrap();
         let ids = [
@@ -93,7 +93,7 @@ impl Owned {
         (method.to_owned(), path)
     }
 
-    /// Everything that the account owns, as one text.
+    /// Returns all rows of the account as one text.
     async fn everything(&self) -> String {
         let mut all = String::new();
         for table in ["leads", "analyses", "business_profiles", "credit_ledger", "credit_balances", "subscriptions", "idempotency_keys"] {
@@ -110,7 +110,7 @@ async fn every_route_is_in_this_table(world: Arc<World>) {
     let owned = Owned { account: world.account(0).await, run_id: String::new(), lead_id: String::new(), batch_id: String::new() };
     let known: BTreeSet<String> = endpoints(&owned).iter().map(|endpoint| endpoint.route).chain(PUBLIC).map(ToOwned::to_owned).collect();
     assert_eq!(known, world.stack.routes().iter().cloned().collect());
-    // And in the API's document, as it was built and as it is served.
+    // And in the API's document, both the built one and the served one.
     assert_eq!(known, world.contract.routes().map(ToOwned::to_owned).collect());
     let served = world.send(world.http.get(world.url("/openapi.json"))).await;
     let served: BTreeSet<String> = served.body["paths"]
@@ -142,25 +142,25 @@ async fn without_a_token_there_is_nothing(world: Arc<World>) {
 #[stack_test]
 async fn what_belongs_to_others_does_not_exist(world: Arc<World>) {
     let owned = Owned::new(&world).await;
-    let stranger = world.account(20).await;
+    let other = world.account(20).await;
     let before = owned.everything().await;
-    let mut asked = 0;
+    let mut requested = 0;
     for Endpoint { route, body, .. } in endpoints(&owned) {
         let named = body.as_ref().is_some_and(|body| body.to_string().contains(&owned.account.business_profile_id));
         if !route.contains('{') && !named {
             continue;
         }
         let (method, path) = owned.address(route);
-        let answer = stranger.call(&method, &path, body.as_ref()).await;
+        let answer = other.call(&method, &path, body.as_ref()).await;
         assert_eq!((answer.status, answer.body["code"].as_str()), (404, Some("NOT_FOUND")), "{route}: {}", answer.body);
-        asked += 1;
+        requested += 1;
     }
-    assert!(asked >= 10, "{asked}");
+    assert!(requested >= 10, "{requested}");
     assert_eq!(owned.everything().await, before);
-    assert_eq!(stranger.balance().await, 20);
-    // Nor do the stranger's own lists hold anything of it.
+    assert_eq!(other.balance().await, 20);
+    // The other tenant's own lists contain nothing of it either.
     for path in ["/api/leads", "/api/credits/transactions", "/api/business-profiles"] {
-        let answer = stranger.get(path).await;
+        let answer = other.get(path).await;
         assert!(!answer.body.to_string().contains(&owned.account.id), "{path}: {}", answer.body);
         assert!(!answer.body.to_string().contains(&owned.lead_id), "{path}: {}", answer.body);
     }
@@ -169,17 +169,17 @@ async fn what_belongs_to_others_does_not_exist(world: Arc<World>) {
 #[stack_test]
 async fn an_account_of_others_cannot_be_chosen(world: Arc<World>) {
     let owned = Owned::new(&world).await;
-    let stranger = world.account(20).await;
+    let other = world.account(20).await;
     let before = owned.everything().await;
     for Endpoint { route, body, .. } in endpoints(&owned) {
         let (method, path) = owned.address(route);
-        let request = stranger.request_to(&method, &path).header("X-Account-Id", &owned.account.id);
+        let request = other.request_to(&method, &path).header("X-Account-Id", &owned.account.id);
         let answer = world.send(body.iter().fold(request, reqwest::RequestBuilder::json)).await;
         let expected = if route.contains('{') { (404, "NOT_FOUND") } else { (403, "FORBIDDEN") };
         assert_eq!((answer.status, answer.body["code"].as_str().unwrap_or_default()), expected, "{route}: {}", answer.body);
     }
     assert_eq!(owned.everything().await, before);
-    let answer = world.send(stranger.request_to("GET", "/api/leads").header("X-Account-Id", "me")).await;
+    let answer = world.send(other.request_to("GET", "/api/leads").header("X-Account-Id", "me")).await;
     assert_eq!(answer.faults(), [("X-Account-Id".to_owned(), "invalid".to_owned())]);
 }
 

@@ -1,4 +1,4 @@
-//! The database attacked in raw SQL, as every role that could reach it: money and tenancy hold without any of our code.
+//! Attacks on the database in raw SQL, in every role that can reach it: ledger and tenancy hold without any of our code.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use crate::harness::{Account, World, json, stack_test};
 
-/// A connection as the owner that became `role`, with the claims of `account`'s owner.
+/// Opens a connection in a role, with the claims of the account's owner.
 async fn session(world: &World, role: &str, account: &Account) -> Client {
     let client = world.db.connect().await;
     if role != "owner" {
@@ -23,8 +23,8 @@ async fn owner_of(world: &World, account: &Account) -> String {
 
 const ROLES: [&str; 6] = ["anon", "authenticated", "oslira_api", "service_role", "oslira_user", "owner"];
 
-/// Runs a statement that must fail, and answers why.
-async fn refused(client: &Client, sql: &str) -> String {
+/// Executes a statement that must fail, and returns its SQLSTATE.
+async fn rejected(client: &Client, sql: &str) -> String {
     match client.batch_execute(sql).await {
         Ok(()) => panic!("succeeded: {sql}"),
         Err(error) => error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error}")).code().code().to_owned(),
@@ -47,7 +47,7 @@ async fn nobody_can_change_a_balance_or_a_ledger_row(world: Arc<World>) {
         format!("UPDATE credit_ledger SET run_id = NULL, transaction_type = 'purchase', idempotency_key = 'x' WHERE account_id = '{id}'"),
         format!("DELETE FROM credit_ledger WHERE account_id = '{id}'"),
         "TRUNCATE credit_ledger".to_owned(),
-        // Entries that break the sign, the type, or lack what they are for.
+        // Entries with a wrong sign or type, or without a run or key.
         entry(id, 5, "analysis", "'x'", "NULL"),
         entry(id, -5, "purchase", "NULL", "'k1'"),
         entry(id, 0, "admin_grant", "NULL", "'k2'"),
@@ -60,8 +60,8 @@ async fn nobody_can_change_a_balance_or_a_ledger_row(world: Arc<World>) {
     for role in ROLES {
         let client = session(&world, role, &account).await;
         for attack in &attacks {
-            let code = refused(&client, attack).await;
-            // 42501: no such privilege. For those who have it: our triggers (OS…), constraints (23…).
+            let code = rejected(&client, attack).await;
+            // 42501: no privilege. The owner has it and meets our triggers (OS…) and constraints (23…).
             assert!(code == "42501" || role == "owner" && (code.starts_with("OS") || code.starts_with("23")), "{role}: {attack}: {code}");
         }
     }
@@ -89,17 +89,17 @@ async fn nobody_can_charge_or_refund_a_run_twice(world: Arc<World>) {
             entry(id, 1, "refund", &format!("'{refunded}'"), "NULL"),
             entry(id, 1, "refund", &format!("'{paid}'"), "NULL"),
             entry(id, 5, "refund", &format!("'{paid}'"), "NULL"),
-            // The completed run cannot be refunded through the function either: its commit fails.
+            // The function cannot refund the completed run either: its commit fails.
             format!("SELECT refund_run('{paid}')"),
             format!("SELECT deduct_credits_atomic('{id}', 2, '{paid}')"),
             format!("SELECT deduct_credits_atomic('{id}', -5, '{paid}')"),
             format!("SELECT grant_credits('{id}', -5, 'admin_grant', 'negative')"),
             format!("SELECT grant_credits('{id}', 5, 'refund', 'no-refund')"),
         ] {
-            refused(&client, &attack).await;
+            rejected(&client, &attack).await;
         }
     }
-    // Repeats of what was right change nothing.
+    // Repetitions of valid calls change nothing.
     let admin = session(&world, "service_role", &account).await;
     admin.batch_execute(&format!("SELECT refund_run('{refunded}'); SELECT deduct_credits_atomic('{id}', 1, '{paid}')")).await.unwrap();
     assert_eq!(account.entries(&paid).await, [("analysis".to_owned(), -1)]);
@@ -119,7 +119,7 @@ async fn nobody_can_end_a_run_with_the_wrong_money(world: Arc<World>) {
     .await;
     let owner = session(&world, "owner", &account).await;
     for attack in [
-        // Failed without a refund, completed without a result, cancelled and kept.
+        // Failed without a refund, cancelled without a refund, completed without a result.
         format!("UPDATE analyses SET status = 'failed', error_code = 'X', completed_at = now() WHERE run_id = '{live}'"),
         format!("UPDATE analyses SET status = 'cancelled', completed_at = now() WHERE run_id = '{live}'"),
         format!("UPDATE analyses SET status = 'completed', completed_at = now() WHERE run_id = '{live}'"),
@@ -134,7 +134,7 @@ async fn nobody_can_end_a_run_with_the_wrong_money(world: Arc<World>) {
             other.id, account.business_profile_id
         ),
     ] {
-        refused(&owner, &attack).await;
+        rejected(&owner, &attack).await;
     }
     let ended = account.ended(&live).await;
     assert_eq!(ended.status(), "completed");
@@ -143,7 +143,7 @@ async fn nobody_can_end_a_run_with_the_wrong_money(world: Arc<World>) {
         format!("UPDATE analyses SET overall_score = 100 - overall_score WHERE run_id = '{live}' AND overall_score <> 50"),
         format!("UPDATE analyses SET ai_response = '{{}}' WHERE run_id = '{live}'"),
     ] {
-        assert_eq!(refused(&owner, &attack).await, "OS409", "{attack}");
+        assert_eq!(rejected(&owner, &attack).await, "OS409", "{attack}");
     }
 }
 
@@ -186,7 +186,7 @@ async fn tenants_see_and_touch_only_their_own_rows(world: Arc<World>) {
             format!("SELECT fail_run('{run}', 'X')"),
             "SELECT create_account_atomic(gen_random_uuid())".to_owned(),
         ] {
-            assert_eq!(refused(&client, &attack).await, "42501", "{role}: {attack}");
+            assert_eq!(rejected(&client, &attack).await, "42501", "{role}: {attack}");
         }
     }
     // Cancelling a foreign run: not found, with and without claiming that it is one's own.
@@ -199,7 +199,7 @@ async fn tenants_see_and_touch_only_their_own_rows(world: Arc<World>) {
     }
     let anon = session(&world, "anon", &attacker).await;
     for table in ["users", "accounts", "analyses", "leads", "credit_ledger", "credit_balances", "business_profiles", "plans"] {
-        assert_eq!(refused(&anon, &format!("SELECT * FROM {table}")).await, "42501", "{table}");
+        assert_eq!(rejected(&anon, &format!("SELECT * FROM {table}")).await, "42501", "{table}");
     }
 }
 
@@ -207,11 +207,11 @@ async fn tenants_see_and_touch_only_their_own_rows(world: Arc<World>) {
 async fn the_logins_can_do_nothing_by_themselves(world: Arc<World>) {
     let info = world.stack.info();
     let user = crate::harness::connect(&info.database_url).await.unwrap();
-    assert_eq!(refused(&user, "SELECT * FROM credit_balances").await, "42501");
+    assert_eq!(rejected(&user, "SELECT * FROM credit_balances").await, "42501");
     for role in ["service_role", "postgres", "oslira_admin"] {
-        assert_eq!(refused(&user, &format!("SET ROLE {role}")).await, "42501", "{role}");
+        assert_eq!(rejected(&user, &format!("SET ROLE {role}")).await, "42501", "{role}");
     }
-    // Without claims the user's role sees nothing at all.
+    // Without claims the API's role reads no row.
     user.batch_execute("SET ROLE oslira_api").await.unwrap();
     let seen: i64 = user.query_one("SELECT count(*) FROM analyses", &[]).await.unwrap().get(0);
     assert_eq!(seen, 0);
@@ -234,19 +234,19 @@ async fn concurrent_charges_never_overdraw(world: Arc<World>) {
     let account = world.account(60).await;
     let user = owner_of(&world, &account).await;
     let admissions = (0..100).map(|_| {
-        let seed = json!({
+        let input = json!({
             "account_id": account.id, "business_profile_id": account.business_profile_id, "requested_by": user,
             "username": world.handle("race"), "tier": "light", "requested_at_ms": jiff::Timestamp::now().as_millisecond(),
         });
         let run = format!("run_{}", uuid::Uuid::now_v7().simple());
         let world = world.clone();
-        async move { world.db.value::<crate::harness::Value>("SELECT admit_analysis($1, $2)", &[&run, &seed]).await.unwrap() }
+        async move { world.db.value::<crate::harness::Value>("SELECT admit_analysis($1, $2)", &[&run, &input]).await.unwrap() }
     });
     let outcomes = futures::future::join_all(admissions).await;
     let admitted = outcomes.iter().filter(|outcome| outcome["outcome"] == "admitted").count();
-    let refused = outcomes.iter().filter(|outcome| outcome["error_code"] == "INSUFFICIENT_CREDITS").count();
-    assert_eq!((admitted, refused, account.balance().await), (60, 40, 0));
-    // They were only admitted, never executed: end them, so that they do not look stuck.
+    let rejected = outcomes.iter().filter(|outcome| outcome["error_code"] == "INSUFFICIENT_CREDITS").count();
+    assert_eq!((admitted, rejected, account.balance().await), (60, 40, 0));
+    // They were admitted but never executed: fail them, so that they do not look stuck.
     let runs =
         world.db.rows("SELECT run_id FROM analyses WHERE account_id = $1::text::uuid AND status = 'processing'", &[&account.id]).await;
     for row in runs {

@@ -1,4 +1,4 @@
-//! Signing up: Supabase Auth writes a person into `auth.users`, and the database makes the rest of it.
+//! Signup: Supabase Auth inserts a user into `auth.users`, and the database creates the rest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use crate::harness::{Value, World, json, stack_test};
 
 const INSERT: &str = "INSERT INTO auth.users (id, email, raw_user_meta_data) VALUES ($1, $2, $3)";
 
-/// Signs somebody up whom nobody else in the tests resembles.
+/// Signs a user up with an address that no other test uses.
 async fn sign_up(world: &World, full_name: &str) -> Uuid {
     let user = Uuid::now_v7();
     world.db.rows(INSERT, &[&user, &format!("{}@example.com", user.simple()), &json!({ "full_name": full_name })]).await;
     user
 }
 
-/// What there is of a person: names, money, subscription.
+/// Returns a user's names, credits and subscription.
 async fn person(world: &World, user: Uuid) -> Value {
     let sql =
         "SELECT jsonb_build_object('email', u.email, 'full_name', u.full_name, 'avatar_url', u.avatar_url, 'name', a.name, 'slug', a.slug,
@@ -35,7 +35,7 @@ async fn signup_gives_25_credits_once(world: Arc<World>) {
     let repeats = (0..10).map(|_| async { world.db.rows("SELECT create_account_atomic($1)", &[&user]).await });
     futures::future::join_all(repeats).await;
     let found = person(&world, user).await;
-    // A repeat that knows less takes nothing away.
+    // A repetition with fewer arguments removes nothing.
     assert_eq!(found["email"], json!(format!("{}@example.com", user.simple())));
     assert_eq!((&found["name"], &found["role"], &found["plans"]), (&json!("Ann Lee's Account"), &json!("owner"), &json!(["free active"])));
     assert_eq!((&found["balance"], &found["entries"]), (&json!(25), &json!(1)));
@@ -49,7 +49,7 @@ async fn no_signup_waits_for_a_stranger(world: Arc<World>) {
     unfinished.batch_execute("BEGIN").await.unwrap();
     unfinished.execute(INSERT, &[&user, &email, &json!({ "full_name": format!("Slow {user}") })]).await.unwrap();
     let other = tokio::time::timeout(Duration::from_secs(20), sign_up(&world, &format!("Quick {}", Uuid::now_v7()))).await;
-    assert_eq!(person(&world, other.expect("nobody waits")).await["balance"], json!(25));
+    assert_eq!(person(&world, other.expect("no signup waits")).await["balance"], json!(25));
     unfinished.batch_execute("COMMIT").await.unwrap();
     assert_eq!(person(&world, user).await["balance"], json!(25));
 }
@@ -79,7 +79,7 @@ async fn what_a_signup_says_has_bounds(world: Arc<World>) {
     let length = |field: &str| found[field].as_str().unwrap().chars().count();
     assert!(length("full_name") <= 200 && length("name") <= 220 && length("slug") <= 60, "{found}");
     assert_eq!((&found["avatar_url"], &found["balance"]), (&json!(null), &json!(25)));
-    // No name at all, in any way.
+    // Every form of no name.
     for full_name in [json!(null), json!(""), json!("   "), json!("\u{2603}")] {
         let user = Uuid::now_v7();
         world.db.rows(INSERT, &[&user, &None::<String>, &json!({ "full_name": full_name })]).await;
@@ -94,11 +94,11 @@ async fn an_email_follows_its_person_and_blocks_nobody(world: Arc<World>) {
     let first = format!("{}@example.com", user.simple());
     world.db.rows("UPDATE auth.users SET email = 'new-' || email WHERE id = $1", &[&user]).await;
     assert_eq!(person(&world, user).await["email"], json!(format!("new-{first}")));
-    // Our copy may be out of date all the same: the address belongs to whom Supabase gives it.
+    // Our copy may be outdated. The address belongs to the user that Supabase has it for.
     world.db.rows("UPDATE users SET email = $2 WHERE id = $1", &[&user, &first]).await;
-    let heir = Uuid::now_v7();
-    world.db.rows(INSERT, &[&heir, &first, &json!({})]).await;
-    assert_eq!(person(&world, heir).await["email"], json!(first));
+    let second = Uuid::now_v7();
+    world.db.rows(INSERT, &[&second, &first, &json!({})]).await;
+    assert_eq!(person(&world, second).await["email"], json!(first));
 }
 
 #[stack_test]
@@ -106,7 +106,7 @@ async fn anonymous_people_get_credits_when_they_become_permanent(world: Arc<Worl
     let user = Uuid::now_v7();
     world.db.rows("INSERT INTO auth.users (id, is_anonymous) VALUES ($1, true)", &[&user]).await;
     world.db.rows("SELECT create_account_atomic($1)", &[&user]).await;
-    // Nothing to spend, and no subscription that could be renewed.
+    // No credits, and no subscription that could be renewed.
     let found = person(&world, user).await;
     assert_eq!((&found["balance"], &found["entries"], &found["plans"]), (&json!(0), &json!(0), &json!(null)));
     let email = format!("{}@example.com", user.simple());
