@@ -123,7 +123,7 @@ async fn every_route_is_in_this_table(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn without_a_token_there_is_nothing(world: Arc<World>) {
+async fn without_a_token_every_route_is_unauthorized(world: Arc<World>) {
     let owned = Owned::new(&world).await;
     let before = owned.everything().await;
     for Endpoint { route, body, .. } in endpoints(&owned) {
@@ -140,7 +140,7 @@ async fn without_a_token_there_is_nothing(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn what_belongs_to_others_does_not_exist(world: Arc<World>) {
+async fn another_tenants_objects_are_not_found(world: Arc<World>) {
     let owned = Owned::new(&world).await;
     let other = world.account(20).await;
     let before = owned.everything().await;
@@ -167,7 +167,7 @@ async fn what_belongs_to_others_does_not_exist(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn an_account_of_others_cannot_be_chosen(world: Arc<World>) {
+async fn another_tenants_account_cannot_be_selected(world: Arc<World>) {
     let owned = Owned::new(&world).await;
     let other = world.account(20).await;
     let before = owned.everything().await;

@@ -32,7 +32,7 @@ async fn rejected(client: &Client, sql: &str) -> String {
 }
 
 #[stack_test]
-async fn nobody_can_change_a_balance_or_a_ledger_row(world: Arc<World>) {
+async fn no_role_can_change_a_balance_or_a_ledger_entry(world: Arc<World>) {
     let account = world.account(9).await;
     let ended = account.run(&world.handle("ledger"), "light").await;
     assert_eq!(ended.status(), "completed");
@@ -76,7 +76,7 @@ fn entry(account: &str, amount: i32, kind: &str, run: &str, key: &str) -> String
 }
 
 #[stack_test]
-async fn nobody_can_charge_or_refund_a_run_twice(world: Arc<World>) {
+async fn no_role_can_charge_or_refund_a_run_twice(world: Arc<World>) {
     let account = world.account(9).await;
     let paid = account.run(&world.handle("paid"), "light").await.run_id;
     let refunded = account.run(&world.handle("private"), "light").await.run_id;
@@ -107,7 +107,7 @@ async fn nobody_can_charge_or_refund_a_run_twice(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn nobody_can_end_a_run_with_the_wrong_money(world: Arc<World>) {
+async fn no_role_can_end_a_run_with_a_wrong_charge_or_refund(world: Arc<World>) {
     let account = world.account(9).await;
     let other = world.account(9).await;
     let handle = world.handle("money");
@@ -148,7 +148,7 @@ async fn nobody_can_end_a_run_with_the_wrong_money(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn tenants_see_and_touch_only_their_own_rows(world: Arc<World>) {
+async fn tenants_read_and_write_only_their_own_rows(world: Arc<World>) {
     let (victim, attacker) = (world.account(9).await, world.account(9).await);
     let run = victim.run(&world.handle("victim"), "light").await.run_id;
     // A signed-in user of Supabase's Data API, and the API itself in the name of that user.
@@ -204,7 +204,7 @@ async fn tenants_see_and_touch_only_their_own_rows(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn the_logins_can_do_nothing_by_themselves(world: Arc<World>) {
+async fn the_logins_have_no_privileges_of_their_own(world: Arc<World>) {
     let info = world.stack.info();
     let user = crate::harness::connect(&info.database_url).await.unwrap();
     assert_eq!(rejected(&user, "SELECT * FROM credit_balances").await, "42501");

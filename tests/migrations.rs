@@ -91,7 +91,7 @@ async fn two_deployments_at_once_apply_each_migration_once(world: Arc<World>) {
 }
 
 #[stack_test(alone)]
-async fn a_migration_that_fails_leaves_the_version_before_it_and_goes_on_when_it_can(world: Arc<World>) {
+async fn a_failed_migration_leaves_the_version_before_it_and_can_be_retried(world: Arc<World>) {
     let url = supabase(&world, "migrations_failing").await;
     let client = connect(&url).await.unwrap();
     // A foreign function of the same name, which the migration before the last one cannot replace.
@@ -123,4 +123,18 @@ async fn a_migration_that_fails_leaves_the_version_before_it_and_goes_on_when_it
     let schema = migrate(&url).await.unwrap();
     assert_eq!(schema.applied.len(), known() - 8);
     assert_eq!(applied().await.len(), known());
+}
+
+/// Until the first deployment files are edited in place, and the local stack replaces a database that has older ones applied.
+#[stack_test(alone)]
+async fn a_database_with_other_migrations_is_recognized(world: Arc<World>) {
+    let url = supabase(&world, "migrations_other").await;
+    let client = connect(&url).await.unwrap();
+    assert!(!oslira_db::differs(&client).await.unwrap(), "nothing is applied");
+    migrate(&url).await.unwrap();
+    assert!(!oslira_db::differs(&client).await.unwrap());
+    client.batch_execute("UPDATE refinery_schema_history SET checksum = '1' WHERE version = 3").await.unwrap();
+    assert!(oslira_db::differs(&client).await.unwrap());
+    let error = migrate(&url).await.unwrap_err().to_string();
+    assert!(error.contains("leads_and_analyses") && error.contains("different"), "{error}");
 }

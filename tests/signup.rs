@@ -17,7 +17,7 @@ async fn sign_up(world: &World, full_name: &str) -> Uuid {
 }
 
 /// Returns a user's names, credits and subscription.
-async fn person(world: &World, user: Uuid) -> Value {
+async fn user_row(world: &World, user: Uuid) -> Value {
     let sql =
         "SELECT jsonb_build_object('email', u.email, 'full_name', u.full_name, 'avatar_url', u.avatar_url, 'name', a.name, 'slug', a.slug,
             'role', m.role, 'balance', b.current_balance, 'entries', (SELECT count(*) FROM credit_ledger l WHERE l.account_id = a.id),
@@ -25,7 +25,7 @@ async fn person(world: &World, user: Uuid) -> Value {
         FROM users u JOIN accounts a ON a.owner_id = u.id JOIN account_members m ON m.account_id = a.id AND m.user_id = u.id
         JOIN credit_balances b ON b.account_id = a.id WHERE u.id = $1";
     let rows = world.db.rows(sql, &[&user]).await;
-    assert_eq!(rows.len(), 1, "one account a person");
+    assert_eq!(rows.len(), 1, "one account a user");
     rows[0].get(0)
 }
 
@@ -34,7 +34,7 @@ async fn signup_gives_25_credits_once(world: Arc<World>) {
     let user = sign_up(&world, "Ann Lee").await;
     let repeats = (0..10).map(|_| async { world.db.rows("SELECT create_account_atomic($1)", &[&user]).await });
     futures::future::join_all(repeats).await;
-    let found = person(&world, user).await;
+    let found = user_row(&world, user).await;
     // A repetition with fewer arguments removes nothing.
     assert_eq!(found["email"], json!(format!("{}@example.com", user.simple())));
     assert_eq!((&found["name"], &found["role"], &found["plans"]), (&json!("Ann Lee's Account"), &json!("owner"), &json!(["free active"])));
@@ -42,25 +42,25 @@ async fn signup_gives_25_credits_once(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn no_signup_waits_for_a_stranger(world: Arc<World>) {
+async fn no_signup_waits_for_another(world: Arc<World>) {
     let unfinished = world.db.connect().await;
     let user = Uuid::now_v7();
     let email = format!("{}@example.com", user.simple());
     unfinished.batch_execute("BEGIN").await.unwrap();
     unfinished.execute(INSERT, &[&user, &email, &json!({ "full_name": format!("Slow {user}") })]).await.unwrap();
     let other = tokio::time::timeout(Duration::from_secs(20), sign_up(&world, &format!("Quick {}", Uuid::now_v7()))).await;
-    assert_eq!(person(&world, other.expect("no signup waits")).await["balance"], json!(25));
+    assert_eq!(user_row(&world, other.expect("no signup waits")).await["balance"], json!(25));
     unfinished.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(person(&world, user).await["balance"], json!(25));
+    assert_eq!(user_row(&world, user).await["balance"], json!(25));
 }
 
 #[stack_test]
-async fn people_of_one_name_get_accounts_of_their_own(world: Arc<World>) {
+async fn users_with_the_same_name_get_separate_accounts(world: Arc<World>) {
     let name = format!("Twin {}", Uuid::now_v7().simple());
     let users = futures::future::join_all((0..20).map(|_| sign_up(&world, &name))).await;
     let mut slugs = Vec::new();
     for user in users {
-        slugs.push(person(&world, user).await["slug"].as_str().unwrap().to_owned());
+        slugs.push(user_row(&world, user).await["slug"].as_str().unwrap().to_owned());
     }
     slugs.sort();
     slugs.dedup();
@@ -70,12 +70,12 @@ async fn people_of_one_name_get_accounts_of_their_own(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn what_a_signup_says_has_bounds(world: Arc<World>) {
+async fn a_signups_fields_are_bounded(world: Arc<World>) {
     let long = "Ünïcode & <b>".repeat(5000);
     let user = Uuid::now_v7();
     let link = format!("https://example.com/{}", "a".repeat(100_000));
     world.db.rows(INSERT, &[&user, &None::<String>, &json!({ "full_name": long, "avatar_url": link })]).await;
-    let found = person(&world, user).await;
+    let found = user_row(&world, user).await;
     let length = |field: &str| found[field].as_str().unwrap().chars().count();
     assert!(length("full_name") <= 200 && length("name") <= 220 && length("slug") <= 60, "{found}");
     assert_eq!((&found["avatar_url"], &found["balance"]), (&json!(null), &json!(25)));
@@ -83,40 +83,40 @@ async fn what_a_signup_says_has_bounds(world: Arc<World>) {
     for full_name in [json!(null), json!(""), json!("   "), json!("\u{2603}")] {
         let user = Uuid::now_v7();
         world.db.rows(INSERT, &[&user, &None::<String>, &json!({ "full_name": full_name })]).await;
-        let found = person(&world, user).await;
+        let found = user_row(&world, user).await;
         assert!(!found["slug"].as_str().unwrap().is_empty() && found["balance"] == json!(25), "{found}");
     }
 }
 
 #[stack_test]
-async fn an_email_follows_its_person_and_blocks_nobody(world: Arc<World>) {
+async fn an_email_follows_its_user_and_blocks_no_signup(world: Arc<World>) {
     let user = sign_up(&world, "Ann Mail").await;
     let first = format!("{}@example.com", user.simple());
     world.db.rows("UPDATE auth.users SET email = 'new-' || email WHERE id = $1", &[&user]).await;
-    assert_eq!(person(&world, user).await["email"], json!(format!("new-{first}")));
+    assert_eq!(user_row(&world, user).await["email"], json!(format!("new-{first}")));
     // Our copy may be outdated. The address belongs to the user that Supabase has it for.
     world.db.rows("UPDATE users SET email = $2 WHERE id = $1", &[&user, &first]).await;
     let second = Uuid::now_v7();
     world.db.rows(INSERT, &[&second, &first, &json!({})]).await;
-    assert_eq!(person(&world, second).await["email"], json!(first));
+    assert_eq!(user_row(&world, second).await["email"], json!(first));
 }
 
 #[stack_test]
-async fn anonymous_people_get_credits_when_they_become_permanent(world: Arc<World>) {
+async fn anonymous_users_get_credits_when_they_become_permanent(world: Arc<World>) {
     let user = Uuid::now_v7();
     world.db.rows("INSERT INTO auth.users (id, is_anonymous) VALUES ($1, true)", &[&user]).await;
     world.db.rows("SELECT create_account_atomic($1)", &[&user]).await;
     // No credits, and no subscription that could be renewed.
-    let found = person(&world, user).await;
+    let found = user_row(&world, user).await;
     assert_eq!((&found["balance"], &found["entries"], &found["plans"]), (&json!(0), &json!(0), &json!(null)));
     let email = format!("{}@example.com", user.simple());
     world.db.rows("UPDATE auth.users SET email = $2 WHERE id = $1", &[&user, &email]).await;
-    assert_eq!(person(&world, user).await["balance"], json!(0));
+    assert_eq!(user_row(&world, user).await["balance"], json!(0));
     for _ in 0..2 {
         world.db.rows("UPDATE auth.users SET is_anonymous = NOT is_anonymous WHERE id = $1", &[&user]).await;
     }
     world.db.rows("UPDATE auth.users SET is_anonymous = false WHERE id = $1", &[&user]).await;
-    let found = person(&world, user).await;
+    let found = user_row(&world, user).await;
     assert_eq!((&found["email"], &found["balance"], &found["plans"]), (&json!(email), &json!(25), &json!(["free active"])));
     assert_eq!(found["entries"], json!(1));
 }

@@ -22,7 +22,7 @@ use model::{Model, Operation, Outcome};
 const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/ledger_machine/regressions.txt");
 
 #[stack_test]
-async fn any_order_of_operations_keeps_the_books(world: Arc<World>) {
+async fn any_order_of_operations_matches_the_model(world: Arc<World>) {
     let url = world.fresh_database("ledger_machine").await;
     let runtime = tokio::runtime::Handle::current();
     // Proptest runs its cases one after the other, on a blocking thread.
@@ -57,7 +57,7 @@ const OPERATIONS: usize = 4;
 const ROUNDS: u8 = 120;
 
 #[stack_test]
-async fn what_many_ask_at_once_is_explained_by_some_order(world: Arc<World>) {
+async fn concurrent_operations_are_explained_by_some_order(world: Arc<World>) {
     let url = world.fresh_database("ledger_crowd").await;
     let owner = crate::harness::connect(&url).await.unwrap();
     let sessions = join_all((0..SESSION_COUNT).map(|_| Sessions::open(&url))).await;
