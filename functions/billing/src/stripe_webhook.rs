@@ -51,7 +51,7 @@ impl Receiver {
             let message = match error {
                 SignatureError::Malformed => "The Stripe-Signature header is malformed.",
                 SignatureError::Stale => "The signature is too old.",
-                SignatureError::Mismatch => "The signature is not Stripe's for this body.",
+                SignatureError::Mismatch => "The signature does not match the body.",
             };
             invalid_signature(message).cause(error)
         })

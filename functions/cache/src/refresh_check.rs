@@ -106,7 +106,7 @@ pub async fn refresh_check(request: Request, gateway: Gateway, db: UserDb, scrap
         recommendation: match reason {
             _ if now.is_private => "The profile is private now: it cannot be analyzed.",
             Some(_) => "The profile has changed: analyze the lead again.",
-            None => "The profile is still what it was: the last analysis holds.",
+            None => "The profile is unchanged: the last analysis is still valid.",
         },
     })?;
     Ok(reply.with_limit(standing))
