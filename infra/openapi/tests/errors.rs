@@ -70,9 +70,9 @@ fn every_error_that_a_handler_constructs_is_in_its_description() {
             .values()
             .map(|response| response["$ref"].as_str().map_or(response, |reference| document.pointer(&reference[1..]).unwrap()));
         let described: BTreeSet<String> = resolved.flat_map(codes).collect();
-        let constructed =
-            text.split("errors::").skip(1).map(|rest| rest.split(|letter: char| !letter.is_ascii_uppercase() && letter != '_'));
-        for constant in constructed.filter_map(|mut words| words.next()).filter(|constant| !constant.is_empty()) {
+        let names = text.split("errors::").skip(1).map(|rest| rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_'));
+        let constants = names.filter_map(|mut names| names.next()).filter(|name| !name.is_empty() && name.to_uppercase() == *name);
+        for constant in constants {
             assert!(described.contains(code(constant)), "{method} {route} does not describe {constant}");
         }
         handlers += 1;
