@@ -1,4 +1,4 @@
-//! The businesses that leads are judged for.
+//! Business profiles.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::harness::{Account, Answer, Value, World, json, stack_test};
 
 const PATH: &str = "/api/business-profiles";
 
-/// An account on a plan with room for more profiles.
+/// Creates an account on a plan that allows more business profiles.
 async fn on_plan(world: &Arc<World>, plan: &str) -> Account {
     let account = world.account(5).await;
     let sql = "INSERT INTO subscriptions (account_id, plan_id, stripe_subscription_id, current_period_start, current_period_end)
@@ -22,7 +22,7 @@ fn profile(name: &str) -> Value {
 }
 
 #[stack_test]
-async fn a_profile_is_created_read_listed_and_changed(world: Arc<World>) {
+async fn a_business_profile_is_created_read_listed_and_changed(world: Arc<World>) {
     let account = on_plan(&world, "pro").await;
     let given = json!({
         "business_name": " Ünïcode & Söhne 🌿 ", "website": "https://soehne.example/a?b=c", "business_one_liner": "מים חמים",
@@ -59,13 +59,13 @@ async fn a_profile_is_created_read_listed_and_changed(world: Arc<World>) {
 
     let changed = account.call("PUT", &format!("{PATH}/{id}"), Some(&json!({ "business_name": "Other" }))).await.data(200);
     assert_eq!((&changed["business_name"], &changed["website"]), (&json!("Other"), &given["website"]));
-    // Fields of the wrong shape of an id are a fault, an id of nothing is not found.
+    // A malformed id is a fault. An unknown id is not found.
     assert_eq!(account.get(&format!("{PATH}/7")).await.faults(), [("profileId".to_owned(), "invalid".to_owned())]);
     account.get(&format!("{PATH}/00000000-0000-4000-8000-000000000000")).await.problem(404, "NOT_FOUND");
 }
 
 #[stack_test]
-async fn a_change_leaves_the_rest_and_null_clears(world: Arc<World>) {
+async fn a_change_keeps_other_fields_and_null_clears_a_field(world: Arc<World>) {
     let account = world.account(0).await;
     let path = format!("{PATH}/{}", account.business_profile_id);
     let before = account.get(&path).await.data(200);
@@ -79,13 +79,13 @@ async fn a_change_leaves_the_rest_and_null_clears(world: Arc<World>) {
     assert_eq!((&after["website"], &after["business_name"]), (&Value::Null, &before["business_name"]));
     assert_eq!((&after["context_manually_edited"], &after["business_one_liner"]), (&json!(true), &before["business_one_liner"]));
     assert_eq!(account.get(&path).await.data(200), after);
-    // Nothing given is nothing changed.
+    // An empty change changes nothing.
     let same = account.call("PUT", &path, Some(&json!({}))).await.data(200);
     assert_eq!(same["business_context_pack"], pack);
 }
 
 #[stack_test]
-async fn changes_of_different_fields_at_once_both_survive(world: Arc<World>) {
+async fn concurrent_changes_of_different_fields_both_succeed(world: Arc<World>) {
     let account = world.account(0).await;
     let path = format!("{PATH}/{}", account.business_profile_id);
     let fields = ["industry", "offering", "brand_voice", "outreach_goals", "icp_geographic_focus", "icp_industry_niche"];
@@ -98,7 +98,7 @@ async fn changes_of_different_fields_at_once_both_survive(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn the_range_of_followers_holds_also_against_what_is_stored(world: Arc<World>) {
+async fn the_range_of_followers_includes_stored_values(world: Arc<World>) {
     let account = world.account(0).await;
     let path = format!("{PATH}/{}", account.business_profile_id);
     let change = |pack: Value| json!({ "business_context_pack": pack });
@@ -113,7 +113,7 @@ async fn the_range_of_followers_holds_also_against_what_is_stored(world: Arc<Wor
 }
 
 #[stack_test]
-async fn a_plan_limits_profiles_however_fast_they_are_created(world: Arc<World>) {
+async fn the_plan_limits_concurrent_creations(world: Arc<World>) {
     let free = world.account(0).await;
     let refused = free.post(PATH, &profile("second")).await.problem(403, "PLAN_LIMIT");
     assert_eq!(refused["details"], json!({ "plan": "free", "limit": 1 }));
@@ -126,7 +126,7 @@ async fn a_plan_limits_profiles_however_fast_they_are_created(world: Arc<World>)
     let created = all.iter().filter(|answer| answer.status == 201).count();
     let limited = all.iter().filter(|answer| answer.status == 403 && answer.body["code"] == "PLAN_LIMIT").count();
     assert_eq!((created, limited), (2, 8), "{:?}", all.iter().map(|answer: &Answer| answer.status).collect::<Vec<_>>());
-    // What is deleted makes room again.
+    // Deleted business profiles do not count.
     world
         .db
         .rows(
@@ -138,7 +138,7 @@ async fn a_plan_limits_profiles_however_fast_they_are_created(world: Arc<World>)
 }
 
 #[stack_test]
-async fn every_fault_of_a_profile_is_named_at_once(world: Arc<World>) {
+async fn all_faults_of_a_business_profile_are_reported_at_once(world: Arc<World>) {
     let account = world.account(0).await;
     let faults = |given: Vec<(String, String)>| given.into_iter().map(|(path, code)| format!("{path} {code}")).collect::<Vec<_>>();
     let body = json!({
@@ -184,7 +184,7 @@ async fn every_fault_of_a_profile_is_named_at_once(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn bodies_that_cannot_be_read_are_refused_for_what_they_are(world: Arc<World>) {
+async fn unreadable_bodies_are_rejected_with_their_reason(world: Arc<World>) {
     let account = world.account(0).await;
     let path = format!("{PATH}/{}", account.business_profile_id);
     let put = async |kind: &str, body: Vec<u8>| world.send(account.request_to("PUT", &path).header("content-type", kind).body(body)).await;
@@ -196,7 +196,7 @@ async fn bodies_that_cannot_be_read_are_refused_for_what_they_are(world: Arc<Wor
         .await
         .problem(413, "PAYLOAD_TOO_LARGE");
     put("application/json; charset=utf-8", b"{}".to_vec()).await.data(200);
-    // The emulator replaces bytes that are no text; API Gateway hands them over in Base64.
+    // The emulator replaces bytes that are not UTF-8; API Gateway passes them on in Base64.
     let event = json!({
         "version": "2.0", "routeKey": format!("PUT {PATH}/{{profileId}}"), "rawPath": path, "rawQueryString": "",
         "headers": { "authorization": format!("Bearer {}", account.token), "content-type": "application/json" },

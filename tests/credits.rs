@@ -1,11 +1,11 @@
-//! What there is, what moved, and what more costs.
+//! Credits: balance, ledger and prices.
 
 use std::sync::Arc;
 
 use crate::harness::{Value, World, json, stack_test};
 
 #[stack_test]
-async fn a_new_account_has_its_welcome_and_says_so(world: Arc<World>) {
+async fn a_new_account_has_its_signup_bonus(world: Arc<World>) {
     let account = world.account(25).await;
     let mut balance = account.get("/api/credits/balance").await.data(200);
     for time in ["last_transaction_at", "created_at", "updated_at"] {
@@ -30,7 +30,7 @@ async fn a_new_account_has_its_welcome_and_says_so(world: Arc<World>) {
     assert_eq!(entry, expected);
 }
 
-/// Numbers of the entries on a page.
+/// Returns the numbers of the entries on a page.
 fn numbers(page: &Value) -> Vec<i64> {
     page["data"].as_array().unwrap().iter().map(|entry| entry["entry_no"].as_i64().unwrap()).collect()
 }
@@ -54,7 +54,7 @@ async fn the_ledger_is_listed_newest_first_and_by_type(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn pages_stay_in_step_while_entries_are_added(world: Arc<World>) {
+async fn pages_do_not_shift_while_entries_are_added(world: Arc<World>) {
     let account = world.account(25).await;
     let grant = "SELECT grant_credits($1::text::uuid, 1, 'admin_grant', $2, 'Test')";
     for number in 0..6 {
@@ -73,7 +73,7 @@ async fn pages_stay_in_step_while_entries_are_added(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn every_fault_of_a_list_is_named_at_once(world: Arc<World>) {
+async fn all_faults_of_a_list_request_are_reported_at_once(world: Arc<World>) {
     let account = world.account(0).await;
     let faults = account.get("/api/credits/transactions?page=0&pageSize=101&transactionType=gift&asOf=now&sort=up").await.faults();
     let expected = [("transactionType", "invalid"), ("page", "invalid"), ("pageSize", "invalid"), ("asOf", "invalid"), ("sort", "unknown")];
@@ -84,7 +84,7 @@ async fn every_fault_of_a_list_is_named_at_once(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn prices_are_cents_and_open_to_everybody(world: Arc<World>) {
+async fn prices_are_in_cents_and_need_no_authentication(world: Arc<World>) {
     let ask = async |query: &str| world.send(world.http.get(world.url(&format!("/api/credits/pricing{query}")))).await;
     let expected = json!({
         "currency": "usd", "amount": 100, "subtotal_cents": 9700, "discount_percent": 5, "discount_cents": 485, "total_cents": 9215,

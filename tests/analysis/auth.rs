@@ -1,4 +1,4 @@
-//! Who is let in, and to whose runs.
+//! Authentication, and access to runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use crate::harness::{Account, Answer, Value, World, json, stack_test, until};
 
 impl Account {
-    /// Sends an `Authorization` header, or none, to every endpoint that wants one: start, progress, result and cancel.
-    async fn everywhere(&self, authorization: Option<&str>, run_id: &str) -> Vec<Answer> {
+    /// Sends a request with this `Authorization` header, or without one, to start, progress, result and cancel.
+    async fn request_every_endpoint(&self, authorization: Option<&str>, run_id: &str) -> Vec<Answer> {
         let world = &self.world;
         let body = json!({ "username": "nobody.at.all", "businessProfileId": self.business_profile_id, "analysisType": "light" });
         let run = |what: &str| world.url(&format!("/api/analysis/{run_id}/{what}"));
@@ -27,15 +27,15 @@ impl Account {
         answers
     }
 
-    async fn refused_everywhere(&self, what: &str, authorization: Option<&str>, run_id: &str, code: &str) {
-        for answer in self.everywhere(authorization, run_id).await {
+    async fn assert_rejected_by_every_endpoint(&self, what: &str, authorization: Option<&str>, run_id: &str, code: &str) {
+        for answer in self.request_every_endpoint(authorization, run_id).await {
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{what}: {answer:?}");
             let problem = answer.problem(401, code);
             assert!(problem.get("details").is_none(), "{what}: {problem}");
         }
     }
 
-    /// A token of the account's owner, made as `request` says.
+    /// Returns a token of the account's owner with the claims and the algorithm in `request`.
     async fn token_with(&self, mut request: Value) -> String {
         if request.get("sub").is_none() {
             request["sub"] = json!(self.owner().await);
@@ -43,16 +43,16 @@ impl Account {
         self.world.token(request).await
     }
 
-    /// Uses a token everywhere and expects what a good one gets. The account has no credits left, so that a start ends at that.
-    async fn accepted_everywhere(&self, what: &str, token: &str, run_id: &str) {
-        let answers = self.everywhere(Some(&format!("Bearer {token}")), run_id).await;
+    /// Asserts that every endpoint accepts a token. The account has no credits left, so that a start responds with 402.
+    async fn assert_accepted_by_every_endpoint(&self, what: &str, token: &str, run_id: &str) {
+        let answers = self.request_every_endpoint(Some(&format!("Bearer {token}")), run_id).await;
         let seen: Vec<_> = answers.iter().map(|answer| (answer.status, answer.body["code"].as_str())).collect();
         let expected = [(402, Some("INSUFFICIENT_CREDITS")), (200, None), (200, None), (409, Some("ALREADY_COMPLETE"))];
         assert_eq!(seen, expected, "{what}: {answers:?}");
     }
 }
 
-/// An account that has spent its one credit, and the run it got for it.
+/// Creates an account that has spent its one credit. Returns it with the run.
 async fn spent(world: &Arc<World>) -> (Account, String) {
     let account = world.account(1).await;
     let ended = account.run(&world.handle("token"), "light").await;
@@ -61,11 +61,11 @@ async fn spent(world: &Arc<World>) -> (Account, String) {
 }
 
 #[stack_test]
-async fn requests_without_a_valid_token_are_refused_everywhere(world: Arc<World>) {
+async fn every_endpoint_rejects_requests_without_a_valid_token(world: Arc<World>) {
     let (account, run_id) = spent(&world).await;
     let good = account.token_with(json!({})).await;
     for authorization in [None, Some("Bearer"), Some("Bearer "), Some(good.as_str()), Some("Basic b3NsaXJhOm9zbGlyYQ==")] {
-        account.refused_everywhere(&format!("{authorization:?}"), authorization, &run_id, "UNAUTHORIZED").await;
+        account.assert_rejected_by_every_endpoint(&format!("{authorization:?}"), authorization, &run_id, "UNAUTHORIZED").await;
     }
     let soon = Timestamp::now().as_second() + 300;
     let requests = [
@@ -85,55 +85,55 @@ async fn requests_without_a_valid_token_are_refused_everywhere(world: Arc<World>
     ];
     for (what, request) in requests {
         let token = account.token_with(request).await;
-        account.refused_everywhere(what, Some(&format!("Bearer {token}")), &run_id, "INVALID_TOKEN").await;
+        account.assert_rejected_by_every_endpoint(what, Some(&format!("Bearer {token}")), &run_id, "INVALID_TOKEN").await;
     }
-    account.refused_everywhere("garbage", Some("Bearer a.b.c"), &run_id, "INVALID_TOKEN").await;
+    account.assert_rejected_by_every_endpoint("garbage", Some("Bearer a.b.c"), &run_id, "INVALID_TOKEN").await;
 }
 
 #[stack_test]
-async fn forged_tokens_are_refused_everywhere(world: Arc<World>) {
+async fn every_endpoint_rejects_forged_tokens(world: Arc<World>) {
     let (account, run_id) = spent(&world).await;
     let owner = account.owner().await;
     for kind in ["alg_none", "hs256_public_key", "wrong_signature", "unknown_kid"] {
         let token = world.attack_token(&owner, kind).await;
-        account.refused_everywhere(kind, Some(&format!("Bearer {token}")), &run_id, "INVALID_TOKEN").await;
+        account.assert_rejected_by_every_endpoint(kind, Some(&format!("Bearer {token}")), &run_id, "INVALID_TOKEN").await;
     }
-    // The RSA key's signature under the name of the elliptic one.
+    // A signature of the RSA key with the id of the EC key.
     let keys = format!("{}/supabase/auth/v1/.well-known/jwks.json", world.stack.info().sandbox);
     let keys = world.send(world.http.get(keys)).await.body;
     let kid = keys["keys"].as_array().into_iter().flatten().find(|key| key["kty"] == "EC").expect("a key")["kid"].clone();
     let token = account.token_with(json!({ "alg": "RS256", "kid": kid })).await;
-    account.refused_everywhere("another key's id", Some(&format!("Bearer {token}")), &run_id, "INVALID_TOKEN").await;
-    // One's own signature under another's claims.
+    account.assert_rejected_by_every_endpoint("another key's id", Some(&format!("Bearer {token}")), &run_id, "INVALID_TOKEN").await;
+    // The signature of one user's token with another user's claims.
     let stranger = world.account(0).await;
     for alg in ["ES256", "RS256", "HS256"] {
         let (own, other) = (stranger.token_with(json!({ "alg": alg })).await, account.token_with(json!({ "alg": alg })).await);
         let (claims, signature) = (other.rsplit_once('.').expect("a token").0, own.rsplit_once('.').expect("a token").1);
-        account.refused_everywhere(alg, Some(&format!("Bearer {claims}.{signature}")), &run_id, "INVALID_TOKEN").await;
+        account.assert_rejected_by_every_endpoint(alg, Some(&format!("Bearer {claims}.{signature}")), &run_id, "INVALID_TOKEN").await;
         let unsigned = format!("Bearer {claims}.");
-        account.refused_everywhere(alg, Some(&unsigned), &run_id, "INVALID_TOKEN").await;
+        account.assert_rejected_by_every_endpoint(alg, Some(&unsigned), &run_id, "INVALID_TOKEN").await;
     }
 }
 
 #[stack_test]
-async fn every_algorithm_of_the_project_is_accepted_everywhere(world: Arc<World>) {
+async fn every_endpoint_accepts_every_algorithm_of_the_project(world: Arc<World>) {
     let (account, run_id) = spent(&world).await;
     for alg in ["ES256", "RS256", "HS256"] {
         let token = account.token_with(json!({ "alg": alg })).await;
-        account.accepted_everywhere(alg, &token, &run_id).await;
+        account.assert_accepted_by_every_endpoint(alg, &token, &run_id).await;
     }
-    // Clocks differ a little, audiences may be lists, and a scheme has no case.
+    // Small clock skew, a list of audiences, and a scheme in another case.
     let skewed = Timestamp::now().as_second() + 15;
     for request in [json!({ "nbf": skewed }), json!({ "expires_in": -5 }), json!({ "aud": ["other", "authenticated"] })] {
         let token = account.token_with(request.clone()).await;
-        account.accepted_everywhere(&request.to_string(), &token, &run_id).await;
+        account.assert_accepted_by_every_endpoint(&request.to_string(), &token, &run_id).await;
     }
-    let answers = account.everywhere(Some(&format!("bEARER {}", account.token)), &run_id).await;
+    let answers = account.request_every_endpoint(Some(&format!("bEARER {}", account.token)), &run_id).await;
     assert_eq!(answers[1].status, 200, "{answers:?}");
 }
 
 #[stack_test]
-async fn runs_of_another_tenant_do_not_exist(world: Arc<World>) {
+async fn a_run_of_another_tenant_is_not_found(world: Arc<World>) {
     let (account, stranger) = (world.account(5).await, world.account(5).await);
     let handle = world.handle("tenant");
     world.slow_scrape(&handle, 60_000).await;
@@ -159,7 +159,7 @@ async fn runs_of_another_tenant_do_not_exist(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn a_run_that_only_progress_knows_is_its_tenants_too(world: Arc<World>) {
+async fn a_run_without_a_row_is_visible_to_its_tenant_only(world: Arc<World>) {
     let (account, stranger) = (world.account(5).await, world.account(5).await);
     let balance = account.lock_balance().await;
     let run_id = account.start(&world.handle("tenant"), "light").await;
@@ -173,11 +173,11 @@ async fn a_run_that_only_progress_knows_is_its_tenants_too(world: Arc<World>) {
 }
 
 #[stack_test(alone)]
-async fn a_rotated_signing_key_costs_no_request(world: Arc<World>) {
+async fn rotating_the_signing_key_fails_no_request(world: Arc<World>) {
     let (account, run_id) = spent(&world).await;
     let old = account.token_with(json!({})).await;
-    account.accepted_everywhere("before", &old, &run_id).await;
-    // Functions ask for unknown keys again once in ten seconds, so that strangers cannot make them hammer the issuer.
+    account.assert_accepted_by_every_endpoint("before", &old, &run_id).await;
+    // Functions fetch unknown keys at most once in ten seconds, so that clients cannot flood the issuer.
     until("the functions' last fetch of keys to be a while ago", Duration::from_mins(1), || async {
         let fetches = world.calls("supabase", "").await;
         let last = fetches.iter().filter_map(|call| call["started_at_ms"].as_i64()).max().unwrap_or(0);
@@ -188,22 +188,22 @@ async fn a_rotated_signing_key_costs_no_request(world: Arc<World>) {
     let rotated = world.http.post(format!("{}/_control/keys/rotate", world.stack.info().sandbox));
     assert_eq!(world.send(rotated).await.status, 200);
     let new = account.token_with(json!({})).await;
-    account.accepted_everywhere("the new key", &new, &run_id).await;
-    account.accepted_everywhere("the old key", &old, &run_id).await;
-    account.accepted_everywhere("the new key again", &new, &run_id).await;
+    account.assert_accepted_by_every_endpoint("the new key", &new, &run_id).await;
+    account.assert_accepted_by_every_endpoint("the old key", &old, &run_id).await;
+    account.assert_accepted_by_every_endpoint("the new key again", &new, &run_id).await;
     let fetched = world.calls("supabase", "").await.len() - before;
-    assert!(fetched > 0, "the functions have learned the new key from somewhere");
+    assert!(fetched > 0, "the functions have fetched the new key");
     let owner = account.owner().await;
     for kind in ["wrong_signature", "unknown_kid"] {
         let token = world.attack_token(&owner, kind).await;
-        account.refused_everywhere(kind, Some(&format!("Bearer {token}")), &run_id, "INVALID_TOKEN").await;
+        account.assert_rejected_by_every_endpoint(kind, Some(&format!("Bearer {token}")), &run_id, "INVALID_TOKEN").await;
     }
 }
 
 #[stack_test(alone)]
-async fn an_issuer_that_is_down_is_not_the_users_fault(world: Arc<World>) {
+async fn an_unavailable_issuer_causes_a_503_and_not_a_401(world: Arc<World>) {
     let (account, run_id) = spent(&world).await;
-    // A process that has yet to learn the keys.
+    // A new process has not fetched the keys yet.
     world.kill_function("get_progress").await;
     world.fault_rule(json!({ "vendor": "supabase", "fault": { "kind": "status", "status": 500 }, "times": 1 })).await;
     let path = format!("/api/analysis/{run_id}/progress");
@@ -211,11 +211,11 @@ async fn an_issuer_that_is_down_is_not_the_users_fault(world: Arc<World>) {
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
     let problem = refused.problem(503, "SERVICE_UNAVAILABLE");
     assert!(!problem.to_string().contains("JWKS") && problem.get("details").is_none(), "{problem}");
-    // It is asked again a moment later, not by every request; and once it has answered, the keys are known.
+    // The keys are fetched again after a pause, not by every request. Afterwards they are known.
     account.get(&path).await.problem(503, "SERVICE_UNAVAILABLE");
     until("the keys", Duration::from_secs(20), || async { (account.get(&path).await.status == 200).then_some(()) }).await;
     world.fault_rule(json!({ "vendor": "supabase", "fault": { "kind": "status", "status": 500 }, "times": 1 })).await;
     account.get(&path).await.data(200);
     let used_up = world.send(world.http.get(format!("{}/supabase/auth/v1/.well-known/jwks.json", world.stack.info().sandbox))).await;
-    assert_eq!(used_up.status, 500, "nobody had asked for the keys");
+    assert_eq!(used_up.status, 500, "the keys were not fetched");
 }

@@ -1,4 +1,4 @@
-//! Deleting a lead, and bringing it back.
+//! Deleting and restoring a lead.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ impl Account {
         self.call("POST", &format!("{PATH}/{lead}/restore"), None).await
     }
 
-    /// A lead by a LIGHT run: its id, the run, and the handle.
+    /// Creates a lead with a LIGHT run. Returns its id, the run and the handle.
     async fn new_lead(&self) -> (String, String, String) {
         let handle = self.world.handle("lead");
         let run_id = self.run(&handle, "light").await.run_id;
@@ -29,7 +29,7 @@ fn restored(lead: &str, handle: &str, analyses: i64) -> Value {
 }
 
 #[stack_test]
-async fn a_deleted_lead_is_gone_with_its_analyses_and_its_handle_is_free(world: Arc<World>) {
+async fn deleting_a_lead_deletes_its_analyses_and_frees_its_handle(world: Arc<World>) {
     let account = world.account(9).await;
     let (lead, run_id, handle) = account.new_lead().await;
     let answer = account.delete(&lead).await;
@@ -39,7 +39,7 @@ async fn a_deleted_lead_is_gone_with_its_analyses_and_its_handle_is_free(world: 
     account.get(&format!("{PATH}/{lead}/analyses")).await.problem(404, "NOT_FOUND");
     account.result(&run_id).await.problem(404, "NOT_FOUND");
     assert_eq!(account.leads(&[]).await["total"], json!(0));
-    // The handle is free at once, and makes a new lead.
+    // The handle can be analyzed again at once, which creates a new lead.
     let again = account.run(&handle, "light").await.run_id;
     let next = lead_of(&world, &again).await;
     assert_ne!(next, lead);
@@ -49,12 +49,12 @@ async fn a_deleted_lead_is_gone_with_its_analyses_and_its_handle_is_free(world: 
 }
 
 #[stack_test]
-async fn a_restored_lead_is_as_it_was(world: Arc<World>) {
+async fn a_restored_lead_equals_the_deleted_one(world: Arc<World>) {
     let account = world.account(9).await;
     let (lead, first, handle) = account.new_lead().await;
     let second = account.run(&handle, "light").await.run_id;
     let third = account.run(&handle, "light").await.run_id;
-    // One of its analyses was gone before.
+    // One of its analyses was deleted earlier.
     world.db.rows("UPDATE analyses SET deleted_at = now() - interval '1 day' WHERE run_id = $1", &[&second]).await;
     let path = format!("{PATH}/{lead}");
     let before = account.get(&path).await.data(200);
@@ -66,18 +66,18 @@ async fn a_restored_lead_is_as_it_was(world: Arc<World>) {
     assert_eq!(runs, [json!(third), json!(first)]);
     account.result(&first).await.data(200);
     account.result(&second).await.problem(404, "NOT_FOUND");
-    // Once more changes nothing, and all of it can be done again.
+    // Restoring it again changes nothing. It can be deleted and restored again.
     assert_eq!(account.restore(&lead).await.data(200), restored(&lead, &handle, 0));
     assert_eq!(account.get(&path).await.data(200), before);
     assert_eq!(account.delete(&lead).await.status, 204);
     assert_eq!(account.restore(&lead).await.data(200), restored(&lead, &handle, 2));
-    // It is the same lead for the next analysis.
+    // The next analysis updates the same lead.
     let next = account.run(&handle, "light").await.run_id;
     assert_eq!(lead_of(&world, &next).await, lead);
 }
 
 #[stack_test]
-async fn a_restoration_meets_the_lead_that_took_its_place(world: Arc<World>) {
+async fn a_lead_whose_handle_is_a_lead_again_is_not_restored(world: Arc<World>) {
     let account = world.account(9).await;
     let (old, old_run, handle) = account.new_lead().await;
     assert_eq!(account.delete(&old).await.status, 204);
@@ -88,7 +88,7 @@ async fn a_restoration_meets_the_lead_that_took_its_place(world: Arc<World>) {
     assert_eq!(account.delete(&new).await.status, 204);
     assert_eq!(account.restore(&old).await.data(200), restored(&old, &handle, 1));
     account.restore(&new).await.problem(409, "LEAD_EXISTS");
-    // Restorations of both at once: one is the lead.
+    // Concurrent restorations of both: one succeeds.
     assert_eq!(account.delete(&old).await.status, 204);
     let (one, other) = tokio::join!(account.restore(&old), account.restore(&new));
     let mut statuses = [one.status, other.status];
@@ -98,7 +98,7 @@ async fn a_restoration_meets_the_lead_that_took_its_place(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn after_thirty_days_there_is_no_way_back(world: Arc<World>) {
+async fn a_lead_is_not_restored_after_thirty_days(world: Arc<World>) {
     let account = world.account(9).await;
     let (lead, _, handle) = account.new_lead().await;
     assert_eq!(account.delete(&lead).await.status, 204);
@@ -116,7 +116,7 @@ async fn after_thirty_days_there_is_no_way_back(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn deletions_at_once_delete_once(world: Arc<World>) {
+async fn concurrent_deletions_delete_a_lead_once(world: Arc<World>) {
     let account = world.account(9).await;
     let (lead, run_id, handle) = account.new_lead().await;
     for _ in 0..3 {
@@ -129,7 +129,7 @@ async fn deletions_at_once_delete_once(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn what_hangs_on_a_business_counts_what_is_there(world: Arc<World>) {
+async fn a_business_profile_counts_its_leads_and_analyses_without_deleted_ones(world: Arc<World>) {
     let account = world.account(9).await;
     let path = format!("/api/business-profiles/{}", account.business_profile_id);
     let counts = async || {

@@ -1,4 +1,4 @@
-//! What the endpoints of leads refuse, and that they say all of it at once.
+//! The validation of the endpoints of leads.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ fn named(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[stack_test]
-async fn every_fault_of_a_list_is_named_at_once(world: Arc<World>) {
+async fn all_faults_of_a_list_request_are_reported_at_once(world: Arc<World>) {
     let account = world.account(0).await;
     let query = "businessProfileId=mine&search=%00&sortBy=score&sortOrder=up&page=0&pageSize=101&asOf=today&handle=x";
     let expected = [
@@ -30,7 +30,7 @@ async fn every_fault_of_a_list_is_named_at_once(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn every_parameter_has_its_bounds(world: Arc<World>) {
+async fn parameters_out_of_bounds_are_rejected(world: Arc<World>) {
     let (account, other) = (world.account(0).await, world.account(0).await);
     let long = |length: usize| format!("search={}", "%C3%A9".repeat(length));
     for (query, name) in [
@@ -79,13 +79,13 @@ async fn every_parameter_has_its_bounds(world: Arc<World>) {
     ] {
         other.get(&format!("{PATH}?{query}")).await.data(200);
     }
-    // Bytes that are no text are somebody's mistake, not ours.
+    // Bytes that are not UTF-8 are a fault of the request and not a 500.
     let status = other.get(&format!("{PATH}?search=%ff%fe")).await.status;
     assert!(status == 200 || status == 400, "{status}");
 }
 
 #[stack_test]
-async fn an_id_that_is_none_is_a_fault(world: Arc<World>) {
+async fn a_malformed_id_is_rejected(world: Arc<World>) {
     let account = world.account(0).await;
     for garbage in ["1", "x", "%00", "00000000-0000-4000-8000-00000000000", "00000000-0000-4000-8000-00000000000g", "%27%20OR%201=1", "🌿"]
     {

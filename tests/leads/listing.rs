@@ -1,4 +1,4 @@
-//! What a lead looks like, and which of them a list holds in which order.
+//! The fields of a lead, and the filters and orders of the list.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{PATH, ids, lead_of};
 use crate::harness::{Value, World, json, stack_test};
 
-/// Takes the times out of an object, each of which must be one.
+/// Removes times from an object, after asserting that each of them is one.
 fn take_times(object: &mut Value, names: &[&str]) {
     for name in names {
         let time = object[*name].take();
@@ -17,7 +17,7 @@ fn take_times(object: &mut Value, names: &[&str]) {
 }
 
 #[stack_test]
-async fn an_analysed_lead_is_listed_read_and_shown_with_its_analyses(world: Arc<World>) {
+async fn an_analyzed_lead_is_listed_and_read_with_its_analyses(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("shown");
     let first = account.run(&handle, "light").await.run_id;
@@ -75,7 +75,7 @@ async fn an_analysed_lead_is_listed_read_and_shown_with_its_analyses(world: Arc<
 }
 
 #[stack_test]
-async fn a_lead_that_nobody_analysed_is_listed_too(world: Arc<World>) {
+async fn a_lead_without_an_analysis_is_listed(world: Arc<World>) {
     let account = world.account(0).await;
     let handle = world.handle("never");
     let (name, bio) = ("שלום 👋🏽 — Ünïcode\u{202e}", "مرحبا بكم\n🌿");
@@ -104,7 +104,7 @@ async fn a_lead_that_nobody_analysed_is_listed_too(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn every_order_puts_missing_values_last_and_keeps_ties_in_step(world: Arc<World>) {
+async fn every_order_lists_missing_values_last_and_ties_in_a_stable_order(world: Arc<World>) {
     let account = world.account(0).await;
     let days = ["2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z"];
     let mut leads = Vec::new();
@@ -127,7 +127,7 @@ async fn every_order_puts_missing_values_last_and_keeps_ties_in_step(world: Arc<
             let expected: Vec<String> = expected.into_iter().map(|(id, _)| id).collect();
             let listed = account.leads(&[("sortBy", by), ("sortOrder", direction)]).await;
             assert_eq!(ids(&listed), expected, "{by} {direction}");
-            // The same in pages: an order with ties must not repeat or skip.
+            // The same in pages: an order with ties must not repeat or skip rows.
             let mut walked = Vec::new();
             for page in ["1", "2", "3"] {
                 walked.extend(ids(&account.leads(&[("sortBy", by), ("sortOrder", direction), ("pageSize", "5"), ("page", page)]).await));
@@ -140,7 +140,7 @@ async fn every_order_puts_missing_values_last_and_keeps_ties_in_step(world: Arc<
 }
 
 #[stack_test]
-async fn a_search_takes_every_sign_for_itself(world: Arc<World>) {
+async fn a_search_matches_every_character_literally(world: Arc<World>) {
     let account = world.account(0).await;
     let mut named = Vec::new();
     for name in [r"100% wool", r"under_score", r"back\slash", "Ünïcode", "שלום עולם", "🌿 leaf", "it's; DROP TABLE leads --", "plain"]
@@ -168,7 +168,7 @@ async fn a_search_takes_every_sign_for_itself(world: Arc<World>) {
     for nothing in ["10%w", "under%score", r"\%", "%%", "somehandle", r"back\\slash"] {
         assert_eq!(found(nothing).await, Vec::<String>::new(), "{nothing}");
     }
-    // An empty search box searches for nothing, and blanks are none.
+    // An empty or blank search does not filter.
     for empty in ["", "   "] {
         assert_eq!(found(empty).await.len(), named.len() + 1);
     }
@@ -177,7 +177,7 @@ async fn a_search_takes_every_sign_for_itself(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn filters_narrow_the_list_together(world: Arc<World>) {
+async fn filters_are_combined(world: Arc<World>) {
     let (account, other) = (world.account(0).await, world.account(0).await);
     let sql = "INSERT INTO business_profiles (account_id, business_name) VALUES ($1::text::uuid, 'Second') RETURNING id::text";
     let second: String = world.db.value(sql, &[&account.id]).await.unwrap();
@@ -191,14 +191,14 @@ async fn filters_narrow_the_list_together(world: Arc<World>) {
     assert_eq!(ids(&account.leads(&[("businessProfileId", &account.business_profile_id)]).await), [here]);
     assert_eq!(total(&[("search", "apple")]).await, 2);
     assert_eq!(ids(&account.leads(&[("businessProfileId", &second), ("search", "apple")]).await), [there]);
-    // A business of others has no leads here.
+    // Another account's business profile has no leads here.
     let none = account.leads(&[("businessProfileId", &other.business_profile_id)]).await;
     let about = ["data", "total", "totalPages", "hasMore"].map(|name| none[name].clone());
     assert_eq!(about, [json!([]), json!(0), json!(0), json!(false)]);
 }
 
 #[stack_test]
-async fn without_a_membership_there_is_no_list(world: Arc<World>) {
+async fn a_caller_without_an_account_cannot_list_leads(world: Arc<World>) {
     let nobody = world.token(json!({ "sub": uuid::Uuid::new_v4() })).await;
     for path in [PATH, "/api/business-profiles", "/api/credits/balance", "/api/credits/transactions"] {
         world.send(world.http.get(world.url(path)).bearer_auth(&nobody)).await.problem(403, "NO_ACCOUNTS");

@@ -1,4 +1,4 @@
-//! One lead with many analyses, and one that is deleted while it is analysed again.
+//! A lead with many analyses, and one that is deleted while it is being analyzed.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{PATH, lead_of};
 use crate::harness::{Account, Value, World, json, stack_test, until};
 
 impl Account {
-    /// Writes an analysis of a lead that failed before it was paid, begun at this hour of one day. Answers its run.
+    /// Inserts an uncharged failed analysis of a lead, started at this hour of one day. Returns its run.
     async fn written_analysis(&self, lead: &str, tier: &str, hour: usize) -> String {
         let sql = "INSERT INTO analyses (run_id, account_id, business_profile_id, lead_id, username, analysis_type, status, error_code,
                        created_at, completed_at)
@@ -17,7 +17,7 @@ impl Account {
         self.world.db.value(sql, &[&lead, &tier, &hour]).await.expect("an analysis")
     }
 
-    /// The runs in the list of a lead's analyses.
+    /// Returns the runs in the list of a lead's analyses.
     async fn runs_of(&self, lead: &str, query: &str) -> Vec<String> {
         let analyses = self.get(&format!("{PATH}/{lead}/analyses{query}")).await.data(200);
         let run = |analysis: &Value| analysis["run_id"].as_str().expect("a run").to_owned();
@@ -26,7 +26,7 @@ impl Account {
 }
 
 #[stack_test]
-async fn analyses_are_listed_newest_first_however_they_ended(world: Arc<World>) {
+async fn analyses_are_listed_newest_first_whatever_their_status(world: Arc<World>) {
     let account = world.account(0).await;
     let lead = account.written_lead(&world.handle("many"), &json!({})).await;
     let mut runs = Vec::new();
@@ -40,7 +40,7 @@ async fn analyses_are_listed_newest_first_however_they_ended(world: Arc<World>) 
     let deep = [&runs[1], &runs[4], &runs[7], &runs[10]];
     assert_eq!(account.runs_of(&lead, "?analysisType=deep&limit=50").await.iter().collect::<Vec<_>>(), deep);
     assert_eq!(account.runs_of(&lead, "?analysisType=deep&limit=2").await.iter().collect::<Vec<_>>(), deep[..2]);
-    // All of them count, and none has a result that could be shown with the lead; what is deleted is gone.
+    // All of them count, and none has a result that the lead includes. Deleted ones do not count.
     let path = format!("{PATH}/{lead}");
     let about = async || {
         let lead = account.get(&path).await.data(200);
@@ -53,7 +53,7 @@ async fn analyses_are_listed_newest_first_however_they_ended(world: Arc<World>) 
 }
 
 #[stack_test]
-async fn the_parameters_of_analyses_have_their_bounds(world: Arc<World>) {
+async fn parameters_of_the_analyses_list_out_of_bounds_are_rejected(world: Arc<World>) {
     let account = world.account(0).await;
     let lead = account.written_lead(&world.handle("bounds"), &json!({})).await;
     let path = format!("{PATH}/{lead}/analyses");
@@ -80,7 +80,7 @@ async fn the_parameters_of_analyses_have_their_bounds(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn a_lead_deleted_while_it_is_analysed_again_makes_way_for_a_new_one(world: Arc<World>) {
+async fn a_run_that_completes_after_its_lead_was_deleted_creates_a_new_lead(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("meanwhile");
     let first = account.run(&handle, "light").await.run_id;
@@ -93,7 +93,7 @@ async fn a_lead_deleted_while_it_is_analysed_again_makes_way_for_a_new_one(world
     .await;
     assert_eq!(account.call("DELETE", &format!("{PATH}/{old}"), None).await.status, 204);
     assert_eq!(account.ended(&second).await.status(), "completed");
-    // What was paid for is there, as another lead's; the deleted one stays deleted.
+    // The paid analysis belongs to the new lead. The deleted lead stays deleted.
     account.result(&second).await.data(200);
     let new = lead_of(&world, &second).await;
     assert_ne!(new, old);

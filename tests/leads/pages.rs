@@ -1,4 +1,4 @@
-//! Pages: none past the end, and none that repeats or skips while others write.
+//! Pages: past the end, and while rows are added.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::ids;
 use crate::harness::{Value, World, json, stack_test};
 
 #[stack_test]
-async fn a_page_past_the_end_is_empty_with_the_right_total(world: Arc<World>) {
+async fn a_page_past_the_end_is_empty_and_has_the_total(world: Arc<World>) {
     let account = world.account(0).await;
     for _ in 0..5 {
         account.written_lead(&world.handle("end"), &json!({})).await;
@@ -29,7 +29,7 @@ async fn a_page_past_the_end_is_empty_with_the_right_total(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn pages_stay_in_step_while_leads_are_added(world: Arc<World>) {
+async fn pages_do_not_shift_while_leads_are_added(world: Arc<World>) {
     let account = world.account(0).await;
     let mut known = BTreeSet::new();
     for number in 0..23 {
@@ -72,7 +72,7 @@ async fn pages_stay_in_step_while_leads_are_added(world: Arc<World>) {
         assert!(!added.is_empty());
         assert_eq!(walked.len(), known.len(), "{by} {direction}");
         assert_eq!(walked.into_iter().collect::<BTreeSet<_>>(), known, "{by} {direction}");
-        // Then start again with what is there now, but so that pages stay few.
+        // Then start again with the current rows, but keep the number of pages small.
         for id in added {
             world.db.rows("UPDATE leads SET deleted_at = now() WHERE id = $1::text::uuid", &[&id]).await;
         }

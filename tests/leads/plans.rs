@@ -1,4 +1,4 @@
-//! How PostgreSQL answers a list: 100,000 leads of one account beside 1,000 other accounts.
+//! PostgreSQL's plans of the list: 100,000 leads of one account beside 1,000 other accounts.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use uuid::Uuid;
 use crate::harness::{Value, World, json, stack_test};
 
 const DATABASE: &str = "many_leads";
-/// The account with the leads, its owner and its business, all of one id.
+/// The id of the account with the leads, of its owner and of its business profile.
 const ACCOUNT: Uuid = Uuid::from_u128(0x8000_4000_0000_0000_0000);
-/// How often each statement is measured.
+/// The number of measurements of each statement.
 const RUNS: usize = 9;
 
-/// Users, accounts and businesses 0 to 1,000 of one id each; 100,000 leads of the first and 20 of each of the others; an analysis of three in
-/// four. Written as a copy is: triggers that keep the books have nothing to say here.
+/// Users, accounts and business profiles 0 to 1,000 with one id each, 100,000 leads of the first and 20 of each of the others, three quarters
+/// of them with an analysis. Inserted with `session_replication_role = replica`: the triggers of the ledger do not run.
 const ROWS: &str = "
     SET session_replication_role = replica;
     CREATE TEMP TABLE people AS SELECT n, ('00000000-0000-8000-4000-' || lpad(n::text, 12, '0'))::uuid AS id FROM generate_series(0, 1000) n;
@@ -35,7 +35,7 @@ const ROWS: &str = "
         FROM leads WHERE last_analyzed_at IS NOT NULL;
     SET session_replication_role = origin;";
 
-/// A database of its own: the books of the tests' one stay short.
+/// Creates a separate database, so that the rows do not slow down the other tests.
 async fn database(world: &World) -> Client {
     let owner = world.db.connect().await;
     owner.batch_execute(&format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")).await.unwrap();
@@ -48,7 +48,7 @@ async fn database(world: &World) -> Client {
     client
 }
 
-/// Executes the list's statement as `role` and answers how.
+/// Executes the list's statement as `role` and returns its plan.
 async fn explain(client: &Client, role: &str, filter: &LeadFilter) -> Value {
     let claims = json!({ "sub": ACCOUNT, "role": "authenticated" }).to_string();
     client.batch_execute("BEGIN").await.unwrap();
@@ -74,12 +74,12 @@ async fn explain(client: &Client, role: &str, filter: &LeadFilter) -> Value {
     rows[0].get::<_, Value>(0)[0].clone()
 }
 
-/// Planning and executing, in milliseconds.
+/// Returns the planning and execution time in milliseconds.
 fn milliseconds(plan: &Value) -> f64 {
     plan["Planning Time"].as_f64().unwrap() + plan["Execution Time"].as_f64().unwrap()
 }
 
-/// What scans of a table there are in a plan: `Index Scan leads_by_creation`, `Seq Scan leads`, …
+/// Returns the scans of a table in a plan: `Index Scan leads_by_creation`, `Seq Scan leads`, …
 fn scans(plan: &Value, found: &mut Vec<String>) {
     let kind = plan["Node Type"].as_str().unwrap_or_default();
     if kind.contains("Scan")
@@ -98,7 +98,7 @@ fn median(mut times: Vec<f64>) -> f64 {
 }
 
 #[stack_test(alone)]
-async fn lists_of_100000_leads_use_their_indexes_and_policies_cost_little(world: Arc<World>) {
+async fn lists_of_100000_leads_use_indexes_and_policies_add_little_time(world: Arc<World>) {
     let client = database(&world).await;
     let list = |order, descending| LeadFilter { business_profile_id: None, search: None, order, descending };
     let newest = || list(LeadOrder::LastAnalyzedAt, true);
@@ -125,7 +125,7 @@ async fn lists_of_100000_leads_use_their_indexes_and_policies_cost_little(world:
                 assert!(!found.contains(&format!("Seq Scan {table}")), "{filter:?}: {found:?}");
             }
             assert!(found.contains(&"Index Scan analyses_lead".to_owned()), "{filter:?}: {found:?}");
-            // The page comes out of its order's index, and nothing is sorted for it.
+            // The page is read from the index of its order, without a sort.
             assert!(index.is_empty() || found.iter().any(|scan| scan == &format!("Index Scan {index}")), "{filter:?}: {found:?}");
         }
         let (owner, user) = (median(owners.iter().map(milliseconds).collect()), median(users.iter().map(milliseconds).collect()));
