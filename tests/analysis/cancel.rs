@@ -1,14 +1,14 @@
-//! Cancelling: at any moment, once, by nobody else, and never together with a completion.
+//! Cancellation at any time: once, by members only, and never together with a completion.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::harness::{Account, Value, World, json, stack_test, until};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 async fn until_scraping(world: &World, handle: &str) {
-    until("an Actor run", PATIENCE, || async { world.calls("apify", handle).await.into_iter().find(|call| call["op"] == "poll") }).await;
+    until("an Actor run", TIMEOUT, || async { world.calls("apify", handle).await.into_iter().find(|call| call["op"] == "poll") }).await;
 }
 
 async fn assert_cancelled(account: &Account, run_id: &str, credits: i32, balance: i32) {
@@ -21,7 +21,7 @@ async fn assert_cancelled(account: &Account, run_id: &str, credits: i32, balance
 #[stack_test(alone)]
 async fn a_run_cancelled_before_its_admission_is_refunded(world: Arc<World>) {
     let account = world.account(9).await;
-    // The admission waits for the balance; the cancellation comes while it does.
+    // The admission waits for the balance, and the cancellation arrives meanwhile.
     let holder = world.db.connect().await;
     let lock = format!("BEGIN; SELECT 1 FROM credit_balances WHERE account_id = '{}' FOR UPDATE", account.id);
     holder.batch_execute(&lock).await.unwrap();
@@ -38,7 +38,7 @@ async fn a_run_cancelled_before_its_admission_is_refunded(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn a_run_that_only_progress_knows_is_cancelled_for_good(world: Arc<World>) {
+async fn a_run_with_progress_only_stays_cancelled(world: Arc<World>) {
     let account = world.account(9).await;
     let owner: Option<String> = world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await;
     let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
@@ -50,7 +50,7 @@ async fn a_run_that_only_progress_knows_is_cancelled_for_good(world: Arc<World>)
     assert_eq!(account.progress(&run_id).await["status"], json!("pending"));
     account.result(&run_id).await.problem(425, "NOT_COMPLETE");
     assert_eq!(account.cancel(&run_id).await.data(200)["credits_refunded"], json!(0));
-    // The admission that comes late finds it cancelled, and charges nothing.
+    // The late admission finds the run cancelled and charges nothing.
     assert_eq!(world.invoke("admit", &json!({ "run": run, "steps": [] })).await, Err("Cancelled".to_owned()));
     assert_eq!((account.entries(&run_id).await, account.balance().await), (vec![], 9));
     assert_eq!(account.progress(&run_id).await["status"], json!("cancelled"));
@@ -58,9 +58,9 @@ async fn a_run_that_only_progress_knows_is_cancelled_for_good(world: Arc<World>)
 
 /// The function does not rely on the endpoint: it rejects what the API would not send.
 #[stack_test]
-async fn users_vouch_only_for_fresh_runs_of_their_own(world: Arc<World>) {
+async fn a_cancellation_records_only_fresh_runs_of_the_caller(world: Arc<World>) {
     let (account, other) = (world.account(9).await, world.account(9).await);
-    let (user, stranger) = (account.owner().await, other.owner().await);
+    let (user, other_user) = (account.owner().await, other.owner().await);
     let client = world.db.connect().await;
     let claims = format!("SELECT set_config('request.jwt.claims', '{{\"sub\":\"{user}\"}}', false); SET ROLE oslira_api");
     client.batch_execute(&claims).await.unwrap();
@@ -82,7 +82,7 @@ async fn users_vouch_only_for_fresh_runs_of_their_own(world: Arc<World>) {
         with("username", json!("Not A Handle")),
         with("username", json!("a..b")),
         with("username", json!(null)),
-        with("requested_by", json!(stranger)),
+        with("requested_by", json!(other_user)),
         with("requested_by", json!(null)),
         with("account_id", json!(other.id)),
         with("business_profile_id", json!(other.business_profile_id)),
@@ -106,7 +106,7 @@ async fn users_vouch_only_for_fresh_runs_of_their_own(world: Arc<World>) {
     let outcome: Value = client.query_one("SELECT cancel_analysis($1, $2)", &[&fresh(), &seed]).await.unwrap().get(0);
     assert_eq!((&outcome["outcome"], &outcome["newly"], &outcome["credits_refunded"]), (&json!("cancelled"), &json!(true), &json!(0)));
     assert_eq!((account.runs().await, account.balance().await), (1, 9));
-    // Not more of them than the API would have started.
+    // No more of them than the API would have started.
     let flood = "SELECT count(*) FILTER (WHERE outcome = 'cancelled') FROM (SELECT cancel_analysis(id, $1) ->> 'outcome' AS outcome FROM unnest($2::text[]) id) o";
     let ids: Vec<String> = (0..150).map(|_| fresh()).collect();
     client.query_one(flood, &[&seed, &ids]).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_task_that_waited_for_a_cancellation_sees_it(world: Arc<World>) {
             async move { task.query(call, &[&run_id]).await.unwrap().first().and_then(|row| row.get::<_, Option<String>>(0)) }
         });
         let sql = "SELECT 1 WHERE cardinality(pg_blocking_pids($1)) > 0";
-        until("the wait", PATIENCE, || async { world.db.value::<i32>(sql, &[&pid]).await }).await;
+        until("the wait", TIMEOUT, || async { world.db.value::<i32>(sql, &[&pid]).await }).await;
         canceller.batch_execute("COMMIT").await.unwrap();
         let found = waiting.await.unwrap();
         assert!(found.is_none() || found.as_deref() == Some("cancelled"), "{call}: {found:?}");
@@ -147,7 +147,7 @@ async fn a_task_that_waited_for_a_cancellation_sees_it(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn a_cancel_during_the_scrape_refunds_and_aborts_the_actor(world: Arc<World>) {
+async fn a_cancellation_during_the_scrape_refunds_and_aborts_the_actor_run(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("scraping");
     world.slow_scrape(&handle, 60_000).await;
@@ -155,32 +155,32 @@ async fn a_cancel_during_the_scrape_refunds_and_aborts_the_actor(world: Arc<Worl
     until_scraping(&world, &handle).await;
     account.cancel(&run_id).await.data(200);
     assert_cancelled(&account, &run_id, 3, 9).await;
-    until("the abort", PATIENCE, || async { world.calls("apify", &handle).await.into_iter().find(|call| call["op"] == "abort") }).await;
-    // The execution's own end finds nothing left to do.
+    until("the abort", TIMEOUT, || async { world.calls("apify", &handle).await.into_iter().find(|call| call["op"] == "abort") }).await;
+    // The end of the execution changes nothing.
     world.execution_ended(&run_id).await;
     assert_cancelled(&account, &run_id, 3, 9).await;
-    // What the Actor had cost by then is booked.
+    // The cost of the Actor run until then is recorded.
     let sql = "SELECT sum(cost_micro_usd)::int8 FROM ai_usage_logs WHERE run_id = $1 AND provider = 'apify'";
-    until("the booking", PATIENCE, || async { world.db.value::<i64>(sql, &[&run_id]).await }).await;
+    until("the recorded cost", TIMEOUT, || async { world.db.value::<i64>(sql, &[&run_id]).await }).await;
     assert_eq!(world.db.value::<i64>(sql, &[&run_id]).await, Some(world.bill(&handle).await));
 }
 
 #[stack_test]
-async fn a_cancel_during_ai_refunds(world: Arc<World>) {
+async fn a_cancellation_during_the_analysis_refunds(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("thinking");
     world.slow_model("openai", &handle, 2500).await;
     let run_id = account.start(&handle, "xray").await;
-    until("a question", PATIENCE, || async { world.calls("openai", &handle).await.into_iter().next() }).await;
+    until("a question", TIMEOUT, || async { world.calls("openai", &handle).await.into_iter().next() }).await;
     account.cancel(&run_id).await.data(200);
     assert_cancelled(&account, &run_id, 5, 9).await;
     world.execution_ended(&run_id).await;
-    // What was paid for meanwhile is booked, and the run stays cancelled.
+    // The cost of the calls until then is recorded, and the run stays cancelled.
     let sql = "SELECT coalesce(sum(cost_micro_usd), 0)::int8 FROM ai_usage_logs WHERE run_id = $1";
-    until("the bookings", PATIENCE, || async {
-        let (booked, billed) = (world.db.value::<i64>(sql, &[&run_id]).await, world.bill(&handle).await);
-        let asked = world.calls("openai", &handle).await;
-        Some(()).filter(|()| asked.iter().all(|call| call["ended_at_ms"].is_i64()) && booked == Some(billed))
+    until("the recorded costs", TIMEOUT, || async {
+        let (recorded, billed) = (world.db.value::<i64>(sql, &[&run_id]).await, world.bill(&handle).await);
+        let calls = world.calls("openai", &handle).await;
+        Some(()).filter(|()| calls.iter().all(|call| call["ended_at_ms"].is_i64()) && recorded == Some(billed))
     })
     .await;
     assert_cancelled(&account, &run_id, 5, 9).await;
@@ -214,20 +214,20 @@ async fn a_completed_run_cannot_be_cancelled(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn strangers_cannot_cancel(world: Arc<World>) {
-    let (account, stranger) = (world.account(9).await, world.account(9).await);
+async fn another_account_cannot_cancel(world: Arc<World>) {
+    let (account, other) = (world.account(9).await, world.account(9).await);
     let handle = world.handle("mine");
     world.slow_scrape(&handle, 3000).await;
     let run_id = account.start(&handle, "light").await;
     until_scraping(&world, &handle).await;
-    stranger.cancel(&run_id).await.problem(404, "NOT_FOUND");
+    other.cancel(&run_id).await.problem(404, "NOT_FOUND");
     assert_eq!(account.entries(&run_id).await, [("analysis".to_owned(), -1)]);
     assert_eq!(account.ended(&run_id).await.status(), "completed");
 }
 
-/// 200 times. The moment of the cancel follows the race: later after it won, earlier after it lost, so that both sides stay close.
+/// Races 200 times. A cancellation that wins is sent later the next time, and one that loses earlier, so that both sides stay close.
 #[stack_test(alone)]
-async fn a_cancel_and_a_completion_never_both_win(world: Arc<World>) {
+async fn a_cancellation_and_a_completion_never_both_succeed(world: Arc<World>) {
     let races = (0..10).map(|_| {
         let world = world.clone();
         async move {

@@ -1,4 +1,4 @@
-//! What everybody hopes for: a result, paid once.
+//! Runs that succeed: a result, charged once.
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use crate::harness::{Account, Answer, World, json, stack_test};
 
 impl Account {
-    /// Asks for a LIGHT analysis under a key.
+    /// Requests a LIGHT analysis with a key.
     async fn analyze_once(&self, key: &str, handle: &str) -> (Answer, String) {
         let body = json!({ "username": handle, "businessProfileId": self.business_profile_id, "analysisType": "light" });
         let request = self.request_to("POST", "/api/leads/analyze").header("Idempotency-Key", key).json(&body);
@@ -16,7 +16,7 @@ impl Account {
 }
 
 #[stack_test]
-async fn a_repeated_request_gets_the_first_answer_letter_by_letter(world: Arc<World>) {
+async fn a_repeat_gets_the_first_response_word_for_word(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("repeated");
     let (first, text) = account.analyze_once("key-1", &handle).await;
@@ -24,11 +24,11 @@ async fn a_repeated_request_gets_the_first_answer_letter_by_letter(world: Arc<Wo
     let (again, repeated) = account.analyze_once("key-1", &handle).await;
     assert_eq!((again.status, repeated), (202, text.clone()));
     assert_eq!(account.ended(&run_id).await.status(), "completed");
-    // Also when the run is long over.
+    // The same after the run has ended.
     let (last, repeated) = account.analyze_once("key-1", &handle).await;
     assert_eq!((last.status, repeated), (202, text));
     assert_eq!((account.runs().await, account.balance().await), (1, 4));
-    // Another key is another run.
+    // Another key starts another run.
     let (other, _) = account.analyze_once("key-2", &handle).await;
     let other = other.data(202)["run_id"].as_str().unwrap().to_owned();
     assert_ne!(other, run_id);
@@ -37,7 +37,7 @@ async fn a_repeated_request_gets_the_first_answer_letter_by_letter(world: Arc<Wo
 }
 
 #[stack_test]
-async fn twins_at_once_start_one_run(world: Arc<World>) {
+async fn concurrent_repeats_start_one_run(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("twins");
     let all = join_all((0..10).map(|_| account.analyze_once("same", &handle))).await;
@@ -58,19 +58,19 @@ async fn a_key_stands_for_one_request_of_one_user(world: Arc<World>) {
     other.problem(422, "IDEMPOTENCY_KEY_REUSED");
     account.ended(&run_id).await;
     assert_eq!((account.runs().await, account.balance().await), (1, 4));
-    let stranger = world.account(5).await;
-    let (theirs, _) = stranger.analyze_once("mine", &world.handle("keyed")).await;
+    let other = world.account(5).await;
+    let (theirs, _) = other.analyze_once("mine", &world.handle("keyed")).await;
     let theirs = theirs.data(202)["run_id"].as_str().unwrap().to_owned();
     assert_ne!(theirs, run_id);
-    stranger.ended(&theirs).await;
+    other.ended(&theirs).await;
 }
 
 #[stack_test]
-async fn a_repetition_starts_the_run_that_its_first_request_could_not(world: Arc<World>) {
+async fn a_repeat_starts_the_run_of_a_process_that_died(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("halted");
-    // What a process leaves behind that dies between the claim and the start: the key with its run, and no run. Taken from a request that
-    // went well, of another account.
+    // A process that dies between claim and start leaves the key with its run id, and no run. Copied from a successful request of another
+    // account.
     let other = world.account(5).await;
     let (answer, _) = other.analyze_once("halted", &world.handle("model")).await;
     let model = answer.data(202)["run_id"].as_str().unwrap().to_owned();
@@ -80,7 +80,7 @@ async fn a_repetition_starts_the_run_that_its_first_request_could_not(world: Arc
     let sql = "INSERT INTO idempotency_keys (account_id, user_id, key, request_hash, work_id, answer)
                SELECT $1::text::uuid, $2::text::uuid, 'halted', encode(sha256(convert_to('POST ' || $3 || chr(10) || $4, 'UTF8')), 'hex'), $5,
                       replace(answer, $6, $5) FROM idempotency_keys WHERE account_id = $7::text::uuid AND key = 'halted'";
-    // The function sees the path as API Gateway passes it on.
+    // The path as API Gateway passes it to the function.
     let path = "/api/leads/analyze";
     world.db.rows(sql, &[&account.id, &account.owner().await, &path, &body, &run_id, &model, &other.id]).await;
     let (repeated, _) = account.analyze_once("halted", &handle).await;
@@ -103,7 +103,7 @@ async fn a_refused_request_leaves_its_key_unused(world: Arc<World>) {
 
 /// A stored key may hold something that the endpoint did not write. It must cause neither a 5xx nor a full disk.
 #[stack_test]
-async fn what_users_keep_under_a_key_themselves_is_not_repeated(world: Arc<World>) {
+async fn a_stored_response_that_the_endpoint_did_not_write_is_not_replayed(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("forged");
     let body = json!({ "username": handle, "businessProfileId": account.business_profile_id, "analysisType": "light" }).to_string();
@@ -122,7 +122,7 @@ async fn what_users_keep_under_a_key_themselves_is_not_repeated(world: Arc<World
     }
     account.ended(&run).await;
 
-    // Answers as large as they may be, of text that cannot be compressed much.
+    // Responses of the maximum size, of text that compresses badly.
     let text: String = (0..60).map(|_| (0..16).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect::<String>().repeat(4)).collect();
     let mut kept = 0;
     let refused = loop {
@@ -138,7 +138,7 @@ async fn what_users_keep_under_a_key_themselves_is_not_repeated(world: Arc<World
 }
 
 #[stack_test]
-async fn a_key_that_is_none_is_a_fault(world: Arc<World>) {
+async fn a_malformed_key_is_a_fault(world: Arc<World>) {
     let account = world.account(5).await;
     for key in [String::new(), "x".repeat(256)] {
         let (answer, _) = account.analyze_once(&key, "anybody").await;

@@ -1,4 +1,4 @@
-//! What a run answers, what it asked the vendors for it, and what they were paid.
+//! The result of a run, its vendor calls, and their recorded cost.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use oslira_domain::{Tier, assessment};
 
 use crate::harness::{Account, Value, World, json, stack_test};
 
-/// What every result holds beside its tier's fields.
+/// The fields of every result beside its tier's.
 const OWN: [&str; 16] = [
     "performance",
     "run_id",
@@ -29,7 +29,7 @@ const OWN: [&str; 16] = [
     "completed_at",
 ];
 
-/// Asserts that a value is what its schema says and what the product promises beyond: scores up to 100, confidence up to 1, no empty texts.
+/// Asserts that a value matches its schema, that scores are at most 100 and confidences at most 1, and that no text is empty.
 fn assert_fits(at: &str, schema: &Value, value: &Value) {
     if let Some(words) = schema["enum"].as_array() {
         assert!(words.contains(value), "{at}: {value}");
@@ -57,7 +57,7 @@ fn assert_fits(at: &str, schema: &Value, value: &Value) {
 }
 
 #[stack_test]
-async fn every_field_of_every_tier_is_there_and_in_range(world: Arc<World>) {
+async fn every_field_of_every_tier_is_present_and_in_range(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("complete");
     for (tier, count, model) in [(Tier::Light, 8, "gpt-6-luna"), (Tier::Deep, 20, "gpt-6.1-terra"), (Tier::Xray, 29, "gpt-6.1-sol")] {
@@ -87,7 +87,7 @@ async fn every_field_of_every_tier_is_there_and_in_range(world: Arc<World>) {
     }
 }
 
-/// Metrics, times and the database's own columns agree with the result.
+/// Asserts that metrics, times and the database's columns agree with the result.
 async fn assert_numbers(account: &Account, run_id: &str, result: &Value) {
     let metrics = &result["metrics"];
     assert_eq!((&metrics["posts_analyzed"], &metrics["hidden_likes_posts"]), (&json!(12), &json!(0)));
@@ -108,31 +108,31 @@ async fn assert_numbers(account: &Account, run_id: &str, result: &Value) {
 }
 
 impl Account {
-    /// What was booked for a run: provider, status and micro-USD, in order.
-    async fn booked(&self, run_id: &str) -> Vec<(String, String, i64)> {
+    /// Returns the recorded vendor calls of a run: provider, status and micro-USD, in order.
+    async fn recorded_calls(&self, run_id: &str) -> Vec<(String, String, i64)> {
         let sql = "SELECT provider, status, cost_micro_usd FROM ai_usage_logs WHERE run_id = $1 ORDER BY started_at, id";
         self.world.db.rows(sql, &[&run_id]).await.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
     }
 
-    /// Asserts that what the run says it cost is, provider by provider, what the vendors billed for `handle`.
+    /// Asserts that the run's cost is, by provider, what the vendors billed for `handle`.
     async fn assert_billed(&self, run_id: &str, handle: &str, result: &Value) {
-        let booked = self.booked(run_id).await;
+        let recorded_calls = self.recorded_calls(run_id).await;
         let mut total = 0;
         for provider in ["apify", "openai", "anthropic"] {
             let calls = self.world.calls(provider, handle).await;
             let billed: i64 = calls.iter().filter_map(|call| call["bill_micro_usd"].as_i64()).sum();
-            let recorded: i64 = booked.iter().filter(|(by, _, _)| by == provider).map(|(_, _, cost)| cost).sum();
+            let recorded: i64 = recorded_calls.iter().filter(|(by, _, _)| by == provider).map(|(_, _, cost)| cost).sum();
             assert_eq!(
                 (recorded, &result["cost"][format!("{provider}_micro_usd")]),
                 (billed, &json!(billed)),
-                "{provider}: {booked:?} {calls:?}"
+                "{provider}: {recorded_calls:?} {calls:?}"
             );
             total += billed;
         }
         assert_eq!((&result["actual_cost_micro_usd"], &result["cost"]["total_micro_usd"]), (&json!(total), &json!(total)));
         let calls = result["cost"]["calls"].as_array().expect("calls");
         assert_eq!(calls.iter().filter_map(|call| call["cost_micro_usd"].as_i64()).sum::<i64>(), total);
-        assert_eq!(calls.len(), booked.len());
+        assert_eq!(calls.len(), recorded_calls.len());
     }
 }
 
@@ -140,7 +140,7 @@ impl Account {
 async fn the_calls_of_a_tier_overlap_in_time(world: Arc<World>) {
     let account = world.account(25).await;
     for (tier, count) in [("deep", 3), ("xray", 4)] {
-        // On a machine that is busy with other things a call may come late; calls one after the other never overlap.
+        // On a busy machine a call may start late. Sequential calls never overlap.
         let mut overlaps = false;
         for _ in 0..3 {
             let handle = world.handle("parallel");
@@ -163,7 +163,7 @@ async fn the_calls_of_a_tier_overlap_in_time(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn an_overloaded_openai_is_replaced_by_anthropic_and_booked_there(world: Arc<World>) {
+async fn an_overloaded_openai_is_replaced_by_anthropic_and_recorded_there(world: Arc<World>) {
     let account = world.account(25).await;
     let faults = [
         (json!({ "kind": "status", "status": 429 }), "light", "error"),
@@ -180,13 +180,14 @@ async fn an_overloaded_openai_is_replaced_by_anthropic_and_booked_there(world: A
         assert_eq!(ended.status(), "completed", "{fault}: {}", ended.progress);
         let result = account.result(&ended.run_id).await.data(200);
         account.assert_billed(&ended.run_id, &handle, &result).await;
-        let booked = account.booked(&ended.run_id).await;
+        let recorded_calls = account.recorded_calls(&ended.run_id).await;
         let questions = if tier == "deep" { 3 } else { 1 };
         let count = |provider: &str, ended: &str, paid: bool| {
-            booked.iter().filter(|(by, status, cost)| by == provider && status == ended && (*cost > 0) == paid).count()
+            recorded_calls.iter().filter(|(by, status, cost)| by == provider && status == ended && (*cost > 0) == paid).count()
         };
-        let seen = (count("apify", "success", true), count("openai", status, false), count("anthropic", "success", true), booked.len());
-        assert_eq!(seen, (1, questions, questions, 1 + 2 * questions), "{fault}: {booked:?}");
+        let counts =
+            (count("apify", "success", true), count("openai", status, false), count("anthropic", "success", true), recorded_calls.len());
+        assert_eq!(counts, (1, questions, questions, 1 + 2 * questions), "{fault}: {recorded_calls:?}");
         let model = if tier == "deep" { "claude-sonnet-5-5" } else { "claude-haiku-5-5" };
         assert_eq!(result["model_used"], json!(model), "{fault}");
         assert_eq!(world.calls("anthropic", &handle).await.len(), questions, "{fault}");

@@ -1,4 +1,4 @@
-//! What `POST /api/leads/analyze` refuses, and that a handle is one lead however it is written.
+//! Requests that `POST /api/leads/analyze` refuses, and the canonical form of handles.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use crate::harness::{Account, Answer, Value, World, json, stack_test, until};
 const PATH: &str = "/api/leads/analyze";
 
 impl Account {
-    /// A request that the caller builds on.
+    /// Returns a request without a body.
     fn request(&self) -> reqwest::RequestBuilder {
         self.world.http.post(self.world.url(PATH)).bearer_auth(&self.token)
     }
 
-    /// Asks with any body and content type.
-    async fn ask_with(&self, content_type: Option<&str>, body: impl Into<reqwest::Body>) -> Answer {
+    /// Sends any body with any content type.
+    async fn send_body(&self, content_type: Option<&str>, body: impl Into<reqwest::Body>) -> Answer {
         let request = self.request().body(body);
         let request = content_type.into_iter().fold(request, |request, kind| request.header("content-type", kind));
         self.world.send(request).await
     }
 
-    /// Asks for a LIGHT analysis in the name of an account.
-    async fn ask_for(&self, account_id: &str, business_profile_id: &str, handle: &str) -> Answer {
+    /// Requests a LIGHT analysis for an account.
+    async fn analyze_for(&self, account_id: &str, business_profile_id: &str, handle: &str) -> Answer {
         let body = json!({ "username": handle, "businessProfileId": business_profile_id, "analysisType": "light" });
         self.world.send(self.request().header("X-Account-Id", account_id).json(&body)).await
     }
@@ -53,7 +53,7 @@ impl Account {
     }
 }
 
-/// Path and code of every fault, in order.
+/// Returns path and code of every fault, in order.
 fn faults(problem: &Value) -> Vec<(&str, &str)> {
     let faults = problem["details"].as_array().expect("a list of faults");
     assert!(faults.iter().all(|fault| fault["message"].as_str().is_some_and(|text| !text.is_empty())), "{problem}");
@@ -61,7 +61,7 @@ fn faults(problem: &Value) -> Vec<(&str, &str)> {
 }
 
 #[stack_test]
-async fn every_fault_of_a_request_is_named_at_once(world: Arc<World>) {
+async fn a_response_lists_every_fault_of_the_request(world: Arc<World>) {
     let account = world.account(5).await;
     let profile = &account.business_profile_id;
     let all = |code| vec![("username", code), ("businessProfileId", code), ("analysisType", code)];
@@ -98,27 +98,27 @@ async fn every_fault_of_a_request_is_named_at_once(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn a_body_that_cannot_be_read_is_refused_for_what_it_is(world: Arc<World>) {
+async fn an_unreadable_body_has_an_error_of_its_own_kind(world: Arc<World>) {
     const JSON: Option<&str> = Some("application/json");
     let account = world.account(5).await;
     let deep = "[".repeat(5000);
     for body in ["", "{", "{} {}", "username=nike", "\u{feff}{}", "{'username': 'nike'}", deep.as_str()] {
-        account.ask_with(JSON, body.to_owned()).await.problem(400, "INVALID_JSON");
+        account.send_body(JSON, body.to_owned()).await.problem(400, "INVALID_JSON");
     }
     for content_type in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("application/jsonx"), Some("json")] {
-        account.ask_with(content_type, "{}").await.problem(415, "UNSUPPORTED_MEDIA_TYPE");
+        account.send_body(content_type, "{}").await.problem(415, "UNSUPPORTED_MEDIA_TYPE");
     }
     for content_type in ["application/json; charset=utf-8", "Application/JSON"] {
-        account.ask_with(Some(content_type), "{}").await.problem(400, "VALIDATION_ERROR");
+        account.send_body(Some(content_type), "{}").await.problem(400, "VALIDATION_ERROR");
     }
     let of_size = |size: usize| format!("{{{}}}", " ".repeat(size - 2));
-    account.ask_with(JSON, of_size(64 * 1024)).await.problem(400, "VALIDATION_ERROR");
-    account.ask_with(JSON, of_size(64 * 1024 + 1)).await.problem(413, "PAYLOAD_TOO_LARGE");
-    let stranger = world.http.post(world.url(PATH)).header("content-type", "application/json").body(of_size(64 * 1024 + 1));
-    world.send(stranger).await.problem(401, "UNAUTHORIZED");
-    // A gateway hands over bytes that are no text as they are, in Base64, or with the bad ones replaced.
+    account.send_body(JSON, of_size(64 * 1024)).await.problem(400, "VALIDATION_ERROR");
+    account.send_body(JSON, of_size(64 * 1024 + 1)).await.problem(413, "PAYLOAD_TOO_LARGE");
+    let unauthenticated = world.http.post(world.url(PATH)).header("content-type", "application/json").body(of_size(64 * 1024 + 1));
+    world.send(unauthenticated).await.problem(401, "UNAUTHORIZED");
+    // A gateway passes bytes that are not UTF-8 on in Base64, or replaces the invalid ones.
     let body = &b"{\"username\": \"\xff\xfe\"}"[..];
-    let replaced = account.ask_with(JSON, body).await;
+    let replaced = account.send_body(JSON, body).await;
     assert_eq!((replaced.status, &replaced.body["success"]), (400, &json!(false)), "{replaced:?}");
     let event = json!({
         "version": "2.0", "routeKey": format!("POST {PATH}"), "rawPath": PATH, "rawQueryString": "",
@@ -133,7 +133,7 @@ async fn a_body_that_cannot_be_read_is_refused_for_what_it_is(world: Arc<World>)
 }
 
 #[stack_test]
-async fn a_handle_is_one_lead_however_it_is_written(world: Arc<World>) {
+async fn all_spellings_of_a_handle_are_one_lead(world: Arc<World>) {
     let account = world.account(5).await;
     let handle = world.handle("spelled");
     let shout = handle.to_uppercase();
@@ -171,21 +171,21 @@ async fn a_live_run_of_a_handle_is_a_conflict_that_names_it(world: Arc<World>) {
         assert_eq!(problem["details"], json!({ "run_id": run_id, "progress_url": format!("/api/analysis/{run_id}/progress") }));
     }
     assert_eq!((account.runs().await, account.balance().await), (1, 24));
-    // It is nobody else's business.
+    // Other accounts are not affected.
     let others = neighbour.start(&handle, "light").await;
     assert_ne!(others, run_id);
     account.cancel(&run_id).await.data(200);
     account.assert_refund_recorded(&run_id, 1, 25).await;
     neighbour.charged(&others).await;
     neighbour.cancel(&others).await.data(200);
-    // And it ends with the run.
+    // The conflict ends with the run.
     let again = account.start(&handle, "light").await;
     account.charged(&again).await;
     account.cancel(&again).await.data(200);
 }
 
 #[stack_test]
-async fn missing_credits_are_told_in_numbers(world: Arc<World>) {
+async fn a_402_states_the_balance_and_the_price(world: Arc<World>) {
     let account = world.account(2).await;
     let handle = world.handle("poor");
     for (tier, required) in [("deep", 3), ("xray", 5)] {
@@ -205,10 +205,10 @@ async fn a_business_profile_of_another_account_does_not_exist(world: Arc<World>)
     let handle = world.handle("profile");
     let unknown = "00000000-0000-4000-8000-000000000000";
     for id in [other.business_profile_id.as_str(), unknown] {
-        account.ask_for(&account.id, id, &handle).await.problem(404, "NOT_FOUND");
+        account.analyze_for(&account.id, id, &handle).await.problem(404, "NOT_FOUND");
     }
     for garbage in ["", "mine", "1", "'; DROP TABLE leads; --"] {
-        let problem = account.ask_for(&account.id, garbage, &handle).await.problem(400, "VALIDATION_ERROR");
+        let problem = account.analyze_for(&account.id, garbage, &handle).await.problem(400, "VALIDATION_ERROR");
         assert_eq!(faults(&problem), [("businessProfileId", "invalid")]);
     }
     let sql = "UPDATE business_profiles SET deleted_at = now() WHERE id = $1::text::uuid";
@@ -222,16 +222,16 @@ async fn the_account_header_chooses_among_memberships_only(world: Arc<World>) {
     let (account, other) = (world.account(5).await, world.account(5).await);
     let handle = world.handle("header");
     for foreign in [other.id.as_str(), "00000000-0000-4000-8000-000000000000"] {
-        account.ask_for(foreign, &account.business_profile_id, &handle).await.problem(403, "FORBIDDEN");
-        account.ask_for(foreign, &other.business_profile_id, &handle).await.problem(403, "FORBIDDEN");
+        account.analyze_for(foreign, &account.business_profile_id, &handle).await.problem(403, "FORBIDDEN");
+        account.analyze_for(foreign, &other.business_profile_id, &handle).await.problem(403, "FORBIDDEN");
     }
     for malformed in ["", "mine", "1234"] {
-        let problem = account.ask_for(malformed, &account.business_profile_id, &handle).await.problem(400, "VALIDATION_ERROR");
+        let problem = account.analyze_for(malformed, &account.business_profile_id, &handle).await.problem(400, "VALIDATION_ERROR");
         assert_eq!(faults(&problem), [("X-Account-Id", "invalid")]);
     }
-    // Invited, the same person works for both, and without the header for the older membership.
+    // A member of both accounts can choose either. Without the header the older membership counts.
     other.admit_member(&account, "member").await;
-    let started = account.ask_for(&other.id, &other.business_profile_id, &handle).await.data(202);
+    let started = account.analyze_for(&other.id, &other.business_profile_id, &handle).await.data(202);
     account.ended(started["run_id"].as_str().expect("a run id")).await;
     assert_eq!((account.balance().await, other.balance().await), (5, 4));
     account.run(&handle, "light").await;
@@ -239,20 +239,20 @@ async fn the_account_header_chooses_among_memberships_only(world: Arc<World>) {
     let body = json!({ "username": handle, "businessProfileId": other.business_profile_id, "analysisType": "light" });
     account.post(PATH, &body).await.problem(404, "NOT_FOUND");
 
-    let nobody = Account { token: world.token(json!({ "sub": "00000000-0000-4000-8000-00000000abcd" })).await, ..account.clone() };
-    nobody.analyze(&handle, "light").await.problem(403, "NO_ACCOUNTS");
+    let without_account = Account { token: world.token(json!({ "sub": "00000000-0000-4000-8000-00000000abcd" })).await, ..account.clone() };
+    without_account.analyze(&handle, "light").await.problem(403, "NO_ACCOUNTS");
     world.db.rows("UPDATE accounts SET is_suspended = true WHERE id = $1::text::uuid", &[&other.id]).await;
     other.analyze(&handle, "light").await.problem(403, "NO_ACCOUNTS");
-    account.ask_for(&other.id, &other.business_profile_id, &handle).await.problem(403, "FORBIDDEN");
+    account.analyze_for(&other.id, &other.business_profile_id, &handle).await.problem(403, "FORBIDDEN");
 }
 
 #[stack_test]
-async fn a_viewer_sees_runs_and_spends_nothing(world: Arc<World>) {
+async fn a_viewer_reads_runs_and_cannot_spend(world: Arc<World>) {
     let (account, viewer) = (world.account(5).await, world.account(5).await);
     account.admit_member(&viewer, "viewer").await;
     let handle = world.handle("viewed");
     world.slow_scrape(&handle, 60_000).await;
-    viewer.ask_for(&account.id, &account.business_profile_id, &handle).await.problem(403, "FORBIDDEN");
+    viewer.analyze_for(&account.id, &account.business_profile_id, &handle).await.problem(403, "FORBIDDEN");
     assert_eq!(account.runs().await, 0);
     let run_id = account.start(&handle, "light").await;
     account.charged(&run_id).await;
@@ -264,7 +264,7 @@ async fn a_viewer_sees_runs_and_spends_nothing(world: Arc<World>) {
     account.assert_refund_recorded(&run_id, 1, 5).await;
 }
 
-/// The window's number and the seconds left in it.
+/// Returns the number of the hourly window and the seconds left in it.
 fn hour() -> (i64, i64) {
     let second = Timestamp::now().as_second();
     (second / 3600, 3600 - second % 3600)
@@ -274,18 +274,18 @@ fn hour() -> (i64, i64) {
 async fn the_101st_analysis_of_an_hour_is_refused_until_the_next(world: Arc<World>) {
     let (account, colleague, neighbour) = (world.account(25).await, world.account(5).await, world.account(5).await);
     account.admit_member(&colleague, "member").await;
-    // All of this within one hour of the clock.
+    // The whole test runs in one window.
     until("an hour with two minutes left", Duration::from_secs(150), || async { (hour().1 > 120).then_some(()) }).await;
     let window = hour().0;
     let handles = [(); 5].map(|()| world.handle("limited"));
     let first = account.analyze(&handles[0], "light").await;
     assert_eq!(first.header("ratelimit-policy"), Some("\"analyses\";q=100;w=3600"));
-    let (policy, left) = first.header("ratelimit").and_then(|text| text.split_once(";t=")).expect("where the account stands");
+    let (policy, left) = first.header("ratelimit").and_then(|text| text.split_once(";t=")).expect("the state of the limit");
     assert_eq!(policy, "\"analyses\";r=99");
     assert!((1..=3600).contains(&left.parse::<i64>().expect("seconds")), "{left}");
     let run_id = first.data(202)["run_id"].as_str().expect("a run id").to_owned();
 
-    // Ninety-eight more are counted in: each costs what a real one costs the counter, which the first has just shown.
+    // Adds ninety-eight more to the counter, of which the first request has shown that each counts as one.
     let table = world.stack.outputs()["RateLimitsTableName"].clone();
     let bucket = AttributeValue::S(format!("analyses#{}#{window}", account.id));
     let counted = world.dynamodb.update_item().table_name(table).key("bucket", bucket).update_expression("ADD used :more");
@@ -296,12 +296,12 @@ async fn the_101st_analysis_of_an_hour_is_refused_until_the_next(world: Arc<Worl
     assert!(hundredth.header("ratelimit").is_some_and(|text| text.starts_with("\"analyses\";r=0;")), "{:?}", hundredth.headers);
     let hundredth = hundredth.data(202)["run_id"].as_str().expect("a run id").to_owned();
     let refused = account.analyze(&handles[2], "light").await;
-    let seconds: i64 = refused.header("retry-after").expect("when to try again").parse().expect("seconds");
+    let seconds: i64 = refused.header("retry-after").expect("when to retry").parse().expect("seconds");
     assert!(seconds <= hour().1 + 60 && hour().1 - 5 <= seconds, "{seconds}, {} are left", hour().1);
     assert_eq!(refused.header("ratelimit"), Some(format!("\"analyses\";r=0;t={seconds}").as_str()));
     refused.problem(429, "RATE_LIMIT_EXCEEDED");
-    // It is the account's limit, whoever of it asks; and only its.
-    colleague.ask_for(&account.id, &account.business_profile_id, &handles[3]).await.problem(429, "RATE_LIMIT_EXCEEDED");
+    // All members share the account's limit. Other accounts have their own.
+    colleague.analyze_for(&account.id, &account.business_profile_id, &handles[3]).await.problem(429, "RATE_LIMIT_EXCEEDED");
     let others = neighbour.analyze(&handles[4], "light").await;
     assert!(others.header("ratelimit").is_some_and(|text| text.starts_with("\"analyses\";r=99;")), "{:?}", others.headers);
     let others = others.data(202)["run_id"].as_str().expect("a run id").to_owned();

@@ -1,10 +1,10 @@
-//! A purchase, from the checkout to the balance: paid once is granted once, however often and in whatever words Stripe tells of it.
+//! Purchases, from the checkout to the balance: a payment is granted once, however often and by whichever event Stripe reports it.
 
 use std::sync::Arc;
 
 use crate::harness::{Account, Queue, Value, World, json, stack_test};
 
-/// Delivers an event ten times one after the other and 20 times at once, and waits until all of it is worked off.
+/// Delivers an event ten times in sequence and 20 times at once, and waits until all deliveries are processed.
 async fn repeat(world: &World, event: &Value) {
     let statuses = world.deliver(event, json!({ "times": 10 })).await;
     assert_eq!(statuses, vec![json!(200); 10]);
@@ -49,7 +49,7 @@ async fn a_paid_purchase_is_granted_once(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn delayed_money_is_granted_when_it_comes(world: Arc<World>) {
+async fn a_delayed_payment_is_granted_when_it_succeeds(world: Arc<World>) {
     let account = world.account(0).await;
     let session = account.checkout(10).await;
     world.stripe(&format!("sessions/{session}/pay"), json!({ "method": "delayed" })).await;
@@ -66,7 +66,7 @@ async fn delayed_money_is_granted_when_it_comes(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn what_is_not_paid_grants_nothing(world: Arc<World>) {
+async fn an_unpaid_checkout_grants_nothing(world: Arc<World>) {
     let account = world.account(3).await;
     let declined = account.checkout(10).await;
     world.stripe(&format!("sessions/{declined}/pay"), json!({ "method": "fail" })).await;
@@ -83,8 +83,8 @@ async fn paying_on_the_page_works_too(world: Arc<World>) {
     let account = world.account(0).await;
     let bought = account.purchase(&json!({ "amount": 1000 }), None).await.data(201);
     let page = bought["checkout_url"].as_str().unwrap();
-    let shown = world.http.get(page).send().await.unwrap().text().await.unwrap();
-    assert!(shown.contains("1000 Oslira credits") && shown.contains("824.50 USD"), "{shown}");
+    let html = world.http.get(page).send().await.unwrap().text().await.unwrap();
+    assert!(html.contains("1000 Oslira credits") && html.contains("824.50 USD"), "{html}");
     let stay = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let paid = stay.post(page).send().await.unwrap();
     let back = format!("https://app.oslira.com/credits?checkout=success&session_id={}", bought["session_id"].as_str().unwrap());
@@ -92,7 +92,7 @@ async fn paying_on_the_page_works_too(world: Arc<World>) {
     account.until_balance(1000).await;
 }
 
-/// The same payment told by both events as paid, in both orders, and by 20 copies of both at once.
+/// Both events report the same payment, in both orders, and 20 copies of both at once.
 #[stack_test]
 async fn either_event_of_a_payment_grants_it_and_both_do_once(world: Arc<World>) {
     for first in ["checkout.session.completed", "checkout.session.async_payment_succeeded"] {
@@ -101,16 +101,16 @@ async fn either_event_of_a_payment_grants_it_and_both_do_once(world: Arc<World>)
         world.stripe("pause", json!({ "match": session })).await;
         world.stripe(&format!("sessions/{session}/pay"), json!({})).await;
         let completed = world.stripe_event("checkout.session.completed", &session).await;
-        let twin = |kind: &str, copy: usize| {
+        let copy_of = |kind: &str, number: usize| {
             let mut event = completed.clone();
             event["type"] = json!(kind);
-            event["id"] = json!(format!("evt_{first}_{copy}_{session}"));
+            event["id"] = json!(format!("evt_{first}_{number}_{session}"));
             event
         };
-        world.send_event(&twin(first, 0)).await;
+        world.send_event(&copy_of(first, 0)).await;
         account.until_balance(100).await;
         let both = ["checkout.session.completed", "checkout.session.async_payment_succeeded"];
-        let events: Vec<Value> = (1..=20).map(|copy| twin(both[copy % 2], copy)).collect();
+        let events: Vec<Value> = (1..=20).map(|number| copy_of(both[number % 2], number)).collect();
         futures::future::join_all(events.iter().map(|event| world.send_event(event))).await;
         world.until_empty(Queue::StripeEvents).await;
         for event in &events {
@@ -125,9 +125,9 @@ async fn customer_of(account: &Account) -> Option<String> {
     account.world.db.value("SELECT stripe_customer_id FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await
 }
 
-/// An admission holds the account by its foreign key while it waits for the balance, which the event holds: neither may wait for the other.
+/// An admission locks the account through its foreign key while it waits for the balance, which the event has locked. They must not deadlock.
 #[stack_test]
-async fn a_customer_is_booked_while_others_refer_to_the_account(world: Arc<World>) {
+async fn a_customer_is_recorded_while_other_transactions_refer_to_the_account(world: Arc<World>) {
     let account = world.account(0).await;
     let admission = world.db.connect().await;
     admission.batch_execute(&format!("BEGIN; SELECT 1 FROM accounts WHERE id = '{}' FOR KEY SHARE", account.id)).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_customer_is_booked_while_others_refer_to_the_account(world: Arc<World
 #[stack_test]
 async fn purchases_that_race_share_one_customer(world: Arc<World>) {
     let account = world.account(0).await;
-    // We are told late of the customer, so that all of them have to ask for one.
+    // The event about the customer is delayed, so that every purchase requests one.
     world.stripe("pause", json!({ "match": account.id })).await;
     let sessions = futures::future::join_all((0..10).map(|_| account.checkout(10))).await;
     let mut customers = Vec::new();
@@ -149,11 +149,11 @@ async fn purchases_that_race_share_one_customer(world: Arc<World>) {
     }
     customers.dedup();
     assert_eq!(customers.len(), 1, "{customers:?}");
-    let asked = || async {
+    let requests = || async {
         let calls = world.calls("stripe", &format!("customer:{}", account.id)).await;
         (calls.iter().filter(|call| call["outcome"] == "ok").count(), calls.len())
     };
-    let before = asked().await;
+    let before = requests().await;
     assert_eq!(before.0, 1);
     assert_eq!(customer_of(&account).await, None);
     assert_eq!(world.stripe_events(&account.id).await.iter().filter(|event| event["type"] == "customer.created").count(), 1);
@@ -164,7 +164,7 @@ async fn purchases_that_race_share_one_customer(world: Arc<World>) {
     let later = account.checkout(10).await;
     let later = world.stripe_object(&format!("checkout/sessions/{later}")).await;
     assert_eq!(later["customer"].as_str(), customers.first().map(String::as_str));
-    assert_eq!(asked().await, before);
+    assert_eq!(requests().await, before);
 }
 
 #[stack_test]
@@ -199,9 +199,9 @@ async fn a_viewer_buys_nothing(world: Arc<World>) {
         world.send(request.json(&json!({ "amount": 10 })))
     };
     request(&account).await.problem(403, "FORBIDDEN");
-    let stranger = world.account(0).await;
-    request(&stranger).await.problem(403, "FORBIDDEN");
+    let other = world.account(0).await;
+    request(&other).await.problem(403, "FORBIDDEN");
     request(&viewer).await.data(201);
     assert_eq!(world.calls("stripe", &account.id).await, Vec::<Value>::new());
-    assert_eq!(world.calls("stripe", &stranger.id).await, Vec::<Value>::new());
+    assert_eq!(world.calls("stripe", &other.id).await, Vec::<Value>::new());
 }

@@ -1,11 +1,11 @@
-//! Purchases that are repeated under an `Idempotency-Key`: one checkout, one answer, whatever happens in between.
+//! Purchases that are repeated with an `Idempotency-Key`: one checkout and one response, whatever fails in between.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::harness::{Account, World, json, stack_test, until};
 
-/// How many sessions Stripe has made for the account.
+/// Returns the number of sessions that Stripe created for the account.
 async fn sessions(account: &Account) -> usize {
     let calls = account.world.calls("stripe", &format!("purchase:{}", account.id)).await;
     let made = |outcome: &serde_json::Value| ["ok", "disconnect", "truncated_json", "client_gone"].iter().any(|known| outcome == known);
@@ -13,7 +13,7 @@ async fn sessions(account: &Account) -> usize {
 }
 
 #[stack_test]
-async fn a_repetition_gets_the_first_answer(world: Arc<World>) {
+async fn a_repeat_gets_the_first_response(world: Arc<World>) {
     let account = world.account(0).await;
     let body = json!({ "amount": 100 });
     let first = account.purchase(&body, Some("first")).await;
@@ -24,7 +24,7 @@ async fn a_repetition_gets_the_first_answer(world: Arc<World>) {
     let other = account.purchase(&body, Some("second")).await.data(201);
     assert_ne!(other["session_id"], first.body["data"]["session_id"]);
     assert_eq!(sessions(&account).await, 2);
-    // Keys of other people are other keys.
+    // The keys of other users are independent.
     let neighbour = world.account(0).await;
     let theirs = neighbour.purchase(&body, Some("first")).await.data(201);
     assert_ne!(theirs["session_id"], first.body["data"]["session_id"]);
@@ -39,17 +39,17 @@ async fn a_key_belongs_to_one_request(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn ten_twins_open_one_checkout(world: Arc<World>) {
+async fn ten_concurrent_repeats_open_one_checkout(world: Arc<World>) {
     let account = world.account(0).await;
     let body = json!({ "amount": 100 });
-    let twins = futures::future::join_all((0..10).map(|_| account.purchase(&body, Some("twins")))).await;
+    let responses = futures::future::join_all((0..10).map(|_| account.purchase(&body, Some("twins")))).await;
     let first = account.purchase(&body, Some("twins")).await;
     assert_eq!(first.status, 201, "{}", first.body);
-    for twin in twins {
-        if twin.status == 409 {
-            twin.problem(409, "IDEMPOTENCY_KEY_IN_USE");
+    for response in responses {
+        if response.status == 409 {
+            response.problem(409, "IDEMPOTENCY_KEY_IN_USE");
         } else {
-            assert_eq!((twin.status, &twin.body), (201, &first.body));
+            assert_eq!((response.status, &response.body), (201, &first.body));
         }
     }
     assert_eq!(sessions(&account).await, 1);
@@ -69,7 +69,7 @@ async fn a_failure_of_stripe_does_not_use_up_the_key(world: Arc<World>) {
     assert_eq!(first.status, 201, "{}", first.body);
     assert_eq!(account.purchase(&body, Some("key")).await.body, first.body);
     assert_eq!(sessions(&account).await, 1);
-    // A refusal is no reason to try again, and our fault: the client is told nothing of it.
+    // Stripe's refusal cannot be retried and is a defect of ours. The response does not reveal it.
     let fault =
         json!({ "vendor": "stripe", "op": "sessions", "match": account.id, "times": 1, "fault": { "kind": "status", "status": 400 } });
     world.fault_rule(fault).await;
@@ -78,7 +78,7 @@ async fn a_failure_of_stripe_does_not_use_up_the_key(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn a_lost_answer_of_stripe_opens_no_second_checkout(world: Arc<World>) {
+async fn a_lost_response_of_stripe_opens_no_second_checkout(world: Arc<World>) {
     for kind in ["disconnect", "truncated_json"] {
         let account = world.account(0).await;
         let body = json!({ "amount": 100 });
@@ -86,7 +86,7 @@ async fn a_lost_answer_of_stripe_opens_no_second_checkout(world: Arc<World>) {
             let fault = json!({ "vendor": "stripe", "op": op, "match": account.id, "times": 1, "fault": { "kind": kind } });
             world.fault_rule(fault).await;
         }
-        // Whether the client or we repeat it: there is one checkout in the end.
+        // Whether the client or the function retries: there is one checkout in the end.
         let first = until("an answer", Duration::from_mins(1), || async {
             let answer = account.purchase(&body, Some("key")).await;
             (answer.status == 201).then_some(answer)
@@ -112,7 +112,7 @@ async fn impossible_keys_are_refused(world: Arc<World>) {
 }
 
 #[stack_test(alone)]
-async fn a_stripe_out_of_reach_does_not_use_up_the_key(world: Arc<World>) {
+async fn an_unreachable_stripe_does_not_use_up_the_key(world: Arc<World>) {
     let account = world.account(0).await;
     let body = json!({ "amount": 100 });
     let address = world.set_variable("purchase_credits", "STRIPE_BASE_URL", "http://127.0.0.1:1").await;
@@ -145,7 +145,7 @@ async fn a_key_is_forgotten_after_a_day(world: Arc<World>) {
 }
 
 #[stack_test(alone)]
-async fn a_killed_purchase_goes_on_with_the_same_checkout(world: Arc<World>) {
+async fn a_killed_purchase_continues_with_the_same_checkout(world: Arc<World>) {
     let account = world.account(0).await;
     let body = json!({ "amount": 100 });
     let fault = json!({ "vendor": "stripe", "op": "sessions", "match": account.id, "times": 1, "fault": { "kind": "hang", "seconds": 3 } });
@@ -162,7 +162,7 @@ async fn a_killed_purchase_goes_on_with_the_same_checkout(world: Arc<World>) {
     assert!(world.kill_function("purchase_credits").await > 0);
     let killed = buying.await.unwrap();
     assert!(killed.status >= 500, "{killed:?}");
-    // For a minute its twin may still be at work, for all that anybody knows.
+    // For a minute the first request may still be processed.
     account.purchase(&body, Some("key")).await.problem(409, "IDEMPOTENCY_KEY_IN_USE");
     let sql = "UPDATE idempotency_keys SET claimed_at = now() - interval '61 seconds' WHERE account_id = $1::text::uuid";
     world.db.rows(sql, &[&account.id]).await;
@@ -191,12 +191,12 @@ async fn a_rotated_key_of_stripe_is_fetched_anew(world: Arc<World>) {
     };
     rotate("sk_test_rotated").await;
     account.purchase(&json!({ "amount": 20 }), None).await.data(201);
-    // The consumer asks Stripe too: for the invoice of a payment that went back.
+    // The consumer calls Stripe too, for the invoice of a reversed payment.
     let refund = world.http.post(format!("{}/_control/stripe/payment_intents/{intent}/refund", world.stack.info().sandbox));
     assert!(refund.json(&json!({})).send().await.unwrap().status().is_success());
     account.until_balance(0).await;
     rotate("sk_test_sandbox").await;
-    // A secret that was refused is fetched again only after a few seconds.
+    // A secret that was rejected is fetched again only after a few seconds.
     until("the old key", Duration::from_secs(30), || async {
         (account.purchase(&json!({ "amount": 20 }), None).await.status == 201).then_some(())
     })

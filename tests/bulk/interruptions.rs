@@ -1,12 +1,12 @@
-//! The consumer killed at every point of its way, fed twice, and failing for good.
+//! A consumer that is killed at any point, that receives a message twice, and that keeps failing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Batch, PATIENCE};
+use super::{Batch, TIMEOUT};
 use crate::harness::{Account, Queue, World, json, stack_test, until};
 
-/// Every handle was analysed once, charged once and fetched by one Actor run, whose cost is booked to the millionth.
+/// Asserts that every handle was analyzed once, charged once and fetched by one Actor run, whose cost is recorded to the micro-USD.
 async fn assert_once(account: &Account, batch: &Batch, handles: &[String]) {
     let world = &account.world;
     let endings = Batch::endings(&batch.ended().await);
@@ -15,8 +15,8 @@ async fn assert_once(account: &Account, batch: &Batch, handles: &[String]) {
     assert_eq!(account.count_entries("analysis").await, i64::try_from(handles.len()).unwrap());
     assert_eq!(account.count_entries("refund").await, 0);
     assert_eq!(world.actor_runs(&handles[0]).await.len(), 1);
-    assert_eq!(account.booked_for("apify").await, world.bill_of("apify", &handles[0]).await);
-    // One question a run: nothing was asked twice.
+    assert_eq!(account.recorded_cost("apify").await, world.bill_of("apify", &handles[0]).await);
+    // One question a run: no call was repeated.
     let sql = "SELECT count(*) FROM ai_usage_logs WHERE account_id = $1::text::uuid AND provider <> 'apify'";
     assert_eq!(world.db.value::<i64>(sql, &[&account.id]).await, i64::try_from(handles.len()).ok());
 }
@@ -28,9 +28,9 @@ async fn a_consumer_killed_after_the_scrape_pays_for_it_once(world: Arc<World>) 
     let handles = world.handles("killed", 5);
     world.slow_scrape(&handles[0], 2_000).await;
     let batch = account.start_batch(&handles, "light").await;
-    // Remembered, and under way.
+    // The Actor run is recorded and running.
     let sql = "SELECT count(*) FROM analyses WHERE batch_id = $1 AND scrape_run_id IS NOT NULL HAVING count(*) > 0";
-    until("a remembered Actor run", PATIENCE, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
+    until("a recorded Actor run", TIMEOUT, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
     assert!(world.kill_function("bulk_groups").await > 0);
     assert_once(&account, &batch, &handles).await;
     world.until_empty(Queue::BulkGroups).await;
@@ -42,10 +42,10 @@ async fn a_consumer_killed_after_half_of_the_starts_starts_the_rest(world: Arc<W
     world.set_visibility_timeout(Queue::BulkGroups, 3).await;
     let account = world.account(20).await;
     let handles = world.handles("killed", 10);
-    // As soon as the first run is admitted: the consumer is among its starts.
+    // When the first run is admitted, the consumer is starting runs.
     let batch = account.start_batch(&handles, "light").await;
     let sql = "SELECT count(*) FROM analyses WHERE batch_id = $1 AND status <> 'pending' HAVING count(*) > 0";
-    until("the first run", PATIENCE, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
+    until("the first run", TIMEOUT, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
     world.kill_function("bulk_groups").await;
     assert_once(&account, &batch, &handles).await;
     world.until_empty(Queue::BulkGroups).await;
@@ -53,14 +53,14 @@ async fn a_consumer_killed_after_half_of_the_starts_starts_the_rest(world: Arc<W
 }
 
 #[stack_test(alone)]
-async fn the_same_group_twice_at_once_is_one_group(world: Arc<World>) {
+async fn two_concurrent_deliveries_of_a_group_are_one(world: Arc<World>) {
     let account = world.account(20).await;
     let handles = world.handles("twice", 6);
     world.slow_scrape(&handles[0], 3_000).await;
     let batch = account.start_batch(&handles, "light").await;
     let sql = "SELECT count(*) FROM analyses WHERE batch_id = $1 AND scrape_run_id IS NOT NULL HAVING count(*) > 0";
-    until("a remembered Actor run", PATIENCE, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
-    // While the first is at work, and once more when it is done.
+    until("a recorded Actor run", TIMEOUT, || async { world.db.value::<i64>(sql, &[&batch.id]).await }).await;
+    // While the first is being processed, and once more afterwards.
     world.send_message(Queue::BulkGroups, &batch.message()).await;
     assert_once(&account, &batch, &handles).await;
     world.send_message(Queue::BulkGroups, &batch.message()).await;
@@ -69,7 +69,7 @@ async fn the_same_group_twice_at_once_is_one_group(world: Arc<World>) {
 }
 
 #[stack_test(alone)]
-async fn a_group_that_fails_for_good_ends_failed_and_uncharged(world: Arc<World>) {
+async fn a_group_in_the_dead_letters_fails_uncharged(world: Arc<World>) {
     let account = world.account(20).await;
     let handles = world.handles("forgood", 3);
     world.fault("apify", &handles[1], None, json!({ "kind": "run_failed" })).await;

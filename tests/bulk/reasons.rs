@@ -1,4 +1,4 @@
-//! How the handles of one batch end, each for its own reason.
+//! The end of each handle of a batch, with a reason of its own.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ async fn every_handle_ends_with_its_own_reason(world: Arc<World>) {
     world.fault("openai", &broken, None, json!({ "kind": "refusal" })).await;
     world.fault("anthropic", &broken, None, json!({ "kind": "refusal" })).await;
     let handles = [&good, &private, &missing, &blocked, &broken].map(Clone::clone);
-    let asked = [handles.to_vec(), vec![format!("@{}", good.to_uppercase()), "no handle!".to_owned()]].concat();
-    let batch = account.start_batch(&asked, "light").await;
+    let requested = [handles.to_vec(), vec![format!("@{}", good.to_uppercase()), "no handle!".to_owned()]].concat();
+    let batch = account.start_batch(&requested, "light").await;
     let started = &batch.started;
     assert_eq!((&started["total_count"], &started["queued"], &started["failed"]), (&json!(7), &json!(5), &json!(2)), "{started}");
     assert_eq!(started["analyses"][5]["error"]["code"], "DUPLICATE_USERNAME");
@@ -34,16 +34,16 @@ async fn every_handle_ends_with_its_own_reason(world: Arc<World>) {
     ];
     assert_eq!(endings, expected.into_iter().map(|(handle, end)| (handle.clone(), end.to_owned())).collect());
     assert_eq!(progress["status_counts"], json!({ "pending": 0, "processing": 0, "completed": 1, "failed": 4, "cancelled": 0 }));
-    // Those that the group's own Actor run decided were never charged; the others got their credit back.
+    // Handles that the group's Actor run decided were never charged; the others were refunded.
     assert_eq!((account.count_entries("analysis").await, account.count_entries("refund").await), (3, 2));
     assert_eq!(account.balance().await, 19);
     let runs = batch.runs();
     assert!(account.entries(&runs[&private]).await.is_empty() && account.entries(&runs[&missing]).await.is_empty());
-    // One Actor run for the group, and more only for the handle that Instagram did not show.
+    // One Actor run for the group, and more only for the handle that Instagram did not serve.
     assert_eq!(world.actor_runs(&private).await.len(), 1);
     assert!(world.actor_runs(&blocked).await.len() > 1);
     let billed = world.bill_of("apify", &blocked).await;
-    assert_eq!(account.booked_for("apify").await, billed);
+    assert_eq!(account.recorded_cost("apify").await, billed);
 }
 
 #[stack_test]
@@ -71,7 +71,7 @@ async fn one_credit_does_not_buy_a_hundred_scrapes(world: Arc<World>) {
     for handle in &handles {
         scraped += world.calls("apify", handle).await.iter().filter(|call| call["op"] == "start").count();
     }
-    // Twice what the credit pays for, and a group more.
+    // Twice as many as the credit pays for, and one group more.
     assert!((1..=12).contains(&scraped), "{scraped}");
 }
 
@@ -85,8 +85,8 @@ async fn a_mixed_batch_on_half_of_its_credits_adds_up(world: Arc<World>) {
     world.fault("anthropic", &broken, None, json!({ "kind": "refusal" })).await;
     let mut handles = world.handles("mixed", 10);
     handles.extend([&private, &missing, &blocked, &broken].map(Clone::clone));
-    let asked = [handles.clone(), vec![format!("https://www.instagram.com/{}/", handles[0])]].concat();
-    let batch = account.start_batch(&asked, "light").await;
+    let requested = [handles.clone(), vec![format!("https://www.instagram.com/{}/", handles[0])]].concat();
+    let batch = account.start_batch(&requested, "light").await;
     let started = &batch.started;
     assert_eq!((&started["queued"], &started["failed"], &started["affordable"]), (&json!(14), &json!(1), &json!(CREDITS)), "{started}");
     let progress = batch.ended().await;
@@ -94,13 +94,13 @@ async fn a_mixed_batch_on_half_of_its_credits_adds_up(world: Arc<World>) {
     assert_eq!(endings.len(), 14);
     let count = |end: &str| i64::try_from(endings.values().filter(|ended| *ended == end).count()).unwrap();
     assert_eq!((endings[&private].as_str(), endings[&missing].as_str()), ("PROFILE_PRIVATE", "PROFILE_NOT_FOUND"));
-    // Who gets the credits is a race; that each handle ends for its own reason or for want of credits is not.
+    // Which handles get the credits is a race. Each ends for its own reason or for missing credits.
     assert!(["SCRAPE_FAILED", "INSUFFICIENT_CREDITS"].contains(&endings[&blocked].as_str()), "{endings:?}");
     assert!(["AI_REFUSED", "INSUFFICIENT_CREDITS"].contains(&endings[&broken].as_str()), "{endings:?}");
     let good = handles[..10].iter().map(|handle| endings[handle].as_str());
     assert!(good.into_iter().all(|end| ["completed", "INSUFFICIENT_CREDITS"].contains(&end)), "{endings:?}");
     assert!((1..=CREDITS).contains(&count("completed")), "{endings:?}");
-    // What was charged is what completed and what was refunded, to the credit.
+    // The charges equal the price of the completed runs plus the refunds.
     let (charged, refunded) = (account.count_entries("analysis").await, account.count_entries("refund").await);
     assert_eq!(charged - refunded, count("completed"));
     assert_eq!(i64::from(account.balance().await), CREDITS - count("completed"));
@@ -120,7 +120,7 @@ async fn cached_profiles_are_not_fetched_again(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn a_cancelled_batch_refunds_what_ran_once_and_leaves_what_ended(world: Arc<World>) {
+async fn a_cancelled_batch_refunds_its_live_runs_once_and_keeps_the_others(world: Arc<World>) {
     let account = world.account(20).await;
     let (done, running, queued) = (world.handle("ends"), world.handle("runs"), world.handle("waits"));
     // The first two come from the cache; one of them has a slow model, and the third a slow scrape.
@@ -136,15 +136,15 @@ async fn a_cancelled_batch_refunds_what_ran_once_and_leaves_what_ended(world: Ar
     let batch = account.start_batch(&[done.clone(), running.clone(), queued.clone()], "light").await;
     let runs = batch.runs();
     account.ended(&runs[&done]).await;
-    crate::harness::until("a running analysis", super::PATIENCE, || async {
+    crate::harness::until("a running analysis", super::TIMEOUT, || async {
         (account.progress(&runs[&running]).await["progress"].as_u64() >= Some(50)).then_some(())
     })
     .await;
     let cancelled = batch.cancel().await.data(200);
     let counts = ["cancelled", "newly_cancelled", "completed", "failed", "total", "credits_refunded"].map(|name| cancelled[name].as_i64());
     assert_eq!(counts, [2, 2, 1, 0, 3, 1].map(Some), "{cancelled}");
-    let again = batch.cancel().await.data(200);
-    assert_eq!((&again["newly_cancelled"], &again["cancelled"], &again["credits_refunded"]), (&json!(0), &json!(2), &json!(1)));
+    let second = batch.cancel().await.data(200);
+    assert_eq!((&second["newly_cancelled"], &second["cancelled"], &second["credits_refunded"]), (&json!(0), &json!(2), &json!(1)));
     let endings = Batch::endings(&batch.ended().await);
     let expected = [(&done, "completed"), (&running, "cancelled"), (&queued, "cancelled")];
     assert_eq!(endings, expected.into_iter().map(|(handle, end)| (handle.clone(), end.to_owned())).collect());
@@ -152,20 +152,20 @@ async fn a_cancelled_batch_refunds_what_ran_once_and_leaves_what_ended(world: Ar
     assert!(account.entries(&runs[&queued]).await.is_empty());
     assert_eq!(account.balance().await, 17);
     assert_eq!(world.execution_ended(&runs[&running]).await, aws_sdk_sfn::types::ExecutionStatus::Aborted);
-    // The group notices that nobody waits for its Actor run, and stops paying for it.
-    crate::harness::until("an aborted Actor run", super::PATIENCE, || async {
+    // The consumer notices that no run waits for the Actor run, and aborts it.
+    crate::harness::until("an aborted Actor run", super::TIMEOUT, || async {
         world.calls("apify", &queued).await.into_iter().find(|call| call["op"] == "abort")
     })
     .await;
 
-    // Nobody else can do that, or even see it.
-    let stranger = Batch { account: world.account(1).await, id: batch.id.clone(), started: json!({}) };
-    stranger.account.get(&format!("/api/leads/analyze/bulk/{}/progress", batch.id)).await.problem(404, "NOT_FOUND");
-    stranger.cancel().await.problem(404, "NOT_FOUND");
+    // Other accounts can neither cancel nor see it.
+    let other = Batch { account: world.account(1).await, id: batch.id.clone(), started: json!({}) };
+    other.account.get(&format!("/api/leads/analyze/bulk/{}/progress", batch.id)).await.problem(404, "NOT_FOUND");
+    other.cancel().await.problem(404, "NOT_FOUND");
 }
 
 #[stack_test]
-async fn a_cancelled_queue_fetches_nothing(world: Arc<World>) {
+async fn a_cancelled_batch_in_the_queue_fetches_nothing(world: Arc<World>) {
     let account = world.account(5).await;
     let handles = world.handles("never", 3);
     world.slow_scrape(&handles[0], 20_000).await;
@@ -188,5 +188,5 @@ async fn a_group_that_failed_once_succeeds_the_second_time(world: Arc<World>) {
     assert!(endings.values().all(|end| end == "completed"), "{endings:?}");
     assert_eq!(world.actor_runs(&handles[0]).await.len(), 2);
     assert_eq!((account.balance().await, account.count_entries("analysis").await), (2, 3));
-    assert_eq!(account.booked_for("apify").await, world.bill_of("apify", &handles[0]).await);
+    assert_eq!(account.recorded_cost("apify").await, world.bill_of("apify", &handles[0]).await);
 }

@@ -1,4 +1,4 @@
-//! What a bulk request may hold, and what is answered.
+//! Bulk requests and their responses.
 
 use std::sync::Arc;
 
@@ -23,12 +23,12 @@ async fn one_to_a_hundred_handles(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn handles_that_are_analysed_already_are_told_one_by_one(world: Arc<World>) {
+async fn handles_with_live_runs_are_reported_one_by_one(world: Arc<World>) {
     let account = world.account(9).await;
     let (busy, free) = (world.handle("busy"), world.handle("free"));
     world.slow_scrape(&busy, 20_000).await;
     let running = account.start(&busy, "light").await;
-    crate::harness::until("its admission", super::PATIENCE, || async {
+    crate::harness::until("its admission", super::TIMEOUT, || async {
         world.db.value::<String>("SELECT status FROM analyses WHERE run_id = $1", &[&running]).await
     })
     .await;
@@ -45,7 +45,7 @@ async fn handles_that_are_analysed_already_are_told_one_by_one(world: Arc<World>
 }
 
 #[stack_test]
-async fn a_key_repeats_the_first_answer(world: Arc<World>) {
+async fn a_repeat_gets_the_first_response(world: Arc<World>) {
     let account = world.account(9).await;
     let handles = world.handles("keyed", 2);
     let first = account.bulk_with_key(&handles, "light", Some("k1")).await;
@@ -58,7 +58,7 @@ async fn a_key_repeats_the_first_answer(world: Arc<World>) {
     assert_eq!((account.count_entries("analysis").await, account.balance().await), (2, 7));
     let later = account.bulk_with_key(&handles, "light", Some("k1")).await;
     assert_eq!(later.body, first.body);
-    // The longest answer is kept as well: a hundred entries, of which most are no handles.
+    // The longest response is stored as well: a hundred entries, most of which are no handles.
     let longest: Vec<String> =
         (0..100).map(|n| if n == 0 { world.handle("keyed") } else { "\u{1f4a9}".repeat(60) + &n.to_string() }).collect();
     let first = account.bulk_with_key(&longest, "light", Some("k4")).await;
@@ -66,9 +66,9 @@ async fn a_key_repeats_the_first_answer(world: Arc<World>) {
     assert_eq!((first.status, &first.body), (202, &again.body));
 }
 
-/// The request's process dies between its commit and the queue: simulated by what it has written by then.
+/// The process dies after its commit and before it sends to the queue: simulated by what it has written by then.
 #[stack_test]
-async fn a_repetition_sends_what_the_first_request_could_not(world: Arc<World>) {
+async fn a_repeat_queues_the_groups_of_a_process_that_died(world: Arc<World>) {
     let account = world.account(9).await;
     let handles = world.handles("resumed", 2);
     let first = account.bulk_with_key(&handles, "light", Some("k2")).await.data(202);
@@ -100,9 +100,9 @@ async fn the_hourly_limit_counts_handles(world: Arc<World>) {
 
 /// The function does not rely on the endpoint: it rejects what the API would not send.
 #[stack_test]
-async fn what_users_call_directly_asks_everything_itself(world: Arc<World>) {
-    let (owner, stranger) = (world.account(5).await, world.account(5).await);
-    let user: String = world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&stranger.id]).await.unwrap();
+async fn the_function_that_records_a_batch_checks_everything_itself(world: Arc<World>) {
+    let (other, account) = (world.account(5).await, world.account(5).await);
+    let user: String = world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await.unwrap();
     let client = world.db.connect().await;
     let claims = json!({ "sub": user, "role": "authenticated" }).to_string();
     let id = |prefix: &str| format!("{prefix}_{}", uuid::Uuid::now_v7().simple());
@@ -116,10 +116,10 @@ async fn what_users_call_directly_asks_everything_itself(world: Arc<World>) {
         answer
     };
     let run = |handle: &str| json!([{ "run_id": id("run"), "username": handle }]);
-    let (own, profile) = (stranger.id.as_str(), stranger.business_profile_id.as_str());
+    let (own, profile) = (account.id.as_str(), account.business_profile_id.as_str());
     assert_eq!(attempt(own, profile, "light", &id("batch"), run("nike")).await, Ok("created".to_owned()));
-    assert_eq!(attempt(&owner.id, profile, "light", &id("batch"), run("nike")).await, Ok("no_account".to_owned()));
-    assert_eq!(attempt(own, &owner.business_profile_id, "light", &id("batch"), run("nike")).await, Ok("no_profile".to_owned()));
+    assert_eq!(attempt(&other.id, profile, "light", &id("batch"), run("nike")).await, Ok("no_account".to_owned()));
+    assert_eq!(attempt(own, &other.business_profile_id, "light", &id("batch"), run("nike")).await, Ok("no_profile".to_owned()));
     let many: Vec<Value> = (0..101).map(|n| json!({ "run_id": id("run"), "username": format!("h{n}") })).collect();
     let old = json!([{ "run_id": "run_019300000000700080000000000000ff", "username": "nike" }]);
     for (tier, batch, runs) in [
@@ -133,26 +133,26 @@ async fn what_users_call_directly_asks_everything_itself(world: Arc<World>) {
     ] {
         assert_eq!(attempt(own, profile, tier, &batch, runs.clone()).await, Err("OS400".to_owned()), "{tier} {batch} {runs}");
     }
-    // Nor can they pile up more than the API's limits let through, however many ask at once.
+    // Concurrent calls record no more runs than the API's limits allow.
     let sql = "SELECT create_bulk_analyses($1::text::uuid, $2::text::uuid, 'light', $3, $4) ->> 'outcome'";
-    let asks = (0..8).map(|ask| {
+    let calls = (0..8).map(|call| {
         let (id, world, claims) = (&id, &world, &claims);
         async move {
             let client = world.db.connect().await;
             client.query("SELECT set_config('request.jwt.claims', $1, false)", &[claims]).await.unwrap();
-            let runs: Vec<Value> = (0..60).map(|n| json!({ "run_id": id("run"), "username": format!("pile_{ask}_{n}") })).collect();
+            let runs: Vec<Value> = (0..60).map(|n| json!({ "run_id": id("run"), "username": format!("pile_{call}_{n}") })).collect();
             client.batch_execute("SET ROLE oslira_api").await.unwrap();
             client.query_one(sql, &[&own, &profile, &id("batch"), &json!(runs)]).await.unwrap().get::<_, String>(0)
         }
     });
-    let mut outcomes = futures::future::join_all(asks).await;
+    let mut outcomes = futures::future::join_all(calls).await;
     outcomes.sort();
     assert_eq!(outcomes, [vec!["created"; 3], vec!["too_many"; 5]].concat());
     world.db.rows("SELECT fail_run(run_id, 'ABORTED') FROM analyses WHERE account_id = $1::text::uuid", &[&own]).await;
 }
 
 #[stack_test(alone)]
-async fn a_queue_out_of_reach_withdraws_the_batch(world: Arc<World>) {
+async fn an_unreachable_queue_cancels_the_batch(world: Arc<World>) {
     let account = world.account(9).await;
     let url = world.stack.outputs()["BulkGroupsUrl"].clone();
     world.set_variable("start_bulk", "BULK_GROUPS_QUEUE_URL", "http://127.0.0.1:1/000000000000/nowhere").await;
@@ -167,7 +167,7 @@ async fn a_queue_out_of_reach_withdraws_the_batch(world: Arc<World>) {
         world.db.value::<i64>(sql, &[&account.id, &status]).await
     };
     assert_eq!((count("cancelled").await, count("pending").await), (Some(2), Some(2)));
-    // The handles are free again, and nobody was charged.
+    // The handles are free again, and no run was charged.
     let batch = account.start_batch(&handles, "light").await;
     batch.ended().await;
     assert_eq!(account.balance().await, 7);
