@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::group::Group;
 use crate::handles::{HandleList, Handles, Refusal};
 
-/// Whom to analyse, for which business, how deep.
+/// The body of the request: the handles to analyze, the business to judge them for, and the tier.
 #[derive(Debug)]
 pub struct StartBulk {
     handles: Handles,

@@ -76,8 +76,8 @@ impl Checkout {
         outcome.map_err(|error| if error.is_retryable() { Problem::unavailable(error) } else { Problem::internal(error) })
     }
 
-    /// The account's customer is made once: the key of its creation is the account's, so two purchases that race get the same one. It is
-    /// written down when Stripe's own event tells of it; users' endpoints may not.
+    /// Creates the account's customer, if it has none, and a checkout session. The customer is created under a key of the account's, so that
+    /// concurrent purchases get the same one. The event that Stripe sends about it records it in the database, which endpoints may not.
     async fn attempt(&self, key: &SecretString, buyer: &Buyer, work_id: &str, quote: &Quote) -> Result<CheckoutSession, VendorError> {
         let account_id = buyer.account_id;
         let customer = match &buyer.customer {

@@ -81,9 +81,9 @@ pub enum BatchCreation {
         /// The live runs, by handle.
         running: BTreeMap<String, RunId>,
     },
-    /// The key is claimed by another request, or by an earlier one that is done or still being processed.
+    /// The key stands for another request, or the first request with it is done or still being processed.
     KeyClaimed {
-        /// By whom.
+        /// The claim of that request.
         claim: Claim,
     },
 }

@@ -48,7 +48,7 @@ pub struct BusinessProfileDetail {
 /// The fields of a context pack. It is stored and returned as the client sent it.
 #[derive(Serialize, JsonSchema)]
 struct ContextPack {
-    /// Whom the business sells to.
+    /// The audience that the business sells to.
     #[serde(skip_serializing_if = "Option::is_none")]
     target_audience: Option<String>,
     /// Its industry.

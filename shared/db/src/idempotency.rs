@@ -1,7 +1,7 @@
 //! Idempotency keys: a request that spends is carried out once, and a repeat of it gets the first response.
 //!
 //! A key belongs to a user and an account, and stands for one request, which its hash identifies. It is claimed together with the id of
-//! the request's work (a run, a batch, a purchase), so that whoever carries on after a process died carries on with the same work.
+//! the request's work (a run, a batch, a purchase), so that a repeat after the process died carries on with the same work.
 
 use oslira_domain::AccountId;
 use serde::Deserialize;

@@ -90,3 +90,102 @@ impl<'a> Idempotency<'a> {
         response.to_stored(&self.request.request_id, self.request.received_at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use lambda_http::Body;
+    use oslira_db::DbError;
+    use oslira_domain::UserId;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::reply::render;
+    use crate::request::Caller;
+
+    const ACCOUNT: AccountId = AccountId(Uuid::nil());
+
+    fn request(key: Option<&str>) -> Request {
+        let builder = key.into_iter().fold(http::Request::post("/"), |builder, key| builder.header("idempotency-key", key));
+        let caller = Caller { user_id: UserId(Uuid::nil()), requested_account: None };
+        let inner = builder.body(Body::Empty).unwrap();
+        Request { caller, request_id: "r1".to_owned(), received_at: Timestamp::UNIX_EPOCH, inner }
+    }
+
+    /// A database that cannot be reached.
+    fn no_database() -> UserDb {
+        UserDb::new(Arc::new(|_| Box::pin(async { Err(DbError::no_credential("none in tests")) })))
+    }
+
+    fn response(number: i32) -> Reply {
+        Reply::accepted(&json!({ "number": number })).unwrap()
+    }
+
+    fn body(outcome: Result<Reply, Problem>) -> String {
+        match render(outcome, "r2", Timestamp::MAX).into_body() {
+            Body::Text(text) => text,
+            _ => String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_response_stored_with_the_claim_is_the_response_to_every_request() {
+        let request = request(Some("key"));
+        let idempotency = Idempotency::of(&request).unwrap();
+        let stored = idempotency.stored(&response(1));
+        let claim = Claim::Claimed { work_id: "first".to_owned(), answer: Some(stored.clone()) };
+        let mut started = Vec::new();
+        let work = async |work_id: &str| {
+            started.push(work_id.to_owned());
+            Ok(response(2))
+        };
+        let outcome = idempotency.once(&no_database(), ACCOUNT, claim, work).await;
+        assert_eq!((body(outcome), started), (body(Reply::replay(&stored)), vec!["first".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_response_that_cannot_be_stored_is_sent_as_it_would_be_stored() {
+        let request = request(Some("key"));
+        let idempotency = Idempotency::of(&request).unwrap();
+        let claim = Claim::Claimed { work_id: "first".to_owned(), answer: None };
+        let outcome = idempotency.once(&no_database(), ACCOUNT, claim, async |_: &str| Ok(response(1))).await;
+        assert_eq!(body(outcome), body(Reply::replay(&idempotency.stored(&response(1)))));
+    }
+
+    #[tokio::test]
+    async fn without_a_key_the_database_is_not_involved() {
+        let request = request(None);
+        let idempotency = Idempotency::of(&request).unwrap();
+        let claim = idempotency.claim(&no_database(), ACCOUNT, "own", &response(1)).await.unwrap();
+        assert_eq!(claim, Claim::Claimed { work_id: "own".to_owned(), answer: None });
+        let outcome = idempotency.once(&no_database(), ACCOUNT, claim, async |_: &str| Ok(response(1))).await;
+        assert_eq!(body(outcome), body(Ok(response(1))));
+    }
+
+    #[tokio::test]
+    async fn failed_work_fails_the_request() {
+        let request = request(Some("key"));
+        let idempotency = Idempotency::of(&request).unwrap();
+        for answer in [None, Some(idempotency.stored(&response(1)))] {
+            let claim = Claim::Claimed { work_id: "first".to_owned(), answer };
+            let work = async |_: &str| Err(Problem::unavailable("Step Functions"));
+            let problem = idempotency.once(&no_database(), ACCOUNT, claim, work).await.unwrap_err();
+            assert_eq!(problem.code(), "SERVICE_UNAVAILABLE");
+        }
+    }
+
+    #[test]
+    fn a_request_without_work_gets_the_first_response_or_the_reason() {
+        let request = request(Some("key"));
+        let idempotency = Idempotency::of(&request).unwrap();
+        let stored = idempotency.stored(&response(1));
+        let replay = Claim::Replay { work_id: "first".to_owned(), answer: stored.clone() };
+        assert_eq!(body(idempotency.replay(replay)), body(Reply::replay(&stored)));
+        assert_eq!(idempotency.replay(Claim::Mismatch).unwrap_err().code(), "IDEMPOTENCY_KEY_REUSED");
+        let in_use = idempotency.replay(Claim::InProgress).unwrap_err();
+        assert_eq!((in_use.code(), in_use.retry_after), ("IDEMPOTENCY_KEY_IN_USE", Some(1)));
+    }
+}
