@@ -25,7 +25,7 @@ impl Account {
 }
 
 fn restored(lead: &str, handle: &str, analyses: i64) -> Value {
-    json!({ "lead_id": lead, "instagram_username": handle, "analyses_restored": analyses, "message": "The lead is back." })
+    json!({ "lead_id": lead, "instagram_username": handle, "analyses_restored": analyses, "message": "The lead was restored." })
 }
 
 #[stack_test]
