@@ -104,7 +104,7 @@ async fn invalid_messages_become_dead_letters_and_delay_no_others(world: Arc<Wor
     }
     assert_eq!(broken.balance().await, 0);
     let receives = world.stack.log_lines(Some("stripe_events")).await.unwrap();
-    let tried = |id: &str| receives.iter().filter(|line| line.contains(id) && line.contains("too early")).count();
+    let tried = |id: &str| receives.iter().filter(|line| line.contains(id) && line.contains("TOO_EARLY")).count();
     for id in &stuck {
         assert!((5..=10).contains(&tried(id)), "{id} was tried {} times", tried(id));
     }
@@ -130,7 +130,7 @@ async fn events_of_an_unknown_customer_wait_for_it(world: Arc<World>) {
     let subscribed = world.stripe_event("customer.subscription.created", &customer).await;
     until("a try", TIMEOUT, || async {
         let lines = world.stack.log_lines(Some("stripe_events")).await.unwrap();
-        lines.iter().any(|line| line.contains(subscribed["id"].as_str().unwrap()) && line.contains("too early")).then_some(())
+        lines.iter().any(|line| line.contains(subscribed["id"].as_str().unwrap()) && line.contains("TOO_EARLY")).then_some(())
     })
     .await;
     assert_eq!(account.balance().await, 0);

@@ -59,7 +59,7 @@ impl World {
             // Tests also invoke tasks with malformed input, which has no run.
             let is_valid = !line["error"].as_str().unwrap_or_default().starts_with("malformed input");
             let of_task = line["span"]["name"] == "task" && is_valid;
-            let of_run = message == "answered" && line["path"].as_str().is_some_and(|path| path.contains("/run_"));
+            let of_run = message == "completed" && line["span"]["path"].as_str().is_some_and(|path| path.contains("/run_"));
             !has("requestId") || (of_task || of_run) && !has("run_id") || of_task && !has("account_id")
         };
         logged.iter().filter(is_orphaned).take(20).cloned().collect()

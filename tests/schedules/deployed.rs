@@ -85,7 +85,7 @@ async fn logged_lines(world: &World, binary: &str) -> (usize, usize) {
     let lines = world.stack.log_lines(Some(binary)).await.unwrap();
     let lines: Vec<Value> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let summary =
-        |line: &&Value| line["message"].as_str().is_some_and(|text| text.starts_with("schedule ended")) && line["counts"].is_string();
+        |line: &&Value| line["message"] == "completed" && line["span"]["schedule"] == binary && line["span"]["counts"].is_string();
     let metrics = |line: &&Value| {
         line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Oslira" && line["schedule"] == binary && line["schedule_duration"].is_u64()
     };

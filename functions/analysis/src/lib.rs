@@ -10,7 +10,7 @@ pub use cancel_analysis::cancel_analysis;
 pub use get_progress::get_progress;
 pub use get_result::get_result;
 pub use start_analysis::start_analysis;
-pub use wiring::Deps;
+pub use wiring::{Config, Deps, ExecutionsConfig};
 
 use oslira_http::openapi::Api;
 

@@ -109,7 +109,7 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
     // Refused requests do not count as analyses, so they have a limit of their own.
     let subject = caller.user_id.to_string();
     let (within_limit, found) = tokio::join!(
-        deps.gateway.count(STARTS, &subject, 1),
+        deps.guard.count(STARTS, &subject, 1),
         deps.db.precheck(&claims, caller.requested_account, input.business_profile_id, &input.username, idempotency.key())
     );
     within_limit?;
@@ -122,7 +122,7 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
     }
     let limit = match &check.claim {
         Some(claim) if !claim.is_open() => None,
-        _ => deps.gateway.count(ANALYSES, &check.account_id.to_string(), 1).await?,
+        _ => deps.guard.count(ANALYSES, &check.account_id.to_string(), 1).await?,
     };
     let run = input.run(RunId::new(Uuid::now_v7()), check.account_id, &request);
     let claim = match check.claim {

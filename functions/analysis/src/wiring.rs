@@ -1,39 +1,44 @@
-//! The dependencies of the handlers of this feature, created once an execution environment.
+//! What the handlers of this feature are configured with and work with.
 
-use oslira_aws::MissingVariable;
-use oslira_aws::executions::Executions;
 use oslira_aws::progress::ProgressTable;
 use oslira_db::UserDb;
-use oslira_http::{Environment, Gateway};
+use oslira_http::{AccessGuard, Endpoint, EndpointConfig};
+use oslira_lambda::Init;
+use serde::Deserialize;
+
+/// What every handler here is configured with.
+#[derive(Debug, Deserialize)]
+pub struct Config {
+    /// Authentication and limits.
+    pub endpoint: EndpointConfig,
+    /// The table of running analyses.
+    pub progress_table: String,
+}
+
+/// What a handler is configured with that starts or stops executions.
+#[derive(Debug, Deserialize)]
+pub struct ExecutionsConfig {
+    /// What it has in common with the others.
+    pub common: Config,
+    /// The analysis state machine.
+    pub state_machine_arn: String,
+}
 
 /// The dependencies of every handler here.
 #[derive(Clone)]
 pub struct Deps {
     /// Authentication and limits.
-    pub gateway: Gateway,
+    pub guard: AccessGuard,
     /// The database as the caller.
     pub db: UserDb,
-    /// The progress of live runs.
+    /// The progress of running analyses.
     pub progress: ProgressTable,
-    environment: Environment,
 }
 
 impl Deps {
-    /// Starts logging and reads the environment.
-    ///
-    /// # Errors
-    /// Names the missing variable.
-    pub fn from_env() -> Result<Self, MissingVariable> {
-        let environment = Environment::start()?;
-        let (gateway, db) = (environment.gateway.clone(), environment.db.clone());
-        Ok(Self { gateway, db, progress: ProgressTable::from_env(&environment.config)?, environment })
-    }
-
-    /// Returns the state machine, for handlers that may start and stop executions.
-    ///
-    /// # Errors
-    /// Names the missing variable.
-    pub fn executions(&self) -> Result<Executions, MissingVariable> {
-        Executions::from_env(&self.environment.config)
+    /// Returns the dependencies that `config` names.
+    pub fn new<C>(config: &Config, init: &Init<C>) -> Self {
+        let Endpoint { guard, db } = Endpoint::new(&config.endpoint, init);
+        Self { guard, db, progress: ProgressTable::new(&init.aws, &config.progress_table) }
     }
 }

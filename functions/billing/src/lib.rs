@@ -1,10 +1,10 @@
-//! What Stripe tells us: taken in by the webhook, which only verifies and queues, and applied to the books by the consumer of that queue.
+//! Stripe's events: the webhook verifies and queues them, and the consumer of that queue applies them to the ledger.
 
 mod stripe_events;
 mod stripe_webhook;
 
-pub use stripe_events::{Bookkeeper, stripe_events};
-pub use stripe_webhook::{Receiver, stripe_webhook};
+pub use stripe_events::{EventsConfig, StripeEventConsumer, stripe_events};
+pub use stripe_webhook::{StripeWebhook, WebhookConfig, stripe_webhook};
 
 use oslira_http::openapi::Api;
 

@@ -2,45 +2,47 @@
 
 use jiff::Timestamp;
 use oslira_aws::queues::Queue;
-use oslira_aws::secrets::{Fetcher, Secrets};
-use oslira_aws::{MissingVariable, sdk_config};
+use oslira_aws::secrets::Fetcher;
 use oslira_http::openapi::Api;
 use oslira_http::{Delivery, Problem, Reply, endpoint, errors};
+use oslira_lambda::Init;
 use oslira_vendors::stripe::{Event, SignatureError, verify};
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// The largest event that is taken. Stripe's have a few KB.
+/// The largest event that is accepted. Stripe's have a few KB.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// The secret `stripe-webhook`: what events are signed with; two while one is being rolled.
+/// The secret `stripe-webhook`: the signing secrets of the endpoint, two while one is being rolled.
 #[derive(Deserialize)]
 struct SigningSecrets {
     secrets: Vec<SecretString>,
 }
 
-/// Where events come in.
+/// What the endpoint is configured with.
+#[derive(Debug, Deserialize)]
+pub struct WebhookConfig {
+    /// The queue of Stripe's events.
+    pub stripe_events_queue_url: String,
+}
+
+/// The dependencies of the endpoint.
 #[derive(Clone)]
-pub struct Receiver {
+pub struct StripeWebhook {
     secrets: Fetcher<SigningSecrets, Problem>,
     queue: Queue,
 }
 
-impl Receiver {
-    /// Starts logging and reads `STRIPE_EVENTS_QUEUE_URL`.
-    ///
-    /// # Errors
-    /// Names the missing variable.
-    pub fn from_env() -> Result<Self, MissingVariable> {
-        oslira_telemetry::init();
-        let config = sdk_config();
-        let secrets = Secrets::from_env(&config)?.fetcher("stripe-webhook", Problem::from);
-        Ok(Self { secrets, queue: Queue::from_env(&config, "STRIPE_EVENTS_QUEUE_URL")? })
+impl StripeWebhook {
+    /// Returns the dependencies that the configuration names.
+    pub fn new(Init { config, aws, secrets }: Init<WebhookConfig>) -> Self {
+        let secrets = secrets.fetcher("stripe-webhook", Problem::from);
+        Self { secrets, queue: Queue::new(&aws, config.stripe_events_queue_url) }
     }
 
-    /// Whether Stripe has signed this body. A signature of none of our secrets may be of one that was rolled just now.
+    /// Verifies that Stripe signed this body. A signature that matches none of our secrets may be of one that was rolled just now.
     async fn verify(&self, signature: &str, body: &[u8], now: Timestamp) -> Result<(), Problem> {
         let check = |secrets: SigningSecrets| verify(signature, body, &secrets.secrets, now);
         let verified = match check((self.secrets)(false).await?) {
@@ -58,7 +60,7 @@ impl Receiver {
     }
 }
 
-/// An event that is in the queue.
+/// An event that was queued.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ReceivedEvent")]
 struct Received {
@@ -79,14 +81,14 @@ pub(crate) fn describe(api: &mut Api) {
 
 /// Receives an event that Stripe has signed and queues it unchanged. A consumer applies it afterwards. Stripe redelivers an event after a 503.
 #[endpoint(POST, "/api/webhooks/stripe")]
-pub async fn stripe_webhook(delivery: Delivery, receiver: Receiver) -> Result<Reply, Problem> {
+pub async fn stripe_webhook(delivery: Delivery, webhook: StripeWebhook) -> Result<Reply, Problem> {
     // The event is applied asynchronously, so that the response is fast and no event is lost while the database is unavailable.
     let body = delivery.body(MAX_BYTES)?;
     let signature = delivery.header("stripe-signature").ok_or_else(|| invalid_signature("The Stripe-Signature header is missing."))?;
-    receiver.verify(signature, body, delivery.received_at).await?;
+    webhook.verify(signature, body, delivery.received_at).await?;
     let event = Event::parse(body).map_err(|_| &errors::INVALID_EVENT)?;
     let text = std::str::from_utf8(body).map_err(|_| &errors::INVALID_EVENT)?;
-    receiver.queue.send(text.to_owned()).await?;
+    webhook.queue.send(text.to_owned()).await?;
     tracing::info!(event_id = event.id, event_type = event.kind, "queued");
     Reply::ok(&Received { received: true, event_id: event.id })
 }

@@ -5,52 +5,46 @@ use std::collections::BTreeMap;
 use futures::StreamExt;
 use futures::stream;
 use jiff::Timestamp;
-use oslira_aws::consumer::{Message, MessageError};
 use oslira_aws::executions::Executions;
 use oslira_aws::profiles::Profiles;
-use oslira_aws::queues::Queue;
-use oslira_aws::secrets::Secrets;
-use oslira_aws::{sdk_config, variable};
+use oslira_db::AdminDb;
 use oslira_db::bulk::WaitingRun;
-use oslira_db::{AdminDb, DbError};
 use oslira_domain::cache::CachedProfile;
 use oslira_domain::{BatchId, FailureCode, Run, RunId, Step, StepTiming, Username};
+use oslira_lambda::queue::{Message, MessageError};
+use oslira_lambda::{Error, Init};
 use oslira_vendors::{Apify, ScrapeOutcome};
 
+use crate::config::GroupsConfig;
 use crate::group::Group;
 use crate::scrape::{Scraper, Visit, Visited};
 
 /// How many profiles are looked up, kept or started at once.
 const AT_ONCE: usize = 10;
 
-/// Who fetches the profiles of groups and starts their runs.
-#[derive(Clone)]
-pub struct Starter {
+/// The dependencies of the consumer, which fetches the profiles of groups and starts their runs.
+pub struct GroupConsumer {
     db: AdminDb,
     scraper: Scraper,
     profiles: Profiles,
     executions: Executions,
 }
 
-impl Starter {
-    /// Starts logging and reads the environment: `APIFY_BASE_URL`, `PROFILE_BUCKET`, `STATE_MACHINE_ARN`, `BULK_GROUPS_QUEUE_URL`. Answers
-    /// also the queue.
+impl GroupConsumer {
+    /// Returns the dependencies that the configuration names.
     ///
     /// # Errors
-    /// Names the missing variable.
-    pub fn from_env() -> Result<(Self, Queue), lambda_runtime::Error> {
-        oslira_telemetry::init();
-        let config = sdk_config();
-        let secrets = Secrets::from_env(&config)?;
-        let db = AdminDb::new(secrets.fetcher("database-admin", DbError::no_credential));
-        let apify = Apify::new(oslira_vendors::http_client()?, variable("APIFY_BASE_URL")?);
-        let starter = Self {
+    /// When no HTTP client can be made.
+    pub fn new(init: Init<GroupsConfig>) -> Result<Self, Error> {
+        let db = init.admin_db();
+        let Init { config, aws, secrets } = init;
+        let apify = Apify::new(oslira_vendors::http_client()?, config.apify_base_url);
+        Ok(Self {
             scraper: Scraper { apify, secrets, db: db.clone() },
             db,
-            profiles: Profiles::from_env(&config)?,
-            executions: Executions::from_env(&config)?,
-        };
-        Ok((starter, Queue::from_env(&config, "BULK_GROUPS_QUEUE_URL")?))
+            profiles: Profiles::new(&aws, config.profile_bucket),
+            executions: Executions::new(&aws, config.state_machine_arn),
+        })
     }
 }
 
@@ -63,15 +57,15 @@ impl Starter {
 ///
 /// # Errors
 /// [`MessageError`]; the group comes again, and after the third time goes to the dead letters.
-pub async fn bulk_groups(message: Message, starter: Starter) -> Result<(), MessageError> {
-    let group: Group = serde_json::from_str(&message.body).map_err(|error| MessageError::Poison(format!("no group: {error}")))?;
+pub async fn bulk_groups(message: Message, consumer: &GroupConsumer) -> Result<(), MessageError> {
+    let group = Group::parse(&message.body)?;
     let span = tracing::Span::current();
     span.record("batch_id", group.batch_id.as_str());
-    let waiting = starter.db.begin_group(&group.batch_id, &group.run_ids).await?;
+    let waiting = consumer.db.begin_group(&group.batch_id, &group.run_ids).await?;
     if let Some(first) = waiting.first() {
         span.record("account_id", first.run.account_id.to_string());
     }
-    let looks = stream::iter(waiting).map(|waiting| starter.look(waiting)).buffered(AT_ONCE).collect::<Vec<_>>().await;
+    let looks = stream::iter(waiting).map(|waiting| consumer.look(waiting)).buffered(AT_ONCE).collect::<Vec<_>>().await;
     let mut cached = Vec::new();
     // Usually none is remembered, or one for all.
     let mut missing: BTreeMap<Option<String>, Vec<Run>> = BTreeMap::new();
@@ -81,15 +75,15 @@ pub async fn bulk_groups(message: Message, starter: Starter) -> Result<(), Messa
     tracing::info!(cached = cached.len(), missing = missing.values().map(Vec::len).sum::<usize>(), "looked up");
     let fetched = async {
         for (remembered, runs) in missing {
-            starter.fetch(&group.batch_id, runs, remembered, &message).await?;
+            consumer.fetch(&group.batch_id, runs, remembered, &message).await?;
         }
         Ok(())
     };
-    let (begun, fetched) = tokio::join!(starter.start_all(&cached), fetched);
+    let (begun, fetched) = tokio::join!(consumer.start_all(&cached), fetched);
     begun.and(fetched)
 }
 
-impl Starter {
+impl GroupConsumer {
     /// Whether the cache has a copy that the run may use. A cache that does not answer has none.
     async fn look(&self, waiting: WaitingRun) -> (WaitingRun, bool) {
         let found = self.profiles.latest(&waiting.run.username).await.unwrap_or_else(|error| {

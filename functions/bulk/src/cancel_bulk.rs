@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use oslira_aws::executions::Executions;
 use oslira_aws::limits::GENERAL;
 use oslira_aws::progress::ProgressTable;
+use oslira_db::UserDb;
 use oslira_db::bulk::BatchCancellation;
 use oslira_domain::{BatchId, RunId, RunStatus};
 use oslira_http::openapi::Api;
-use oslira_http::{Environment, Problem, Reply, Request, endpoint, errors};
+use oslira_http::{Problem, Reply, Request, endpoint, errors};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -48,15 +49,10 @@ pub(crate) fn describe(api: &mut Api) {
 /// Cancels the runs of a batch that have not ended and refunds their credits, in one transaction. Runs that have ended stay as they are.
 /// Cancelling a cancelled batch returns the same counts, with `newly_cancelled` 0. Requires at least the role `member`.
 #[endpoint(POST, "/api/leads/analyze/bulk/{batchId}/cancel")]
-pub async fn cancel_bulk(
-    request: Request,
-    environment: Environment,
-    executions: Executions,
-    progress: ProgressTable,
-) -> Result<Reply, Problem> {
+pub async fn cancel_bulk(request: Request, db: UserDb, executions: Executions, progress: ProgressTable) -> Result<Reply, Problem> {
     let batch_id: BatchId = request.path("batchId")?;
     let caller = &request.caller;
-    let batch = match environment.db.cancel_batch(&caller.claims(), caller.requested_account, &batch_id).await? {
+    let batch = match db.cancel_batch(&caller.claims(), caller.requested_account, &batch_id).await? {
         BatchCancellation::Cancelled(batch) => batch,
         BatchCancellation::NotFound => return Err(Problem::of(&errors::BATCH_NOT_FOUND)),
         BatchCancellation::Forbidden => return Err(Problem::of(&errors::FORBIDDEN).message("Viewers cannot cancel analyses.")),

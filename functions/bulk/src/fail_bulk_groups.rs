@@ -1,40 +1,21 @@
 //! The consumer of the dead letters: groups that could not be started.
 
-use oslira_aws::consumer::{Message, MessageError};
-use oslira_aws::sdk_config;
-use oslira_aws::secrets::Secrets;
-use oslira_db::{AdminDb, DbError};
+use oslira_db::AdminDb;
 use oslira_domain::FailureCode;
+use oslira_lambda::queue::{Message, MessageError};
 use oslira_telemetry::count_error;
 
 use crate::group::Group;
 
-/// Ends the runs of groups that could not be started.
-#[derive(Clone)]
-pub struct DeadLetterConsumer {
-    db: AdminDb,
-}
-
-impl DeadLetterConsumer {
-    /// Starts logging and reads the environment.
-    ///
-    /// # Errors
-    /// Names the missing variable.
-    pub fn from_env() -> Result<Self, lambda_runtime::Error> {
-        oslira_telemetry::init();
-        let secrets = Secrets::from_env(&sdk_config())?;
-        Ok(Self { db: AdminDb::new(secrets.fetcher("database-admin", DbError::no_credential)) })
-    }
-}
-
-/// Fails those runs of the group that were not admitted, and so not charged. The others are processing or have ended, and end by themselves.
+/// Fails those runs of the group that were not admitted, and that were therefore never charged. The others are being processed or have
+/// ended, and end by themselves.
 ///
 /// # Errors
-/// [`MessageError`]; the message stays in the dead letters and is redelivered.
-pub async fn fail_bulk_groups(message: Message, consumer: DeadLetterConsumer) -> Result<(), MessageError> {
-    let group: Group = serde_json::from_str(&message.body).map_err(|error| MessageError::Poison(format!("no group: {error}")))?;
+/// [`MessageError`]; the message stays in the dead-letter queue and is redelivered.
+pub async fn fail_bulk_groups(message: Message, db: &AdminDb) -> Result<(), MessageError> {
+    let group = Group::parse(&message.body)?;
     tracing::Span::current().record("batch_id", group.batch_id.as_str());
-    let failed = consumer.db.fail_pending(&group.batch_id, &group.run_ids, FailureCode::ScrapeFailed).await?;
+    let failed = db.fail_pending(&group.batch_id, &group.run_ids, FailureCode::ScrapeFailed).await?;
     if failed > 0 {
         count_error("GROUP_FAILED", &[("batch_id", group.batch_id.as_str())]);
     }

@@ -1,10 +1,11 @@
 //! `GET /api/leads/analyze/bulk/{batchId}/progress`
 
 use oslira_aws::limits::PROGRESS;
+use oslira_db::UserDb;
 use oslira_db::bulk::{Batch, StatusCounts};
 use oslira_domain::BatchId;
 use oslira_http::openapi::Api;
-use oslira_http::{Environment, Problem, Reply, Request, endpoint, errors};
+use oslira_http::{Problem, Reply, Request, endpoint, errors};
 
 /// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
@@ -20,9 +21,9 @@ pub(crate) fn describe(api: &mut Api) {
 /// Returns the progress of a batch: the number of its runs by status, and a summary of each run. Handles that were refused when the batch
 /// was created are not included.
 #[endpoint(GET, "/api/leads/analyze/bulk/{batchId}/progress")]
-pub async fn get_bulk_progress(request: Request, environment: Environment) -> Result<Reply, Problem> {
+pub async fn get_bulk_progress(request: Request, db: UserDb) -> Result<Reply, Problem> {
     let batch_id: BatchId = request.path("batchId")?;
-    let found = environment.db.batch(&request.caller.claims(), request.caller.requested_account, &batch_id).await?;
+    let found = db.batch(&request.caller.claims(), request.caller.requested_account, &batch_id).await?;
     let mut batch = found.ok_or(&errors::BATCH_NOT_FOUND)?;
     for run in &mut batch.analyses {
         run.error = run.error_code.map(Into::into);

@@ -1,6 +1,7 @@
 //! The messages of the queue: a part of a batch, small enough for one Actor run.
 
 use oslira_domain::{BatchId, RunId};
+use oslira_lambda::queue::MessageError;
 use serde::{Deserialize, Serialize};
 
 /// How many handles one Actor run fetches. A batch of a hundred then has as many groups as Apify allows concurrent Actor runs, so its
@@ -15,6 +16,11 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// Reads a group from a message.
+    pub(crate) fn parse(body: &str) -> Result<Self, MessageError> {
+        serde_json::from_str(body).map_err(|error| MessageError::Poison(format!("malformed group: {error}")))
+    }
+
     /// Divides the runs of a batch into groups of about the same size.
     pub(crate) fn all(batch_id: &BatchId, run_ids: &[RunId]) -> Vec<Self> {
         let groups = run_ids.len().div_ceil(HANDLES).max(1);

@@ -2,6 +2,7 @@
 
 mod bulk_groups;
 mod cancel_bulk;
+mod config;
 mod fail_bulk_groups;
 mod get_bulk_progress;
 mod group;
@@ -9,9 +10,10 @@ mod handles;
 mod scrape;
 mod start_bulk;
 
-pub use bulk_groups::{Starter, bulk_groups};
+pub use bulk_groups::{GroupConsumer, bulk_groups};
 pub use cancel_bulk::cancel_bulk;
-pub use fail_bulk_groups::{DeadLetterConsumer, fail_bulk_groups};
+pub use config::{CancelConfig, GroupsConfig, StartConfig};
+pub use fail_bulk_groups::fail_bulk_groups;
 pub use get_bulk_progress::get_bulk_progress;
 pub use start_bulk::start_bulk;
 

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use oslira_aws::consumer::MessageError;
 use oslira_aws::secrets::Secrets;
 use oslira_db::AdminDb;
 use oslira_db::workflow::VendorCall;
 use oslira_domain::{BatchId, RunId, Username};
+use oslira_lambda::queue::MessageError;
 use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapedItem, VendorError};
 use secrecy::SecretString;
 use serde::Deserialize;

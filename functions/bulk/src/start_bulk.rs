@@ -8,7 +8,7 @@ use oslira_db::bulk::{BatchCreation, BulkPrecheck, CreatedBatch, NewBatch, NewRu
 use oslira_db::idempotency::Claim;
 use oslira_domain::{BatchId, BusinessProfileId, RunId, Tier, Username};
 use oslira_http::openapi::Api;
-use oslira_http::{ApiError, Environment, Fault, Fields, FromFields, Idempotency, Problem, Reply, Request, endpoint, errors, parsed};
+use oslira_http::{ApiError, Endpoint, Fault, Fields, FromFields, Idempotency, Problem, Reply, Request, endpoint, errors, parsed};
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
@@ -122,15 +122,15 @@ pub(crate) fn describe(api: &mut Api) {
 /// Repeating the request with the same `Idempotency-Key` returns the first response and does not create a second batch. After a 503 the
 /// repetition continues with the recorded batch; without a key, nothing was started.
 #[endpoint(POST, "/api/leads/analyze/bulk")]
-pub async fn start_bulk(request: Request, environment: Environment, queue: Queue) -> Result<Reply, Problem> {
+pub async fn start_bulk(request: Request, endpoint: Endpoint, queue: Queue) -> Result<Reply, Problem> {
     let input: StartBulk = request.body()?;
     let idempotency = Idempotency::of(&request)?;
-    let Environment { gateway, db, .. } = &environment;
+    let Endpoint { guard, db } = &endpoint;
     let (caller, claims) = (&request.caller, request.caller.claims());
     let subject = caller.user_id.to_string();
     let handles: Vec<Username> = input.handles.valid().cloned().collect();
     let (within_limit, found) = tokio::join!(
-        gateway.count(STARTS, &subject, 1),
+        guard.count(STARTS, &subject, 1),
         db.bulk_precheck(&claims, caller.requested_account, input.business_profile_id, &handles, idempotency.key())
     );
     within_limit?;
@@ -145,8 +145,8 @@ pub async fn start_bulk(request: Request, environment: Environment, queue: Queue
         None => {
             let count = input.startable(&check)?;
             let account = check.account_id.to_string();
-            gateway.count(BULK_REQUESTS, &account, 1).await?;
-            gateway.count(ANALYSES, &account, count).await?
+            guard.count(BULK_REQUESTS, &account, 1).await?;
+            guard.count(ANALYSES, &account, count).await?
         }
     };
 

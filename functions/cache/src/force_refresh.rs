@@ -5,7 +5,7 @@ use oslira_aws::profiles::Profiles;
 use oslira_db::UserDb;
 use oslira_domain::{LeadId, Username};
 use oslira_http::openapi::Api;
-use oslira_http::{GENERAL, Gateway, Problem, Reply, Request, endpoint, errors};
+use oslira_http::{AccessGuard, GENERAL, Problem, Reply, Request, endpoint, errors};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -36,9 +36,9 @@ pub(crate) fn describe(api: &mut Api) {
 /// Deletes the cached profile of a lead, so that the next analysis of the handle fetches it again. Live runs keep the copy that they
 /// started with. Requires at least the role `member`.
 #[endpoint(POST, "/api/leads/{leadId}/force-refresh")]
-pub async fn force_refresh(request: Request, gateway: Gateway, db: UserDb, profiles: Profiles) -> Result<Reply, Problem> {
-    let (lead_id, lead) = lead(&request, &gateway, &db).await?;
-    let standing = gateway.count(FORCED_REFRESHES, &lead.account_id.to_string(), 1).await?;
+pub async fn force_refresh(request: Request, guard: AccessGuard, db: UserDb, profiles: Profiles) -> Result<Reply, Problem> {
+    let (lead_id, lead) = lead(&request, &guard, &db).await?;
+    let limit_status = guard.count(FORCED_REFRESHES, &lead.account_id.to_string(), 1).await?;
     profiles.drop_entry(&lead.username).await?;
     let reply = Reply::ok(&Dropped {
         lead_id,
@@ -47,5 +47,5 @@ pub async fn force_refresh(request: Request, gateway: Gateway, db: UserDb, profi
         cache_invalidated: true,
         next_steps: "Analyze the lead again: its profile will be fetched again.",
     })?;
-    Ok(reply.with_limit(standing))
+    Ok(reply.with_limit(limit_status))
 }

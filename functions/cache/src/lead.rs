@@ -3,13 +3,13 @@
 use oslira_db::UserDb;
 use oslira_db::cache::RefreshableLead;
 use oslira_domain::LeadId;
-use oslira_http::{GENERAL, Gateway, Problem, Request, errors};
+use oslira_http::{AccessGuard, GENERAL, Problem, Request, errors};
 
 /// The lead in the path, if the caller may refresh it. Counts the request as one of its user's.
-pub(crate) async fn lead(request: &Request, gateway: &Gateway, db: &UserDb) -> Result<(LeadId, RefreshableLead), Problem> {
+pub(crate) async fn lead(request: &Request, guard: &AccessGuard, db: &UserDb) -> Result<(LeadId, RefreshableLead), Problem> {
     let id: LeadId = request.path("leadId")?;
     let caller = &request.caller;
-    gateway.count(GENERAL, &caller.user_id.to_string(), 1).await?;
+    guard.count(GENERAL, &caller.user_id.to_string(), 1).await?;
     let lead = db.refreshable_lead(&caller.claims(), caller.requested_account, id).await?.ok_or(&errors::LEAD_NOT_FOUND)?;
     if !lead.can_write {
         return Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot refresh profiles."));

@@ -1,15 +1,17 @@
 //! The profile cache as users meet it: has a lead's profile changed, fetch it anew next time, and how full is the cache.
 
 mod cache_statistics;
+mod config;
 mod force_refresh;
 mod lead;
 mod refresh_check;
 mod refresh_profile;
 
 pub use cache_statistics::cache_statistics;
+pub use config::{ForceRefreshConfig, RefreshCheckConfig, RefreshProfileConfig, StatisticsConfig};
 pub use force_refresh::force_refresh;
-pub use refresh_check::{ANSWER_TIMEOUT, refresh_check};
-pub use refresh_profile::{Refresher, serve as serve_refresh_profile};
+pub use refresh_check::{REFRESH_TIMEOUT, refresh_check};
+pub use refresh_profile::{ProfileRefresher, refresh_profile};
 
 use oslira_http::openapi::Api;
 

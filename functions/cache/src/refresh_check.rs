@@ -9,7 +9,7 @@ use oslira_db::UserDb;
 use oslira_domain::cache::{Changes, Reason, Snapshot, similarity};
 use oslira_domain::{LeadId, Username};
 use oslira_http::openapi::Api;
-use oslira_http::{GENERAL, Gateway, Problem, Reply, Request, endpoint, errors};
+use oslira_http::{AccessGuard, GENERAL, Problem, Reply, Request, endpoint, errors};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -17,7 +17,7 @@ use crate::lead::lead;
 use crate::refresh_profile::{CacheState, RefreshProfile, Refreshed};
 
 /// How long the function that scrapes is waited for: it needs 24 seconds at the most, and this endpoint's Lambda has 29.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(26);
+pub const REFRESH_TIMEOUT: Duration = Duration::from_secs(26);
 
 /// Whether the profile is still what it was.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -73,11 +73,11 @@ pub(crate) fn describe(api: &mut Api) {
 /// If the cached profile is unchanged, the profile is also compared with the one that the lead's last analysis saw. The check reports a
 /// change until the lead is analyzed again, even if another check has replaced the cache entry since.
 #[endpoint(POST, "/api/leads/{leadId}/refresh-check")]
-pub async fn refresh_check(request: Request, gateway: Gateway, db: UserDb, scraper: Function) -> Result<Reply, Problem> {
-    let (lead_id, lead) = lead(&request, &gateway, &db).await?;
-    let standing = gateway.count(REFRESH_CHECKS, &lead.account_id.to_string(), 1).await?;
+pub async fn refresh_check(request: Request, guard: AccessGuard, db: UserDb, scraper: Function) -> Result<Reply, Problem> {
+    let (lead_id, lead) = lead(&request, &guard, &db).await?;
+    let limit_status = guard.count(REFRESH_CHECKS, &lead.account_id.to_string(), 1).await?;
     let asked = RefreshProfile { account_id: lead.account_id, username: lead.username };
-    let (before, cache_status, now) = match scraper.ask::<Refreshed>(&asked).await? {
+    let (before, cache_status, now) = match scraper.invoke::<Refreshed>(&asked).await? {
         Refreshed::Fetched { before, cache, now } => (before, cache, now),
         failed => return Err(refusal(&failed, &asked.username)),
     };
@@ -109,7 +109,7 @@ pub async fn refresh_check(request: Request, gateway: Gateway, db: UserDb, scrap
             None => "The profile is unchanged: the last analysis is still valid.",
         },
     })?;
-    Ok(reply.with_limit(standing))
+    Ok(reply.with_limit(limit_status))
 }
 
 /// The first comparison that shows a change, else the first there is.

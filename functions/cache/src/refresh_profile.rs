@@ -5,25 +5,24 @@
 //! everybody through Supabase's Data API, who could then book what they like; a queue would need a consumer with the same rights, and lose
 //! costs while it is down. The endpoint keeps what endpoints have: the caller's own view of the database.
 
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use lambda_runtime::{LambdaEvent, service_fn};
+use oslira_aws::AwsError;
 use oslira_aws::profiles::Profiles;
 use oslira_aws::secrets::Secrets;
-use oslira_aws::{AwsError, sdk_config, variable};
+use oslira_db::AdminDb;
 use oslira_db::workflow::VendorCall;
-use oslira_db::{AdminDb, DbError};
 use oslira_domain::cache::{CachedProfile, Snapshot, VERSION};
 use oslira_domain::{AccountId, MicroUsd, Tier, Username};
-use oslira_telemetry::{caught, count_error};
+use oslira_lambda::{Error, Event, Init};
 use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, VendorError};
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use tracing::Instrument;
+
+use crate::config::RefreshProfileConfig;
 
 /// How long fetching a profile may take, the looks into the cache and at the key included. Most take 6 to 9 seconds; the endpoint has to
 /// answer within 29.
@@ -33,7 +32,7 @@ const STOPPING: Duration = Duration::from_secs(2);
 
 /// Whose request it is, and which profile.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct RefreshProfile {
+pub struct RefreshProfile {
     /// Who asks: the scrape is booked with this account.
     pub(crate) account_id: AccountId,
     /// The handle.
@@ -43,7 +42,7 @@ pub(crate) struct RefreshProfile {
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-pub(crate) enum Refreshed {
+pub enum Refreshed {
     /// The profile was fetched, and is what the cache holds now.
     Fetched {
         /// What the cache held before, however old.
@@ -66,7 +65,7 @@ pub(crate) enum Refreshed {
 /// What the cache knew of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum CacheState {
+pub enum CacheState {
     /// Young enough for some tier.
     Fresh,
     /// Too old for every tier.
@@ -75,9 +74,8 @@ pub(crate) enum CacheState {
     Missing,
 }
 
-/// The clients that the function works with.
-#[derive(Clone)]
-pub struct Refresher {
+/// The dependencies of the function.
+pub struct ProfileRefresher {
     db: AdminDb,
     secrets: Secrets,
     apify: Apify,
@@ -96,19 +94,18 @@ enum Failure {
     Aws(AwsError),
 }
 
-impl Refresher {
-    /// Starts logging and reads the environment: `APIFY_BASE_URL` and `PROFILE_BUCKET`.
+impl ProfileRefresher {
+    /// Returns the dependencies that the configuration names.
     ///
     /// # Errors
-    /// Names the missing variable, or says why no HTTP client can be made.
-    pub fn from_env() -> Result<Self, lambda_runtime::Error> {
-        oslira_telemetry::init();
-        let config = sdk_config();
-        let secrets = Secrets::from_env(&config)?;
+    /// When no HTTP client can be made.
+    pub fn new(init: Init<RefreshProfileConfig>) -> Result<Self, Error> {
+        let db = init.admin_db();
+        let Init { config, aws, secrets } = init;
         Ok(Self {
-            db: AdminDb::new(secrets.fetcher("database-admin", DbError::no_credential)),
-            apify: Apify::new(oslira_vendors::http_client()?, variable("APIFY_BASE_URL")?),
-            profiles: Profiles::from_env(&config)?,
+            db,
+            apify: Apify::new(oslira_vendors::http_client()?, config.apify_base_url),
+            profiles: Profiles::new(&aws, config.profile_bucket),
             secrets,
         })
     }
@@ -156,46 +153,15 @@ impl Refresher {
     }
 }
 
-/// Answers until the environment ends.
-///
-/// # Errors
-/// When the runtime cannot be reached.
-pub async fn serve(refresher: Refresher) -> Result<(), lambda_runtime::Error> {
-    type Outcome = Result<Refreshed, lambda_runtime::Error>;
-    lambda_runtime::run(service_fn(|event: LambdaEvent<RefreshProfile>| {
-        let account_id = event.payload.account_id;
-        let request_id = event.context.request_id;
-        let span = tracing::info_span!("refresh", requestId = request_id, xray_trace_id = event.context.xray_trace_id, %account_id);
-        // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
-        let outcome: Pin<Box<dyn Future<Output = Outcome>>> = Box::pin(refresh_profile(event.payload, refresher.clone()));
-        let work = async move {
-            let outcome = caught(outcome).await.unwrap_or_else(|panicked| Err(panicked.into()));
-            match &outcome {
-                Ok(_) => tracing::info!("done"),
-                Err(error) => {
-                    tracing::error!(%error, "failed");
-                    count_error("REFRESH_FAILED", &[("requestId", &request_id)]);
-                }
-            }
-            outcome
-        };
-        async move {
-            let outcome = work.instrument(span).await;
-            oslira_telemetry::report().await;
-            outcome
-        }
-    }))
-    .await
-}
-
 /// Fetches a profile as it is now, books what that cost, whatever came of it, and keeps it in place of the entry that was cached.
 ///
 /// A scrape that takes too long is aborted rather than remembered: whoever asks again gets another one.
 ///
 /// # Errors
 /// When the cache or the database does not answer.
-async fn refresh_profile(asked: RefreshProfile, refresher: Refresher) -> Result<Refreshed, lambda_runtime::Error> {
-    let RefreshProfile { account_id, username } = asked;
+pub async fn refresh_profile(event: Event<RefreshProfile>, refresher: &ProfileRefresher) -> Result<Refreshed, Error> {
+    let RefreshProfile { account_id, username } = event.payload;
+    tracing::Span::current().record("account_id", account_id.to_string());
     let begun = Instant::now();
     let cached = refresher.profiles.latest(&username).await?.map(|(entry, _)| entry).filter(|entry| entry.version == VERSION);
     let started_at = Timestamp::now();

@@ -8,7 +8,7 @@ mod purchase_credits;
 pub use get_balance::get_balance;
 pub use get_pricing::get_pricing;
 pub use list_transactions::list_transactions;
-pub use purchase_credits::{Checkout, purchase_credits};
+pub use purchase_credits::{Checkout, PurchaseConfig, purchase_credits};
 
 use oslira_http::openapi::Api;
 

@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use oslira_aws::secrets::Secrets;
-use oslira_aws::variable;
 use oslira_db::UserDb;
 use oslira_db::credits::{Buyer, PurchaseStart};
 use oslira_domain::Credits;
 use oslira_domain::pricing::{MAX_PURCHASE, MIN_PURCHASE, Quote};
 use oslira_http::openapi::Api;
-use oslira_http::{Fields, FromFields, Idempotency, PURCHASES, Problem, Reply, Request, endpoint, errors, integer};
+use oslira_http::{EndpointConfig, Fields, FromFields, Idempotency, PURCHASES, Problem, Reply, Request, endpoint, errors, integer};
+use oslira_lambda::{Error, Init};
 use oslira_vendors::VendorError;
 use oslira_vendors::stripe::{CheckoutSession, CreditPurchase, Stripe};
 use schemars::JsonSchema;
@@ -40,7 +40,18 @@ struct Purchase {
     message: &'static str,
 }
 
-/// Stripe, and where its pages lead back to.
+/// What the endpoint is configured with.
+#[derive(Debug, Deserialize)]
+pub struct PurchaseConfig {
+    /// Authentication and limits.
+    pub endpoint: EndpointConfig,
+    /// Stripe's API.
+    pub stripe_base_url: String,
+    /// The web app that Stripe's pages lead back to.
+    pub app_url: String,
+}
+
+/// Stripe, and the web app that its pages lead back to.
 #[derive(Clone)]
 pub struct Checkout {
     stripe: Stripe,
@@ -54,13 +65,13 @@ struct StripeSecret {
 }
 
 impl Checkout {
-    /// Reads `STRIPE_BASE_URL` and `APP_URL`.
+    /// Returns the checkout that the configuration names.
     ///
     /// # Errors
-    /// Names the missing variable, or says why no HTTP client can be made.
-    pub fn from_env(secrets: Secrets) -> Result<Self, lambda_http::Error> {
-        let stripe = Stripe::new(oslira_vendors::http_client()?, variable("STRIPE_BASE_URL")?);
-        Ok(Self { stripe, secrets, app_url: variable("APP_URL")?.trim_end_matches('/').to_owned() })
+    /// When no HTTP client can be made.
+    pub fn new(Init { config, secrets, .. }: Init<PurchaseConfig>) -> Result<Self, Error> {
+        let stripe = Stripe::new(oslira_vendors::http_client()?, config.stripe_base_url);
+        Ok(Self { stripe, secrets, app_url: config.app_url.trim_end_matches('/').to_owned() })
     }
 
     /// Opens a checkout. A key that Stripe refuses was rotated most likely: it is fetched anew, once.

@@ -8,24 +8,44 @@ use std::time::{Duration, Instant};
 use oslira_aws::executions::Executions;
 use oslira_aws::profiles::Profiles;
 use oslira_aws::progress::ProgressTable;
-use oslira_aws::secrets::Secrets;
-use oslira_aws::{MissingVariable, sdk_config, variable};
 use oslira_db::{DbError, UserDb};
 use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, endpoint};
+use oslira_lambda::Init;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-/// How long a dependency may take to answer before it counts as down.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a dependency may take to respond before it counts as down.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an answer serves everybody who asks: the endpoint is public, and each look costs eight requests.
+/// How long a view is reused: the endpoint is public, and each view costs eight requests.
 const LIFETIME: Duration = Duration::from_secs(5);
 
-/// What is asked, and the last answer.
+/// What the endpoint is configured with.
+#[derive(Debug, Deserialize)]
+pub struct HealthConfig {
+    /// The environment, such as `production`.
+    pub environment: String,
+    /// The Supabase project.
+    pub supabase_url: String,
+    /// Apify's API.
+    pub apify_base_url: String,
+    /// OpenAI's API.
+    pub openai_base_url: String,
+    /// Anthropic's API.
+    pub anthropic_base_url: String,
+    /// The table of running analyses.
+    pub progress_table: String,
+    /// The bucket of the profile cache.
+    pub profile_bucket: String,
+    /// The analysis state machine.
+    pub state_machine_arn: String,
+}
+
+/// The dependencies to look at, and the last view of them.
 #[derive(Clone)]
-pub struct Health {
+pub struct Dependencies {
     last: Arc<Mutex<Option<(Instant, View)>>>,
     environment: String,
     db: UserDb,
@@ -39,31 +59,25 @@ pub struct Health {
     anthropic: String,
 }
 
-impl Health {
-    /// Starts logging and reads the environment.
-    ///
-    /// # Errors
-    /// Names the missing variable.
-    pub fn from_env() -> Result<Self, MissingVariable> {
-        oslira_telemetry::init();
-        let config = sdk_config();
-        let secrets = Secrets::from_env(&config)?;
-        Ok(Self {
+impl Dependencies {
+    /// Returns the dependencies that the configuration names.
+    pub fn new(Init { config, aws, secrets }: Init<HealthConfig>) -> Self {
+        Self {
             last: Arc::default(),
-            environment: variable("ENVIRONMENT")?,
+            environment: config.environment,
             db: UserDb::new(secrets.fetcher("database", DbError::no_credential)),
-            progress: ProgressTable::from_env(&config)?,
-            profiles: Profiles::from_env(&config)?,
-            executions: Executions::from_env(&config)?,
+            progress: ProgressTable::new(&aws, config.progress_table),
+            profiles: Profiles::new(&aws, config.profile_bucket),
+            executions: Executions::new(&aws, config.state_machine_arn),
             http: oslira_tls::http_client(),
-            supabase: format!("{}/auth/v1/.well-known/jwks.json", variable("SUPABASE_URL")?),
-            apify: variable("APIFY_BASE_URL")?,
-            openai: variable("OPENAI_BASE_URL")?,
-            anthropic: variable("ANTHROPIC_BASE_URL")?,
-        })
+            supabase: format!("{}/auth/v1/.well-known/jwks.json", config.supabase_url),
+            apify: config.apify_base_url,
+            openai: config.openai_base_url,
+            anthropic: config.anthropic_base_url,
+        }
     }
 
-    /// Whether something speaks HTTP there. Any answer counts: without a key it is an error, but a living one.
+    /// Sends a request to `url`. Any response counts: without a key it is an error, but it comes from a server that is up.
     async fn reach(&self, url: &str) -> Result<(), String> {
         self.http.get(url).send().await.map(drop).map_err(|error| error.without_url().to_string())
     }
@@ -77,21 +91,21 @@ struct View {
     version: &'static str,
     environment: String,
     features: Features,
-    dependencies: Dependencies,
+    dependencies: DependencyStates,
 }
 
-/// How things are.
+/// The state of the service.
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 enum Status {
-    /// Every dependency answers.
+    /// Every dependency responds.
     Healthy,
-    /// One does not.
+    /// At least one dependency does not respond.
     Degraded,
 }
 
-/// What this version can do. Clients show and hide things by it.
+/// The features of this version, by which clients adapt.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are booleans")]
 struct Features {
@@ -125,7 +139,8 @@ const FEATURES: Features = Features {
 };
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
-struct Dependencies {
+#[schemars(rename = "Dependencies")]
+struct DependencyStates {
     postgresql: Dependency,
     dynamodb: Dependency,
     s3: Dependency,
@@ -150,33 +165,33 @@ pub(crate) fn describe(api: &mut Api) {
 /// Returns the availability and latency of every dependency, measured within the last five seconds. Responds with 200 even if a dependency
 /// is unavailable. Requires no authentication.
 #[endpoint(GET, "/health")]
-pub async fn health(health: Health) -> Result<Reply, Problem> {
-    // Held while looking: those who ask meanwhile get the same answer.
-    let mut last = health.last.lock().await;
+pub async fn health(dependencies: Dependencies) -> Result<Reply, Problem> {
+    // Locked meanwhile, so that concurrent requests get the same view.
+    let mut last = dependencies.last.lock().await;
     if let Some((at, view)) = &*last
         && at.elapsed() < LIFETIME
     {
         return Reply::ok(view);
     }
-    let view = Box::pin(look(&health)).await;
+    let view = Box::pin(view(&dependencies)).await;
     let reply = Reply::ok(&view);
     *last = Some((Instant::now(), view));
     reply
 }
 
-/// Asks every dependency at once.
-async fn look(health: &Health) -> View {
+/// Probes every dependency at once.
+async fn view(probed: &Dependencies) -> View {
     let (postgresql, dynamodb, s3, step_functions, supabase_auth, apify, openai, anthropic) = tokio::join!(
-        ask("postgresql", health.db.ping()),
-        ask("dynamodb", health.progress.ping()),
-        ask("s3", health.profiles.ping()),
-        ask("step_functions", health.executions.ping()),
-        ask("supabase_auth", health.reach(&health.supabase)),
-        ask("apify", health.reach(&health.apify)),
-        ask("openai", health.reach(&health.openai)),
-        ask("anthropic", health.reach(&health.anthropic)),
+        probe("postgresql", probed.db.ping()),
+        probe("dynamodb", probed.progress.ping()),
+        probe("s3", probed.profiles.ping()),
+        probe("step_functions", probed.executions.ping()),
+        probe("supabase_auth", probed.reach(&probed.supabase)),
+        probe("apify", probed.reach(&probed.apify)),
+        probe("openai", probed.reach(&probed.openai)),
+        probe("anthropic", probed.reach(&probed.anthropic)),
     );
-    let dependencies = Dependencies { postgresql, dynamodb, s3, step_functions, supabase_auth, apify, openai, anthropic };
+    let dependencies = DependencyStates { postgresql, dynamodb, s3, step_functions, supabase_auth, apify, openai, anthropic };
     let all = [
         &dependencies.postgresql,
         &dependencies.dynamodb,
@@ -191,24 +206,24 @@ async fn look(health: &Health) -> View {
         status: if all.iter().all(|dependency| dependency.reachable) { Status::Healthy } else { Status::Degraded },
         service: "oslira",
         version: env!("CARGO_PKG_VERSION"),
-        environment: health.environment.clone(),
+        environment: probed.environment.clone(),
         features: FEATURES,
         dependencies,
     }
 }
 
-async fn ask<E: Display>(name: &'static str, question: impl Future<Output = Result<(), E>>) -> Dependency {
+async fn probe<E: Display>(name: &'static str, request: impl Future<Output = Result<(), E>>) -> Dependency {
     let started = Instant::now();
-    let answer = tokio::time::timeout(PATIENCE, question).await;
+    let response = tokio::time::timeout(TIMEOUT, request).await;
     let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let reachable = match answer {
+    let reachable = match response {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
-            tracing::warn!(name, %error, "dependency does not answer");
+            tracing::warn!(name, %error, "dependency does not respond");
             false
         }
         Err(_) => {
-            tracing::warn!(name, "dependency takes too long");
+            tracing::warn!(name, "dependency timed out");
             false
         }
     };

@@ -1,8 +1,8 @@
-//! Whether the service is up, and which of its dependencies answer.
+//! The state of the service and of its dependencies.
 
 mod health;
 
-pub use health::{Health, health};
+pub use health::{Dependencies, HealthConfig, health};
 
 use oslira_http::openapi::Api;
 

@@ -5,7 +5,7 @@ mod openapi;
 
 use oslira_http::openapi::Api;
 
-pub use migrate::{Migrator, serve};
+pub use migrate::{Migrator, migrate};
 pub use openapi::openapi;
 
 /// Describes the endpoints of this feature.

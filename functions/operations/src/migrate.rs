@@ -1,30 +1,28 @@
-//! The schema and the backend's logins, brought to what this version needs.
+//! Migrations of the schema, and the passwords of the backend's logins.
 //!
 //! CloudFormation invokes it as the resource `Schema`, on which every other function depends: new code runs only once its migrations are
-//! applied, and one that fails fails the deployment, with the old code still in place. By hand, with `{}`, it does the same: after a login's
-//! password was changed in its secret, or against another database.
+//! applied, and a migration that fails makes the deployment fail, with the old code still in place. An operator invokes it with `{}` to the
+//! same effect: after a login's password was changed in its secret, or against another database.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use lambda_runtime::{LambdaEvent, service_fn};
 use oslira_aws::secrets::Secrets;
-use oslira_aws::{MissingVariable, sdk_config};
 use oslira_db::{Credential, CredentialSource, DbError};
+use oslira_lambda::{Error, Event, Init};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tracing::Instrument;
 
-/// The logins that this function gives their passwords, and the secrets that hold them.
+/// The logins whose passwords this function sets, and the secrets that hold them.
 const LOGINS: [(&str, &str); 2] = [("oslira_user", "database"), ("oslira_admin", "database-admin")];
-/// How long what passes by itself is waited for: the rights of a role that was made a moment ago, a database that is starting.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a transient failure is retried: missing rights of a role that was created a moment ago, a database that is starting.
+const RETRY_TIME: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(2);
-/// What is left of the invocation's time for the answer.
-const ANSWER_TIME: Duration = Duration::from_secs(15);
+/// What is left of the invocation's time for the response.
+const RESPONSE_TIME: Duration = Duration::from_secs(15);
 /// CloudFormation shows no more of a reason than this.
-const REASON_CHARS: usize = 1000;
+const MAX_REASON_CHARS: usize = 1000;
 
-/// What it works with.
+/// The dependencies of the function.
 pub struct Migrator {
     secrets: Secrets,
     owner: CredentialSource,
@@ -38,7 +36,7 @@ pub struct Report {
     schema: String,
     /// The migrations that were applied now.
     applied: Vec<String>,
-    /// The logins that were given the password of their secret, because they refused it.
+    /// The logins that refused the password of their secret and got it set.
     passwords_set: Vec<&'static str>,
 }
 
@@ -55,24 +53,19 @@ struct Deployment {
 }
 
 impl Migrator {
-    /// Starts logging and reads the environment.
-    ///
-    /// # Errors
-    /// Names the missing variable.
-    pub fn from_env() -> Result<Self, MissingVariable> {
-        oslira_telemetry::init();
-        let secrets = Secrets::from_env(&sdk_config())?;
+    /// Returns the dependencies of the function.
+    pub fn new(Init { secrets, .. }: Init<()>) -> Self {
         let owner = secrets.fetcher("database-owner", DbError::no_credential);
-        Ok(Self { secrets, owner, http: oslira_tls::http_client() })
+        Self { secrets, owner, http: oslira_tls::http_client() }
     }
 
-    /// Applies what is missing, again while that may help.
-    async fn migrate(&self, limit: Duration) -> Result<Report, DbError> {
-        let patience = Instant::now() + PATIENCE.min(limit);
+    /// Applies the missing migrations, and retries while that may help.
+    async fn apply(&self, limit: Duration) -> Result<Report, DbError> {
+        let retry_until = Instant::now() + RETRY_TIME.min(limit);
         loop {
             match Box::pin(self.attempt(limit)).await {
-                Err(error) if error.is_retryable() && Instant::now() < patience => {
-                    tracing::warn!(%error, "trying again");
+                Err(error) if error.is_retryable() && Instant::now() < retry_until => {
+                    tracing::warn!(%error, "migration failed, retrying");
                     tokio::time::sleep(PAUSE).await;
                 }
                 outcome => return outcome,
@@ -92,11 +85,11 @@ impl Migrator {
         Ok(Report { schema: schema.version, applied: schema.applied, passwords_set })
     }
 
-    /// Does it within the time that the invocation has.
+    /// Brings the schema up to date within the time that the invocation has left.
     async fn run(&self, left: Duration) -> Result<Report, DbError> {
         self.secrets.forget().await;
-        let limit = left.saturating_sub(ANSWER_TIME);
-        let outcome = match tokio::time::timeout(limit, self.migrate(limit)).await {
+        let limit = left.saturating_sub(RESPONSE_TIME);
+        let outcome = match tokio::time::timeout(limit, self.apply(limit)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(DbError::Unavailable(format!("not done within {} s", limit.as_secs()))),
         };
@@ -114,63 +107,55 @@ impl Migrator {
         outcome
     }
 
-    /// Does what CloudFormation asks for and tells it the outcome, good or bad: it would wait for an answer for up to an hour.
-    async fn deploy(&self, deployment: Deployment, left: Duration) -> Result<Value, lambda_runtime::Error> {
-        // A stack that goes leaves its data behind.
+    /// Processes CloudFormation's request and reports the outcome to it, success or failure: it waits up to an hour for a response.
+    async fn deploy(&self, deployment: &Deployment, left: Duration) -> Result<Value, Error> {
+        // A stack that is deleted leaves its data behind.
         let outcome = if deployment.request_type == "Delete" { Ok(json!({})) } else { self.run(left).await.map(|report| json!(report)) };
-        let answer = answer(&deployment, &outcome);
-        let mut tries = 0;
+        let response = response(deployment, &outcome);
+        let mut retries = 0;
         loop {
-            // Without a content type: the address is signed for a request that has none.
-            let sent = self.http.put(&deployment.response_url).body(answer.to_string()).timeout(Duration::from_secs(4)).send().await;
+            // Without a content type, because the address is signed for a request that has none.
+            let sent = self.http.put(&deployment.response_url).body(response.to_string()).timeout(Duration::from_secs(4)).send().await;
             match sent.and_then(reqwest::Response::error_for_status) {
-                Ok(_) => return Ok(answer),
-                Err(error) if tries == 2 => return Err(error.without_url().into()),
-                Err(_) => tries += 1,
+                Ok(_) => return Ok(response),
+                Err(error) if retries == 2 => return Err(error.without_url().into()),
+                Err(_) => retries += 1,
             }
         }
     }
 }
 
-fn answer(deployment: &Deployment, outcome: &Result<Value, DbError>) -> Value {
-    let mut answer = json!({
+/// Returns what CloudFormation expects of a custom resource.
+fn response(deployment: &Deployment, outcome: &Result<Value, DbError>) -> Value {
+    let mut response = json!({
         "Status": "SUCCESS",
-        // Always the same: another one would tell CloudFormation that the old schema is to be deleted.
+        // Always the same: after another one CloudFormation would delete the old resource.
         "PhysicalResourceId": "schema",
         "StackId": deployment.stack_id,
         "RequestId": deployment.request_id,
         "LogicalResourceId": deployment.logical_resource_id,
     });
     match outcome {
-        Ok(report) => answer["Data"] = json!({ "Schema": report["schema"] }),
+        Ok(report) => response["Data"] = json!({ "Schema": report["schema"] }),
         Err(error) => {
-            answer["Status"] = json!("FAILED");
-            answer["Reason"] =
-                json!(format!("the schema could not be brought up to date: {error}").chars().take(REASON_CHARS).collect::<String>());
+            response["Status"] = json!("FAILED");
+            response["Reason"] =
+                json!(format!("the schema could not be brought up to date: {error}").chars().take(MAX_REASON_CHARS).collect::<String>());
         }
     }
-    answer
+    response
 }
 
-/// Answers invocations until the environment ends.
+/// Brings the schema up to date: for CloudFormation, which receives the outcome at the address in its request, or for an operator.
 ///
 /// # Errors
-/// When the runtime cannot be reached.
-pub async fn serve(migrator: Migrator) -> Result<(), lambda_runtime::Error> {
-    let migrator = &migrator;
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
-        let span = tracing::info_span!("migrate", requestId = event.context.request_id, xray_trace_id = event.context.xray_trace_id);
-        async move {
-            let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-            if event.payload.get("ResponseURL").is_some() {
-                return migrator.deploy(serde_json::from_value(event.payload)?, left).await;
-            }
-            let report = migrator.run(left).await.map_err(lambda_runtime::Error::from)?;
-            Ok::<Value, lambda_runtime::Error>(serde_json::to_value(report)?)
-        }
-        .instrument(span)
-    }))
-    .await
+/// When the schema is not up to date, or CloudFormation cannot be reached.
+pub async fn migrate(event: Event<Value>, migrator: &Migrator) -> Result<Value, Error> {
+    let left = event.deadline.saturating_duration_since(Instant::now());
+    if event.payload.get("ResponseURL").is_some() {
+        return migrator.deploy(&serde_json::from_value(event.payload)?, left).await;
+    }
+    Ok(serde_json::to_value(migrator.run(left).await?)?)
 }
 
 #[cfg(test)]
@@ -192,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_with_its_reason_and_stays_the_same_resource() {
+    fn a_failure_has_its_reason_and_keeps_the_resource() {
         let long = Err(DbError::Unexpected("x".repeat(5000)));
-        let told = answer(&deployment(), &long);
-        assert_eq!((&told["Status"], &told["PhysicalResourceId"]), (&json!("FAILED"), &json!("schema")));
-        assert_eq!(told["Reason"].as_str().unwrap().len(), REASON_CHARS);
-        let told = answer(&deployment(), &Ok(json!({ "schema": "V007__bulk" })));
+        let sent = response(&deployment(), &long);
+        assert_eq!((&sent["Status"], &sent["PhysicalResourceId"]), (&json!("FAILED"), &json!("schema")));
+        assert_eq!(sent["Reason"].as_str().unwrap().len(), MAX_REASON_CHARS);
+        let sent = response(&deployment(), &Ok(json!({ "schema": "V007__bulk" })));
         assert_eq!(
-            told,
+            sent,
             json!({
                 "Status": "SUCCESS", "PhysicalResourceId": "schema", "StackId": "arn:stack", "RequestId": "r",
                 "LogicalResourceId": "Schema", "Data": { "Schema": "V007__bulk" },

@@ -21,6 +21,6 @@ pub(crate) fn describe(api: &mut Api) {
 /// Fails if the Lambda runtime cannot be reached.
 #[endpoint(GET, "/openapi.json")]
 pub async fn openapi() -> Result<(), lambda_http::Error> {
-    oslira_http::start_logging();
+    oslira_lambda::init_logging()?;
     oslira_http::document(DOCUMENT).await
 }

@@ -4,65 +4,63 @@ use std::cell::Cell;
 
 use oslira_db::schedules::Retained;
 use oslira_db::{AdminDb, DbError};
+use oslira_lambda::schedule::ScheduledRun;
 
-use crate::schedule::Tally;
-
-/// How many rows a transaction removes: some milliseconds, in which nobody waits for long.
+/// How many rows a transaction removes: some milliseconds, for which others can wait.
 const BATCH: u32 = 500;
 
-/// Compares the books first, so that nothing that follows can keep it from being done: ledger against balances, charges and refunds against
-/// runs, payments against what they gave and took. What must never be is told as an error, and counted as `money_mismatches`, on which
-/// there is an alarm.
+/// Reconciles first, so that no later failure can prevent it: the ledger with balances, charges and refunds with runs, payments with the
+/// credits that they granted and took back. A mismatch is logged as an error and counted as `money_mismatches`, on which there is an alarm.
 ///
 /// Then removes what has outlived its retention: costs of vendor calls after 90 days, idempotency keys after 24 hours, and 30 days after their
-/// deletion analyses, leads and business profiles, in this order, since each refers to the next. Of a deleted account everything goes but
-/// its row, without a name or members, and its books. Rows that somebody holds at the moment are left for the next day.
+/// deletion analyses, leads and business profiles, in this order, since each refers to the next. Of a deleted account everything is removed
+/// except its row, without a name or members, and its ledger. Rows that another transaction has locked are left for the next day.
 ///
 /// # Errors
-/// When the database does not answer, even after some time.
-pub async fn clean_up(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {
-    let compared = reconcile(tally, db).await;
-    let removed = remove(tally, db).await;
+/// When the database is not available, even after some time.
+pub async fn clean_up(run: &mut ScheduledRun, db: &AdminDb) -> Result<(), DbError> {
+    let compared = reconcile(run, db).await;
+    let removed = remove(run, db).await;
     compared.and(removed)
 }
 
-async fn remove(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {
+async fn remove(run: &mut ScheduledRun, db: &AdminDb) -> Result<(), DbError> {
     for table in Retained::IN_ORDER {
-        if tally.dry_run() {
-            let expired = tally.batch(|| db.count_expired(table)).await?;
-            tally.count(table.as_str(), expired);
+        if run.dry_run() {
+            let expired = run.batch(|| db.count_expired(table)).await?;
+            run.count(table.as_str(), expired);
         } else {
-            tally.batches(table.as_str(), BATCH.into(), || db.remove_expired(table, BATCH)).await?;
+            run.batches(table.as_str(), BATCH.into(), || db.remove_expired(table, BATCH)).await?;
         }
     }
     Ok(())
 }
 
-async fn reconcile(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {
-    tally.count("accounts_reconciled", 0);
+async fn reconcile(run: &mut ScheduledRun, db: &AdminDb) -> Result<(), DbError> {
+    run.count("accounts_reconciled", 0);
     let (mut after, size) = (None, Cell::new(BATCH));
-    while tally.has_time() {
+    while run.has_time() {
         let compare = || async {
             let outcome = db.reconcile(after, size.get()).await;
             if matches!(outcome, Err(DbError::Conflict(_))) {
-                // More than a statement has time for. Whoever is behind accounts with long books has a turn too.
+                // More than a statement has time for. Smaller parts also reach the accounts behind those with long ledgers.
                 size.set((size.get() / 8).max(1));
             }
             outcome
         };
-        let part = tally.batch(compare).await?;
+        let part = run.batch(compare).await?;
         size.set((size.get() * 2).min(BATCH));
-        tally.count("accounts_reconciled", part.accounts);
+        run.count("accounts_reconciled", part.accounts);
         if part.mismatches > 0 {
-            tally.count("money_mismatches", part.mismatches);
+            run.count("money_mismatches", part.mismatches);
         }
         for fault in &part.faults {
-            tracing::error!(fault = fault.fault, subject = fault.subject, "the books are not true");
+            tracing::error!(fault = fault.fault, subject = fault.subject, "the ledger does not reconcile");
         }
         after = part.next;
         if after.is_none() {
-            // Only who has seen all of the books may say that there is nothing.
-            tally.count("money_mismatches", 0);
+            // Only a run that has compared all accounts may report that there is no mismatch.
+            run.count("money_mismatches", 0);
             break;
         }
     }

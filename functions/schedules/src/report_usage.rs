@@ -4,10 +4,9 @@ use oslira_db::usage::{EndedRun, LedgerEntry};
 use oslira_db::{AdminDb, DbError};
 use oslira_domain::pricing::CENTS_A_CREDIT;
 use oslira_domain::{FailureCode, Performance, RunId, RunStatus, Tier};
+use oslira_lambda::schedule::ScheduledRun;
 use oslira_telemetry::{Metrics, Unit};
 use uuid::Uuid;
-
-use crate::schedule::Tally;
 
 /// How many metrics a transaction takes.
 const BATCH: u32 = 500;
@@ -18,30 +17,30 @@ const BATCH: u32 = 500;
 ///
 /// # Errors
 /// When the database is unavailable, even after retries.
-pub async fn report_usage(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError> {
+pub async fn report_usage(run: &mut ScheduledRun, db: &AdminDb) -> Result<(), DbError> {
     for name in ["runs", "entries"] {
-        tally.count(name, 0);
+        run.count(name, 0);
     }
-    if tally.dry_run() {
-        let waiting = tally.batch(|| db.count_metrics()).await?;
-        tally.count("waiting", waiting);
+    if run.dry_run() {
+        let waiting = run.batch(|| db.count_metrics()).await?;
+        run.count("waiting", waiting);
         return Ok(());
     }
-    while tally.has_time() {
+    while run.has_time() {
         let taker = Uuid::new_v4();
-        let metrics = tally.batch(|| db.take_metrics(BATCH, taker)).await?;
-        for run in &metrics.runs {
-            costs(run).emit();
-            performance(run).emit();
-            if let Some(failure) = failure(run) {
+        let metrics = run.batch(|| db.take_metrics(BATCH, taker)).await?;
+        for ended in &metrics.runs {
+            costs(ended).emit();
+            performance(ended).emit();
+            if let Some(failure) = failure(ended) {
                 failure.emit();
             }
         }
         for entry in &metrics.entries {
             usage(entry).emit();
         }
-        tally.count("runs", metrics.runs.len() as u64);
-        tally.count("entries", metrics.entries.len() as u64);
+        run.count("runs", metrics.runs.len() as u64);
+        run.count("entries", metrics.entries.len() as u64);
         if metrics.taken < u64::from(BATCH) {
             break;
         }
@@ -49,7 +48,7 @@ pub async fn report_usage(tally: &mut Tally, db: &AdminDb) -> Result<(), DbError
     Ok(())
 }
 
-/// What a run cost and what it earned, in micro-USD.
+/// Returns what a run cost and what it earned, in micro-USD.
 fn costs(run: &EndedRun) -> Metrics {
     // At the price of a single credit, in micro-USD: what was paid for it depends on the pack or plan.
     let revenue = i64::from(run.credits_kept) * CENTS_A_CREDIT * 10_000;
@@ -75,26 +74,26 @@ fn costs(run: &EndedRun) -> Metrics {
         .at(run.at_ms)
 }
 
-/// Where a run's time went.
+/// Returns how a run's time was spent.
 fn performance(run: &EndedRun) -> Metrics {
     let performance = Performance::of(&run.steps, run.duration_ms);
     #[expect(clippy::cast_possible_truncation, reason = "milliseconds of a run")]
-    let whole = |ms: f64| ms.round() as i64;
+    let rounded = |ms: f64| ms.round() as i64;
     let metrics = Metrics::of("analysis_performance")
         .dimension("analysis_type", run.analysis_type.as_str())
         .dimension("status", run.status.as_str())
         .metric("runs", Unit::Count, 1)
         .metric("total_duration", Unit::Milliseconds, performance.total_duration_ms)
-        .metric("scraping_duration", Unit::Milliseconds, whole(performance.scraping_duration_ms))
-        .metric("ai_duration", Unit::Milliseconds, whole(performance.ai_duration_ms))
-        .metric("db_duration", Unit::Milliseconds, whole(performance.db_duration_ms))
+        .metric("scraping_duration", Unit::Milliseconds, rounded(performance.scraping_duration_ms))
+        .metric("ai_duration", Unit::Milliseconds, rounded(performance.ai_duration_ms))
+        .metric("db_duration", Unit::Milliseconds, rounded(performance.db_duration_ms))
         .property("error_code", run.error_code.map(FailureCode::as_str))
         .property("run_id", run.run_id.as_str())
         .property("account_id", run.account_id.to_string())
         .at(run.at_ms);
     match performance.bottleneck {
         Some(longest) => metrics
-            .metric("bottleneck_duration", Unit::Milliseconds, whole(longest.duration_ms))
+            .metric("bottleneck_duration", Unit::Milliseconds, rounded(longest.duration_ms))
             .property("bottleneck_step", longest.step.as_str())
             .property("bottleneck_percentage", longest.percentage),
         None => metrics,

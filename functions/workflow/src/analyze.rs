@@ -10,6 +10,7 @@ use oslira_db::workflow::{CallState, VendorCall};
 use oslira_domain::business::BusinessContext;
 use oslira_domain::metrics::Metrics;
 use oslira_domain::{Call, FailureCode, Profile, Run};
+use oslira_lambda::Event;
 use oslira_vendors::{Answer, AskError, Attempt, Catalogue, Endpoint, Endpoints, Keys, Models, Next, Provider, Question, prompt};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use crate::error::TaskError;
 use crate::state::{AnalyzeInput, Answered};
-use crate::task::{Deps, Invocation, input, shown, still_wanted};
+use crate::task::{Deps, input, shown, still_wanted};
 
 /// What a try leaves of the invocation for booking it.
 const BOOKING: Duration = Duration::from_secs(10);
@@ -63,7 +64,7 @@ impl Asker {
 ///
 /// # Errors
 /// `ModelRefused`, `InvalidModelOutput`, `ModelRejected`, `Cancelled`; `RetryableModel` when no provider answered.
-pub async fn analyze(task: Invocation, deps: Deps, asker: Asker) -> Result<Answered, TaskError> {
+pub async fn analyze(task: Event<Value>, deps: Deps, asker: Asker) -> Result<Answered, TaskError> {
     let AnalyzeInput { run, profile, call } = input(task.payload)?;
     let at = profile.at.ok_or_else(|| TaskError::Defect("no profile to judge".to_owned()))?;
     let started = Timestamp::now();
@@ -76,7 +77,7 @@ pub async fn analyze(task: Invocation, deps: Deps, asker: Asker) -> Result<Answe
     let profile = cached?.ok_or_else(|| TaskError::Defect("the profile has left the cache".to_owned()))?.profile;
 
     let question = question(&run, call, &state, &profile);
-    let ends = task.ends.checked_sub(BOOKING).unwrap_or(task.ends);
+    let ends = task.deadline.checked_sub(BOOKING).unwrap_or(task.deadline);
     let Answer { output, attempt } = ask(&deps, &asker, &run, &question, keys?, ends).await?;
     let status = deps.db.record_vendor_calls(&run.run_id, &[booking(call, attempt)], Some((call.as_str(), &output))).await?;
     still_wanted(status.map(|status| (status, None)))?;

@@ -3,14 +3,15 @@
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use lambda_runtime::{LambdaEvent, service_fn};
-use oslira_aws::consumer::{Message, MessageError, work};
 use oslira_domain::{FailureCode, Run, RunId, RunStatus, StepTiming};
+use oslira_lambda::queue::{self, Message, MessageError};
+use oslira_lambda::{Event, task};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{TaskError, failure_code};
 use crate::state::{Admitted, ProfileState};
-use crate::task::{Deps, Invocation, input, once};
+use crate::task::{Deps, input};
 
 /// What the state machine hands over when a state has failed for good.
 #[derive(Debug, Deserialize)]
@@ -78,14 +79,15 @@ enum Reply {
 /// # Errors
 /// When the runtime cannot be reached.
 pub async fn serve_compensate(deps: Deps) -> Result<(), lambda_runtime::Error> {
-    let (deps, by_state) = (&deps, |task: Invocation| compensate(task.payload, deps.clone()));
-    let by_state = &by_state;
+    let deps = &deps;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         if event.payload.get("Records").is_none() {
-            return once(event, by_state).await.map(Reply::Run);
+            let by_state = async |event: Event<Value>, deps: &Deps| compensate(event.payload, deps.clone()).await;
+            return task::invoke(event, deps, &by_state).await.map(Reply::Run);
         }
         let messages: SqsEvent = input(event.payload)?;
-        Ok(Reply::Batch(work(&messages, &event.context, None, &|message| ended_execution(message, deps.clone())).await))
+        let by_queue = async |message: Message, deps: &Deps| ended_execution(message, deps.clone()).await;
+        Ok(Reply::Batch(queue::invoke(&messages, &event.context, None, deps, &by_queue).await))
     }))
     .await
 }

@@ -5,6 +5,7 @@ use lambda_runtime::Diagnostic;
 use oslira_aws::AwsError;
 use oslira_db::DbError;
 use oslira_domain::{FailureCode, RunStatus};
+use oslira_lambda::{Failure, Panicked, Severity};
 use oslira_vendors::VendorError;
 
 /// Why a task did not succeed.
@@ -102,6 +103,33 @@ impl From<VendorError> for TaskError {
         }
         tracing::error!(%error, "scraping is not possible");
         Self::Final(FailureCode::ScrapeFailed)
+    }
+}
+
+impl From<Panicked> for TaskError {
+    fn from(panicked: Panicked) -> Self {
+        Self::Defect(panicked.to_string())
+    }
+}
+
+impl Failure for TaskError {
+    fn severity(&self) -> Severity {
+        match self {
+            Self::Ended(_) | Self::Final(_) => Severity::Expected,
+            Self::Defect(_) => Severity::Defect,
+            _ => Severity::Retryable,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Defect(_) => "TASK_DEFECT",
+            error => error.name(),
+        }
+    }
+
+    fn cause(&self) -> Option<String> {
+        Some(self.to_string())
     }
 }
 

@@ -20,4 +20,4 @@ pub use check_cache::check_cache;
 pub use compensate::serve_compensate;
 pub use save::save;
 pub use scrape::{Scraper, scrape};
-pub use task::{Deps, Invocation, run};
+pub use task::{Deps, run};

@@ -1,19 +1,13 @@
-//! One adapter from Step Functions to a task: logging, and errors with the names that the state machine knows.
+//! What tasks have in common.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::time::{Instant, SystemTime};
-
-use lambda_runtime::{LambdaEvent, service_fn};
 use oslira_aws::progress::ProgressTable;
 use oslira_aws::secrets::Secrets;
-use oslira_aws::{AwsError, MissingVariable, SdkConfig, sdk_config};
-use oslira_db::{AdminDb, DbError};
+use oslira_aws::{AwsError, SdkConfig};
+use oslira_db::AdminDb;
 use oslira_domain::{FailureCode, RunId, RunStatus, StepTiming};
-use oslira_telemetry::{caught, count_error};
+use oslira_lambda::{Error, Event};
 use serde::Serialize;
 use serde_json::Value;
-use tracing::Instrument;
 
 use crate::error::TaskError;
 
@@ -35,16 +29,11 @@ impl Deps {
     ///
     /// # Errors
     /// Names the missing variable.
-    pub fn from_env() -> Result<Self, MissingVariable> {
-        oslira_telemetry::init();
-        let config = sdk_config();
-        let secrets = Secrets::from_env(&config)?;
-        Ok(Self {
-            db: AdminDb::new(secrets.fetcher("database-admin", DbError::no_credential)),
-            progress: ProgressTable::from_env(&config)?,
-            secrets,
-            config,
-        })
+    pub fn from_env() -> Result<Self, Error> {
+        let init = oslira_lambda::init::<()>()?;
+        let db = init.admin_db();
+        let oslira_lambda::Init { aws: config, secrets, .. } = init;
+        Ok(Self { db, progress: ProgressTable::from_env(&config)?, secrets, config })
     }
 
     /// Shows how a run ended.
@@ -70,94 +59,20 @@ pub(crate) fn still_wanted(state: Option<(RunStatus, Option<FailureCode>)>) -> R
     }
 }
 
-/// One invocation of a task.
-#[derive(Debug)]
-pub struct Invocation {
-    /// What the state machine hands over.
-    pub payload: Value,
-    /// When Lambda ends it, whatever it is doing.
-    pub ends: Instant,
-}
-
 /// Runs a task until the environment ends.
 ///
 /// # Errors
 /// When the runtime cannot be reached.
-pub async fn run<F, Fut, Out>(task: F) -> Result<(), lambda_runtime::Error>
+pub async fn run<F, Fut, Out>(task: F) -> Result<(), Error>
 where
-    F: Fn(Invocation) -> Fut,
-    Fut: Future<Output = Result<Out, TaskError>> + 'static,
-    Out: Serialize + 'static,
+    F: Fn(Event<Value>) -> Fut,
+    Fut: Future<Output = Result<Out, TaskError>>,
+    Out: Serialize,
 {
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| once(event, &task))).await
-}
-
-/// Runs a task for one invocation.
-pub(crate) fn once<F, Fut, Out>(event: LambdaEvent<Value>, task: &F) -> impl Future<Output = Result<Out, TaskError>> + use<F, Fut, Out>
-where
-    F: Fn(Invocation) -> Fut,
-    Fut: Future<Output = Result<Out, TaskError>> + 'static,
-    Out: 'static,
-{
-    let run = &event.payload["run"];
-    let span = tracing::info_span!(
-        "task",
-        requestId = event.context.request_id,
-        xray_trace_id = event.context.xray_trace_id,
-        run_id = run["run_id"].as_str(),
-        account_id = run["account_id"].as_str(),
-        call = event.payload["call"].as_str()
-    );
-    let request_id = event.context.request_id.clone();
-    // Boxed: the SDKs' futures nest deeper than the compiler likes to look into.
-    let outcome: Pin<Box<dyn Future<Output = Result<Out, TaskError>>>> =
-        Box::pin(task(Invocation { ends: end(&event.context), payload: event.payload }));
-    let work = async move {
-        let started = Instant::now();
-        let outcome = caught(outcome).await.unwrap_or_else(|panicked| Err(TaskError::Defect(panicked.to_string())));
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match &outcome {
-            Ok(_) => tracing::info!(duration_ms, "done"),
-            Err(error @ TaskError::Defect(_)) => {
-                tracing::error!(duration_ms, %error, "failed");
-                count_error("TASK_DEFECT", &[("requestId", &request_id)]);
-            }
-            Err(error @ (TaskError::Ended(_) | TaskError::Final(_))) => tracing::info!(duration_ms, %error, "ended"),
-            Err(error) => tracing::warn!(duration_ms, %error, "failed, may be tried again"),
-        }
-        outcome
-    };
-    async move {
-        let outcome = work.instrument(span).await;
-        oslira_telemetry::report().await;
-        outcome
-    }
-}
-
-/// When the invocation is over, on this process's own clock.
-fn end(context: &lambda_runtime::Context) -> Instant {
-    context.deadline().duration_since(SystemTime::now()).map_or_else(|_| Instant::now(), |left| Instant::now() + left)
+    oslira_lambda::task::run((), async |event, &()| task(event).await).await
 }
 
 /// A task's input as `T`.
 pub(crate) fn input<T: serde::de::DeserializeOwned>(payload: Value) -> Result<T, TaskError> {
     serde_json::from_value(payload).map_err(|error| TaskError::Defect(format!("malformed input: {error}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_task_that_panics_is_a_defect() {
-        let event = LambdaEvent::new(json!({}), lambda_runtime::Context::default());
-        let task = |_| async {
-            let steps: Vec<u8> = Vec::new();
-            Ok::<u8, TaskError>(steps[0])
-        };
-        let outcome = once(event, &task).await;
-        assert!(matches!(&outcome, Err(TaskError::Defect(why)) if why == "panicked"), "{outcome:?}");
-    }
 }

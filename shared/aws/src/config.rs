@@ -1,4 +1,4 @@
-//! The SDK's configuration and the function's own.
+//! The configuration of the SDK.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -10,6 +10,16 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::{HttpClient, SharedHttpClient, http_client_fn};
+use serde::Deserialize;
+
+/// What Lambda, or the local stack, sets for the SDK.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct AwsConfig {
+    /// The region.
+    pub aws_region: Option<String>,
+    /// One endpoint for all services, as the local stack has it.
+    pub aws_endpoint_url: Option<String>,
+}
 
 /// An environment variable that the function cannot run without.
 #[derive(Debug, thiserror::Error)]
@@ -24,31 +34,31 @@ pub fn variable(name: &'static str) -> Result<String, MissingVariable> {
     std::env::var(name).ok().filter(|value| !value.is_empty()).ok_or(MissingVariable(name))
 }
 
-/// Credentials, region and endpoint from the Lambda environment; one for all clients of a function.
+/// Returns what all AWS clients of a function are made from. The SDK reads the credentials from the Lambda environment itself.
 ///
-/// Put together by hand: the SDK's loader would bring every other place where credentials may be (profiles, STS, SSO, metadata services) into
-/// each binary and ask some of them at each start.
-pub fn sdk_config() -> SdkConfig {
+/// Put together by hand: the SDK's loader would link every other source of credentials (profiles, STS, SSO, metadata services) into each
+/// binary and query some of them at each start.
+pub fn sdk_config(config: &AwsConfig) -> SdkConfig {
     let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(2)).operation_timeout(Duration::from_secs(8)).build();
-    let given = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let mut config = SdkConfig::builder()
+    let mut builder = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .http_client(http_client())
         .retry_config(RetryConfig::standard().with_max_attempts(3))
         .timeout_config(timeouts)
-        .region(given("AWS_REGION").map(Region::new));
-    config.set_endpoint_url(given("AWS_ENDPOINT_URL"));
-    config.build()
+        .region(config.aws_region.clone().map(Region::new));
+    builder.set_endpoint_url(config.aws_endpoint_url.clone());
+    builder.build()
 }
 
-/// The SDK's own client. Wrapped, because the SDK would otherwise have it read the system's certificates at the start, once for each service.
+/// Returns the SDK's own client. Wrapped, because the SDK would otherwise read the system's certificates at the start, once for each
+/// service.
 fn http_client() -> SharedHttpClient {
     let client = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https();
     http_client_fn(move |settings, components| client.http_connector(settings, components))
 }
 
-/// A service's client. Making one takes longer than all the rest of a start, so that is left to the first request that needs it.
+/// A service's client, made by the first request that needs it: making one takes longer than all the rest of a start.
 pub(crate) type Lazy<Client> = Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>>;
 
 pub(crate) fn lazily<Client>(config: &SdkConfig, make: impl FnOnce(&SdkConfig) -> Client + Send + 'static) -> Lazy<Client> {

@@ -1,23 +1,23 @@
-//! What can go wrong with AWS, as far as callers tell it apart.
+//! The error of every AWS service.
 
-/// A service did not do what it was asked. The SDK has retried already what is worth it within one invocation.
+/// A request to a service failed. The SDK has already retried what is worth a retry within one invocation.
 #[derive(Debug, thiserror::Error)]
 #[error("{service}: {message}")]
 pub struct AwsError {
-    /// Which service.
+    /// The service.
     pub service: &'static str,
     /// The error's code or kind. Never request or response bodies, which may hold profiles or secrets.
     pub message: String,
 }
 
 impl AwsError {
-    /// The error of a service, described without its content.
+    /// Returns an error of `service`. `message` must not hold content of requests or responses.
     pub fn new(service: &'static str, message: impl Into<String>) -> Self {
         Self { service, message: message.into() }
     }
 }
 
-/// The code of an SDK error, or the kind of transport failure.
+/// Describes an SDK error by its code or by the kind of transport failure.
 #[cfg(any(feature = "dynamodb", feature = "lambda", feature = "s3", feature = "secrets", feature = "sfn", feature = "sqs"))]
 macro_rules! describe {
     ($service:literal, $error:expr, $sdk:ident) => {{

@@ -7,9 +7,9 @@ use aws_sdk_sfn::operation::stop_execution::StopExecutionError;
 use oslira_domain::{Run, RunId, StepTiming};
 use serde::Serialize;
 
+use crate::AwsError;
 use crate::config::{Lazy, lazily};
 use crate::error::describe;
-use crate::{AwsError, MissingVariable, variable};
 
 /// The analysis state machine.
 #[derive(Clone)]
@@ -25,12 +25,9 @@ struct Input<'a> {
 }
 
 impl Executions {
-    /// The state machine in `STATE_MACHINE_ARN`.
-    ///
-    /// # Errors
-    /// When the variable is missing.
-    pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        Ok(Self { client: lazily(config, Client::new), state_machine_arn: variable("STATE_MACHINE_ARN")? })
+    /// Returns the state machine with this ARN.
+    pub fn new(config: &SdkConfig, state_machine_arn: impl Into<String>) -> Self {
+        Self { client: lazily(config, Client::new), state_machine_arn: state_machine_arn.into() }
     }
 
     /// Starts the run's execution. A second start of the same run changes nothing. `steps` are those that happened before.

@@ -1,4 +1,4 @@
-//! Lambda: asking another function of ours, and waiting for its answer.
+//! Lambda: synchronous invocations of another function.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use aws_sdk_lambda::primitives::Blob;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::AwsError;
 use crate::config::{Lazy, lazily};
 use crate::error::describe;
-use crate::{AwsError, MissingVariable, variable};
 
 /// One function.
 #[derive(Clone)]
@@ -22,33 +22,30 @@ pub struct Function {
 }
 
 impl Function {
-    /// The function whose name or ARN is in the environment variable `name`, which is waited for at most `patience`.
+    /// Returns the function with this name or ARN. An invocation takes at most `timeout`.
     ///
-    /// It is asked once: a second try would have its work done twice.
-    ///
-    /// # Errors
-    /// When the variable is missing.
-    pub fn from_env(config: &SdkConfig, name: &'static str, patience: Duration) -> Result<Self, MissingVariable> {
+    /// There are no retries: a second invocation would do the work twice.
+    pub fn new(config: &SdkConfig, name: impl Into<String>, timeout: Duration) -> Self {
         let client = lazily(config, move |config| {
-            let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(2)).operation_timeout(patience).build();
+            let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(2)).operation_timeout(timeout).build();
             let config = aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts).retry_config(RetryConfig::disabled());
             Client::from_conf(config.build())
         });
-        Ok(Self { client, name: variable(name)? })
+        Self { client, name: name.into() }
     }
 
-    /// What the function answers to `input`.
+    /// Invokes the function with `input` and returns its output.
     ///
     /// # Errors
-    /// When it does not answer in time, or fails. It may have done its work all the same.
-    pub async fn ask<Answer: DeserializeOwned>(&self, input: &impl Serialize) -> Result<Answer, AwsError> {
+    /// When it fails or does not return in time. It may have done its work all the same.
+    pub async fn invoke<Output: DeserializeOwned>(&self, input: &impl Serialize) -> Result<Output, AwsError> {
         let input = serde_json::to_vec(input).map_err(|error| AwsError::new("lambda", error.to_string()))?;
-        let answer = self.client.invoke().function_name(&self.name).payload(Blob::new(input)).send().await;
-        let answer = answer.map_err(|error| describe!("lambda", error, aws_sdk_lambda))?;
-        if let Some(kind) = answer.function_error {
+        let response = self.client.invoke().function_name(&self.name).payload(Blob::new(input)).send().await;
+        let response = response.map_err(|error| describe!("lambda", error, aws_sdk_lambda))?;
+        if let Some(kind) = response.function_error {
             return Err(AwsError::new("lambda", format!("the function failed: {kind}")));
         }
-        let payload = answer.payload.unwrap_or_else(|| Blob::new(Vec::new()));
-        serde_json::from_slice(payload.as_ref()).map_err(|_| AwsError::new("lambda", "an answer that is not the one expected"))
+        let payload = response.payload.unwrap_or_else(|| Blob::new(Vec::new()));
+        serde_json::from_slice(payload.as_ref()).map_err(|_| AwsError::new("lambda", "unexpected output"))
     }
 }

@@ -1,11 +1,9 @@
 //! The AWS services that hold Oslira's state: the profile cache (S3), progress, rate limits and counters (DynamoDB), executions
-//! (Step Functions), queues (SQS) and secrets. Each behind a feature, so that a function carries only the SDKs it uses.
+//! (Step Functions), queues (SQS) and secrets. Each is behind a feature, so that a function links only the SDKs that it uses.
 
 mod config;
 mod error;
 
-#[cfg(feature = "consumer")]
-pub mod consumer;
 #[cfg(feature = "sfn")]
 pub mod executions;
 #[cfg(feature = "lambda")]
@@ -24,5 +22,5 @@ pub mod queues;
 pub mod secrets;
 
 pub use aws_config::SdkConfig;
-pub use config::{MissingVariable, sdk_config, variable};
+pub use config::{AwsConfig, MissingVariable, sdk_config, variable};
 pub use error::AwsError;

@@ -1,4 +1,4 @@
-//! Rate limits: fixed windows, one conditional update each.
+//! Rate limits: fixed windows, with one conditional update for each counted request.
 
 use std::time::Duration;
 
@@ -8,44 +8,44 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
+use crate::AwsError;
 use crate::config::{Lazy, lazily};
 use crate::error::describe;
-use crate::{AwsError, MissingVariable, variable};
 
-/// A limit: so many in each window.
+/// A limit: how many requests are allowed in each window.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
-    /// What is limited; part of the counter's key.
+    /// What is limited. Part of the counter's key.
     pub scope: &'static str,
-    /// How many.
+    /// How many requests are allowed.
     pub count: u32,
-    /// In how long.
+    /// The length of a window.
     pub window: Duration,
 }
 
 /// Analyses an account may start (a bulk request counts its handles).
 pub const ANALYSES: Limit = Limit { scope: "analyses", count: 100, window: Duration::from_hours(1) };
-/// Requests of a user to start an analysis, whatever becomes of them.
+/// Requests of a user to start an analysis, accepted or not.
 pub const STARTS: Limit = Limit { scope: "starts", count: 300, window: Duration::from_mins(1) };
 /// Bulk requests of an account.
 pub const BULK_REQUESTS: Limit = Limit { scope: "bulk_requests", count: 5, window: Duration::from_hours(1) };
 /// Checkouts a user may open.
 pub const PURCHASES: Limit = Limit { scope: "purchases", count: 30, window: Duration::from_hours(1) };
-/// Checks of an account whether a profile has changed: each one scrapes it, at our expense.
+/// Refresh checks of an account: each one scrapes a profile at our expense.
 pub const REFRESH_CHECKS: Limit = Limit { scope: "refresh_checks", count: 10, window: Duration::from_hours(1) };
-/// Cached profiles that an account may drop: the cache is everybody's, and the next analysis of the handle, whoever asks for it, scrapes again.
+/// Cache entries that an account may drop: all tenants share the cache, and the next analysis of the handle by any of them scrapes again.
 pub const FORCED_REFRESHES: Limit = Limit { scope: "forced_refreshes", count: 10, window: Duration::from_hours(1) };
-/// Requests of a user in general.
+/// All requests of a user.
 pub const GENERAL: Limit = Limit { scope: "general", count: 60, window: Duration::from_mins(1) };
 /// Progress requests of a user: a page polls several runs, once or twice a second.
 pub const PROGRESS: Limit = Limit { scope: "progress", count: 300, window: Duration::from_mins(1) };
 
-/// Where a caller stands.
+/// The state of a limit after a request was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct LimitStatus {
     /// Whether this request is within the limit.
     pub allowed: bool,
-    /// How many are left in this window.
+    /// How many requests are left in this window.
     pub remaining: u32,
     /// Seconds until the next window.
     pub reset_after: u64,
@@ -59,26 +59,23 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The table in `RATE_LIMITS_TABLE`.
-    ///
-    /// # Errors
-    /// When the variable is missing.
-    pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        Ok(Self { client: lazily(config, Client::new), table: variable("RATE_LIMITS_TABLE")? })
+    /// Returns the counters in `table`.
+    pub fn new(config: &SdkConfig, table: impl Into<String>) -> Self {
+        Self { client: lazily(config, Client::new), table: table.into() }
     }
 
     /// Counts `weight` requests of `subject`, all or none.
     ///
     /// # Errors
-    /// When DynamoDB does not answer; callers let the request through then, spending is guarded by the ledger.
-    pub async fn count(&self, limit: Limit, subject: &str, weight: u32, now: Timestamp) -> Result<Standing, AwsError> {
+    /// When DynamoDB is not available. Callers then let the request through, because the ledger guards what is spent.
+    pub async fn count(&self, limit: Limit, subject: &str, weight: u32, now: Timestamp) -> Result<LimitStatus, AwsError> {
         let length = limit.window.as_secs().max(1);
         let second = u64::try_from(now.as_second()).unwrap_or(0);
         let window = second / length;
         let end = (window + 1) * length;
         let number = |n: u64| AttributeValue::N(n.to_string());
-        let Some(most_before) = limit.count.checked_sub(weight) else {
-            return Ok(Standing { allowed: false, remaining: 0, reset_after: end - second });
+        let Some(max_before) = limit.count.checked_sub(weight) else {
+            return Ok(LimitStatus { allowed: false, remaining: 0, reset_after: end - second });
         };
         let updated = self
             .client
@@ -86,9 +83,9 @@ impl Limits {
             .table_name(&self.table)
             .key("bucket", AttributeValue::S(format!("{}#{subject}#{window}", limit.scope)))
             .update_expression("ADD used :weight SET expires_at = :end")
-            .condition_expression("attribute_not_exists(used) OR used <= :most")
+            .condition_expression("attribute_not_exists(used) OR used <= :max")
             .expression_attribute_values(":weight", number(weight.into()))
-            .expression_attribute_values(":most", number(most_before.into()))
+            .expression_attribute_values(":max", number(max_before.into()))
             .expression_attribute_values(":end", number(end + 60))
             .return_values(aws_sdk_dynamodb::types::ReturnValue::UpdatedNew)
             .send()
@@ -97,10 +94,10 @@ impl Limits {
         match updated {
             Ok(output) => {
                 let used = output.attributes.and_then(|fields| fields.get("used")?.as_n().ok()?.parse::<u32>().ok()).unwrap_or(weight);
-                Ok(Standing { allowed: true, remaining: limit.count.saturating_sub(used), reset_after })
+                Ok(LimitStatus { allowed: true, remaining: limit.count.saturating_sub(used), reset_after })
             }
             Err(error) if matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_))) => {
-                Ok(Standing { allowed: false, remaining: 0, reset_after })
+                Ok(LimitStatus { allowed: false, remaining: 0, reset_after })
             }
             Err(error) => Err(describe!("dynamodb", error, aws_sdk_dynamodb)),
         }

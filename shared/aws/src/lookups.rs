@@ -1,4 +1,4 @@
-//! How often analyses find their profile in the cache: two counters for each hour of the last day.
+//! The hit rate of the profile cache: two counters for each hour of the last day.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::config::{Lazy, lazily};
 use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
 
-/// The one series that is counted: the table's partition key.
+/// The one series of counters: the table's partition key.
 const SERIES: &str = "cache_lookups";
 const HOUR: i64 = 3600;
-/// How many hours are summed up, the one under way included.
+/// How many hours are added up, the current one included.
 const HOURS: i64 = 24;
 
 /// The counters.
@@ -24,12 +24,12 @@ pub struct Lookups {
     table: String,
 }
 
-/// What was looked for and found.
+/// Hits and misses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Found, young and deep enough.
+    /// Analyses that found an entry that is young enough for their tier.
     pub hits: u64,
-    /// Not.
+    /// Analyses that did not.
     pub misses: u64,
 }
 
@@ -42,7 +42,12 @@ fn count(item: &HashMap<String, AttributeValue>, field: &str) -> u64 {
 }
 
 impl Lookups {
-    /// The table in `CACHE_LOOKUPS_TABLE`.
+    /// Returns the counters in `table`.
+    pub fn new(config: &SdkConfig, table: impl Into<String>) -> Self {
+        Self { client: lazily(config, Client::new), table: table.into() }
+    }
+
+    /// Returns the counters in the table that `CACHE_LOOKUPS_TABLE` names.
     ///
     /// # Errors
     /// When the variable is missing.
@@ -50,10 +55,10 @@ impl Lookups {
         Ok(Self { client: lazily(config, Client::new), table: variable("CACHE_LOOKUPS_TABLE")? })
     }
 
-    /// Counts one look.
+    /// Counts one lookup.
     ///
     /// # Errors
-    /// When DynamoDB does not answer; nothing depends on it.
+    /// When DynamoDB is not available. Nothing depends on the counter.
     pub async fn count(&self, hit: bool, now: Timestamp) -> Result<(), AwsError> {
         let hour = now.as_second().div_euclid(HOUR);
         let counted = self
@@ -71,13 +76,13 @@ impl Lookups {
         counted.map(drop).map_err(|error| describe!("dynamodb", error, aws_sdk_dynamodb))
     }
 
-    /// The sums of the last day.
+    /// Returns the totals of the last day.
     ///
     /// # Errors
-    /// When DynamoDB does not answer.
+    /// When DynamoDB is not available.
     pub async fn last_day(&self, now: Timestamp) -> Result<Counted, AwsError> {
         let first = now.as_second().div_euclid(HOUR) - HOURS + 1;
-        let answer = self
+        let response = self
             .client
             .query()
             .table_name(&self.table)
@@ -88,7 +93,7 @@ impl Lookups {
             .send()
             .await
             .map_err(|error| describe!("dynamodb", error, aws_sdk_dynamodb))?;
-        let hours = answer.items.unwrap_or_default();
+        let hours = response.items.unwrap_or_default();
         Ok(hours.iter().fold(Counted::default(), |sum, hour| Counted {
             hits: sum.hits + count(hour, "hits"),
             misses: sum.misses + count(hour, "misses"),

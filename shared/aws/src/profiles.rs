@@ -33,17 +33,22 @@ pub struct Profiles {
 }
 
 impl Profiles {
-    /// The bucket in `PROFILE_BUCKET`.
+    /// Returns the profiles in `bucket`.
+    pub fn new(config: &SdkConfig, bucket: impl Into<String>) -> Self {
+        let client = lazily(config, |config| {
+            // Path style on a local endpoint, where bucket names do not resolve as host names.
+            let is_local = config.endpoint_url().is_some();
+            Client::from_conf(aws_sdk_s3::config::Builder::from(config).force_path_style(is_local).build())
+        });
+        Self { client, bucket: bucket.into() }
+    }
+
+    /// Returns the profiles in the bucket that `PROFILE_BUCKET` names.
     ///
     /// # Errors
     /// When the variable is missing.
     pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        let client = lazily(config, |config| {
-            // Path style: bucket names are no host names on a local endpoint.
-            let local = std::env::var_os("AWS_ENDPOINT_URL").is_some();
-            Client::from_conf(aws_sdk_s3::config::Builder::from(config).force_path_style(local).build())
-        });
-        Ok(Self { client, bucket: variable("PROFILE_BUCKET")? })
+        Ok(Self::new(config, variable("PROFILE_BUCKET")?))
     }
 
     /// The newest entry of a handle, with where it lies. Absent and unreadable entries, and those of another profile than their key says,

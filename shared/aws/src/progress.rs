@@ -86,7 +86,12 @@ impl Update {
 }
 
 impl ProgressTable {
-    /// The table in `PROGRESS_TABLE`.
+    /// Returns the progress in `table`.
+    pub fn new(config: &SdkConfig, table: impl Into<String>) -> Self {
+        Self { client: lazily(config, Client::new), table: table.into() }
+    }
+
+    /// Returns the progress in the table that `PROGRESS_TABLE` names.
     ///
     /// # Errors
     /// When the variable is missing.

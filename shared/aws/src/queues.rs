@@ -1,4 +1,4 @@
-//! SQS: what is answered at once and done later.
+//! SQS: work that is accepted at once and done later.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 
+use crate::AwsError;
 use crate::config::{Lazy, lazily};
 use crate::error::describe;
-use crate::{AwsError, MissingVariable, variable};
 
 /// One queue.
 ///
-/// Whoever sends is being waited for, and is told quickly if the queue is out of reach: within four seconds, one further try included.
+/// A client waits for the sender, so a send fails within four seconds if the queue is not available, one retry included.
 #[derive(Clone)]
 pub struct Queue {
     client: Lazy<Client>,
@@ -22,15 +22,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The queue whose URL is in the environment variable `name`.
-    ///
-    /// # Errors
-    /// When the variable is missing.
-    pub fn from_env(config: &SdkConfig, name: &'static str) -> Result<Self, MissingVariable> {
-        Ok(Self::new(config, variable(name)?))
-    }
-
-    /// The queue at `url`.
+    /// Returns the queue at `url`.
     pub fn new(config: &SdkConfig, url: impl Into<String>) -> Self {
         let client = lazily(config, |config| {
             let timeouts = TimeoutConfig::builder()
@@ -44,7 +36,7 @@ impl Queue {
         Self { client, url: url.into() }
     }
 
-    /// Puts a message into the queue. After an error it may be there all the same: consumers see messages twice anyway.
+    /// Sends a message. After an error it may be in the queue all the same: consumers handle redelivery anyway.
     ///
     /// # Errors
     /// When it may not be in the queue.
@@ -53,7 +45,7 @@ impl Queue {
         sent.map(drop).map_err(|error| describe!("sqs", error, aws_sdk_sqs))
     }
 
-    /// Puts up to ten messages into the queue in one request. After an error some of them may be there.
+    /// Sends up to ten messages in one request. After an error some of them may be in the queue.
     ///
     /// # Errors
     /// When one of them may not be in the queue.
@@ -70,14 +62,14 @@ impl Queue {
         }
     }
 
-    /// Hides a message that was received for `pause` from now on, after which it comes again.
+    /// Changes the visibility timeout of a received message: it is redelivered `timeout` from now on.
     ///
     /// # Errors
-    /// When it may come at another time.
-    pub async fn hide(&self, receipt_handle: &str, pause: Duration) -> Result<(), AwsError> {
-        let seconds = i32::try_from(pause.as_secs()).unwrap_or(i32::MAX).min(43_200);
+    /// When it may be redelivered at another time.
+    pub async fn change_visibility(&self, receipt_handle: &str, timeout: Duration) -> Result<(), AwsError> {
+        let seconds = i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX).min(43_200);
         let request = self.client.change_message_visibility().queue_url(&self.url).receipt_handle(receipt_handle);
-        let hidden = request.visibility_timeout(seconds).send().await;
-        hidden.map(drop).map_err(|error| describe!("sqs", error, aws_sdk_sqs))
+        let changed = request.visibility_timeout(seconds).send().await;
+        changed.map(drop).map_err(|error| describe!("sqs", error, aws_sdk_sqs))
     }
 }

@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
+use crate::AwsError;
 use crate::config::{Lazy, lazily};
 use crate::error::describe;
-use crate::{AwsError, MissingVariable, variable};
 
 /// How long a value is trusted.
 const LIFETIME: Duration = Duration::from_mins(5);
@@ -85,12 +84,6 @@ impl Known {
     }
 }
 
-/// The secret `sentry`.
-#[derive(Deserialize)]
-struct Sentry {
-    dsn: SecretString,
-}
-
 /// A value, locked while it is being fetched.
 type Slot = Arc<Mutex<Known>>;
 
@@ -103,25 +96,9 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// The loader for the environment in `ENVIRONMENT`. Errors are reported to the project in its secret `sentry` from then on, if there is
-    /// such a secret.
-    ///
-    /// # Errors
-    /// When the variable is missing.
-    pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        let secrets = Self { client: lazily(config, Client::new), environment: variable("ENVIRONMENT")?, slots: Arc::default() };
-        let reporting = secrets.clone();
-        oslira_telemetry::report_to(Arc::new(move || {
-            let secrets = reporting.clone();
-            Box::pin(async move {
-                match secrets.get::<Sentry>("sentry", false).await {
-                    Ok(sentry) => Ok(Some(sentry.dsn)),
-                    Err(error) if error.message.ends_with("ResourceNotFoundException") => Ok(None),
-                    Err(_) => Err(()),
-                }
-            })
-        }));
-        Ok(secrets)
+    /// Returns the secrets of `environment`.
+    pub fn new(config: &SdkConfig, environment: impl Into<String>) -> Self {
+        Self { client: lazily(config, Client::new), environment: environment.into(), slots: Arc::default() }
     }
 
     /// The secret `name`, a JSON object, as `T`. `refresh` says that the last value was refused.

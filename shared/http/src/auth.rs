@@ -77,7 +77,7 @@ pub struct TokenVerifier {
 
 impl TokenVerifier {
     /// Creates a verifier for the project at `supabase_url`. It fetches the keys when the first token arrives.
-    #[expect(clippy::needless_pass_by_value, reason = "the gateway hands over its own")]
+    #[expect(clippy::needless_pass_by_value, reason = "the guard hands over its own")]
     pub fn new(supabase_url: &str, secrets: Secrets) -> Self {
         Self::with(supabase_url, secrets.fetcher("supabase-auth", |error| VerifierError::Unavailable(error.to_string())))
     }

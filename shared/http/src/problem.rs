@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use oslira_aws::AwsError;
-use oslira_aws::limits::{Limit, Standing};
+use oslira_aws::limits::{Limit, LimitStatus};
 use oslira_db::DbError;
 use oslira_domain::AccountId;
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub struct Problem {
     pub(crate) details: Option<Value>,
     pub(crate) retry_after: Option<u64>,
     pub(crate) cause: Option<String>,
-    pub(crate) limit: Option<(Limit, Standing)>,
+    pub(crate) limit: Option<(Limit, LimitStatus)>,
 }
 
 impl Problem {
@@ -62,7 +62,7 @@ impl Problem {
     }
 
     /// Adds the `RateLimit` headers of the limit that counted the request.
-    pub(crate) fn with_limit(self, limit: (Limit, Standing)) -> Self {
+    pub(crate) fn with_limit(self, limit: (Limit, LimitStatus)) -> Self {
         Self { limit: Some(limit), ..self }
     }
 
@@ -77,8 +77,8 @@ impl Problem {
     }
 
     /// Creates a 429 for a caller above a limit.
-    pub fn rate_limited(standing: Standing) -> Self {
-        Self::of(&errors::RATE_LIMIT_EXCEEDED).retry_after(standing.reset_after)
+    pub fn rate_limited(status: LimitStatus) -> Self {
+        Self::of(&errors::RATE_LIMIT_EXCEEDED).retry_after(status.reset_after)
     }
 
     /// Creates a 500.

@@ -3,7 +3,7 @@
 use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 use lambda_http::Body;
-use oslira_aws::limits::{Limit, Standing};
+use oslira_aws::limits::{Limit, LimitStatus};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ pub struct Reply {
     page: Option<Value>,
     /// The `meta` of the first response, if this one is a replay of it.
     meta: Option<Value>,
-    limit: Option<(Limit, Standing)>,
+    limit: Option<(Limit, LimitStatus)>,
 }
 
 /// A response as an idempotency key stores it. A replay repeats all of it.
@@ -138,7 +138,7 @@ impl Reply {
 
     /// Adds the `RateLimit` headers of a limit.
     #[must_use]
-    pub fn with_limit(self, limit: Option<(Limit, Standing)>) -> Self {
+    pub fn with_limit(self, limit: Option<(Limit, LimitStatus)>) -> Self {
         Self { limit: limit.or(self.limit), ..self }
     }
 }
@@ -193,9 +193,9 @@ pub(crate) fn render(outcome: Result<Reply, Problem>, request_id: &str, now: Tim
             (response, problem.limit)
         }
     };
-    if let Some((limit, standing)) = limit {
+    if let Some((limit, limit_status)) = limit {
         let policy = format!("\"{}\";q={};w={}", limit.scope, limit.count, limit.window.as_secs());
-        let state = format!("\"{}\";r={};t={}", limit.scope, standing.remaining, standing.reset_after);
+        let state = format!("\"{}\";r={};t={}", limit.scope, limit_status.remaining, limit_status.reset_after);
         for (name, value) in [("ratelimit-policy", policy), ("ratelimit", state)] {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 response.headers_mut().insert(name, value);

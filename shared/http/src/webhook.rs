@@ -1,4 +1,4 @@
-//! Webhooks: requests of machines that prove who they are with a signature over the body.
+//! Webhooks: requests of machines that authenticate themselves with a signature over the body.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use crate::errors;
 use crate::problem::Problem;
 use crate::reply::Reply;
 
-/// A request of a machine, as it arrived. Nothing about it has been verified.
+/// A request of a machine, as it arrived and unverified.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Its id, also in the answer and in every log line.
+    /// Its id, also in the response and in every log line.
     pub request_id: String,
-    /// When it arrived here.
+    /// When it arrived.
     pub received_at: Timestamp,
     inner: lambda_http::Request,
 }
 
 impl Delivery {
-    /// A header that is text.
+    /// Returns a header that is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.inner.headers().get(name)?.to_str().ok()
     }
 
-    /// The body, byte by byte as it was sent, whichever way API Gateway passed it on.
+    /// Returns the body, byte by byte as it was sent, whether API Gateway passed it on as text or in base64.
     ///
     /// # Errors
     /// `PAYLOAD_TOO_LARGE` 413 if it has more than `max_bytes`.
@@ -45,13 +45,13 @@ impl Delivery {
 }
 
 impl From<lambda_http::Request> for Delivery {
-    /// A delivery that has just arrived, with an id of its own.
+    /// Returns a delivery that has just arrived, with an id of its own.
     fn from(inner: lambda_http::Request) -> Self {
         Self { request_id: crate::adapter::request_id(&inner), received_at: Timestamp::now(), inner }
     }
 }
 
-/// Runs an endpoint that machines call: without a token and without limits. Its handler verifies the signature.
+/// Runs an endpoint that machines call, without a token and without limits. Its handler verifies the signature.
 ///
 /// # Errors
 /// When the runtime cannot be reached.
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// What API Gateway hands to a function.
+    /// Returns a request as API Gateway passes it to a function.
     fn delivery(body: &str, is_base64: bool) -> Delivery {
         let event = json!({
             "version": "2.0", "routeKey": "POST /hook", "rawPath": "/hook", "rawQueryString": "",
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_what_was_sent_however_it_was_passed_on() {
+    fn the_body_is_what_was_sent_in_either_encoding() {
         assert_eq!(delivery("{\"a\": \"é\"}\n", false).body(99).unwrap(), "{\"a\": \"é\"}\n".as_bytes());
         assert_eq!(delivery("eyJhIjogIsOpIn0K", true).body(99).unwrap(), "{\"a\": \"é\"}\n".as_bytes());
         assert_eq!(delivery("/w==", true).body(99).unwrap(), [0xff]);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_may_be_just_so_large() {
+    fn a_body_has_a_maximum_size() {
         assert!(delivery(&"x".repeat(1024), false).body(1024).is_ok());
         let problem = delivery(&"x".repeat(1025), false).body(1024).unwrap_err();
         assert_eq!(

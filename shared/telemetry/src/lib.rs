@@ -1,32 +1,53 @@
-//! Logs and metrics: one JSON object a line on standard output, where Lambda collects them.
+//! Logs, metrics and error reports: one JSON object a line on standard output, which Lambda collects.
 //!
-//! Every line within a request or task carries its `requestId` and, where there is one, `run_id` and `account_id`: open a span with
-//! these fields and log inside it. Never logged: secrets, tokens, bodies, texts of profiles.
+//! Every line within a request or task carries its `requestId` and, where they are known, `run_id` and `account_id`: callers open a span
+//! with these fields and log inside it. Secrets, tokens, bodies and texts of profiles are never logged.
 
 mod lines;
 mod metrics;
-mod panics;
 mod sentry;
 
+use std::sync::OnceLock;
+
 pub use metrics::{Metrics, Unit, count_error};
-pub use panics::{Panicked, caught};
-pub use sentry::{DsnSource, report, report_to};
+pub use sentry::{DsnSource, send_errors, send_errors_to};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Starts logging at the level in `LOG_LEVEL` (default `info`). Later calls change nothing.
-pub fn init() {
-    let level = std::env::var("LOG_LEVEL").ok().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
-    // Our own crates at the level asked for; libraries speak only when something is wrong. HTTP and TLS layers at `trace` would
-    // print headers, and with them tokens: they stay off whatever the level.
+/// What logs, metrics and error reports say of the function that writes them.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The environment, such as `production`: a dimension of every metric.
+    pub environment: String,
+    /// The function's name.
+    pub function: Option<String>,
+    /// The level of our own log lines; `info` if it is absent or unknown.
+    pub log_level: Option<String>,
+}
+
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+/// Returns the settings. Before [`init`] there are none, as in unit tests.
+fn settings() -> Option<&'static Settings> {
+    SETTINGS.get()
+}
+
+/// Starts logging. Later calls change nothing.
+pub fn init(settings: Settings) {
+    let level = settings.log_level.as_deref().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
+    if SETTINGS.set(settings).is_err() {
+        return;
+    }
+    // Our own crates log at the configured level, libraries only warnings and errors. HTTP and TLS layers at `trace` would print headers,
+    // and with them tokens: they stay off whatever the level.
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("oslira", level)
-        // The span that has the request's id when an event is not even of the function's type.
+        // The span that has the request's id while an event is parsed.
         .with_target("lambda_runtime::layers::trace", LevelFilter::INFO)
-        // Of its warnings and errors, errors that tasks answer are told as if they had been panics.
+        // It logs every error that a handler returns as if it had been a panic. The invocation layer logs both.
         .with_target("lambda_runtime::layers::panic", LevelFilter::OFF);
     let layer = tracing_subscriber::fmt::layer()
         .json()
@@ -35,13 +56,12 @@ pub fn init() {
         .with_span_list(false)
         .with_span_events(FmtSpan::NONE)
         .with_target(true)
-        .with_writer(lines::Remembered);
+        .with_writer(lines::RecordedStdout);
     let _ = tracing_subscriber::registry().with(layer).with(filter).try_init();
-    // The runtime would tell every error that a task answers as if it were a panic; adapters tell those. A real one is told here, in the
-    // span that it happens in.
+    // Logged here, because the span that the panic happens in is known only here.
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string);
-        let why = panic.payload_as_str().unwrap_or("no words");
-        tracing::error!(place, why, "panicked");
+        let location = panic.location().map(ToString::to_string);
+        let error = panic.payload_as_str().unwrap_or("a panic without a message");
+        tracing::error!(location, error, "panicked");
     }));
 }

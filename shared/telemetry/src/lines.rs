@@ -1,4 +1,4 @@
-//! The last log lines, kept for whoever reports an error: what was written is what is reported, and nothing else.
+//! The last log lines of an invocation, recorded for error reports: a report holds what was written to the log, and nothing else.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -7,15 +7,15 @@ use std::sync::{Mutex, PoisonError};
 use tracing_subscriber::fmt::MakeWriter;
 use uuid::Uuid;
 
-/// How many lines before an error are reported with it.
+/// How many lines before an error are sent with it.
 const BREADCRUMBS: usize = 20;
-/// How many errors are reported at once.
+/// How many errors are kept at once.
 const MAX_ERRORS: usize = 5;
 
-/// An error's line and those before it.
+/// The line of an error, with the lines before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
-    /// What Sentry knows it by, however often it is sent.
+pub(crate) struct LoggedError {
+    /// Its id in Sentry, which stays the same however often it is sent.
     pub(crate) id: Uuid,
     pub(crate) line: String,
     pub(crate) before: Vec<String>,
@@ -25,16 +25,16 @@ pub(crate) struct Failure {
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     recent: VecDeque<String>,
-    failures: Vec<Failure>,
+    errors: Vec<LoggedError>,
 }
 
-static LINES: Mutex<Lines> = Mutex::new(Lines { recent: VecDeque::new(), failures: Vec::new() });
+static LINES: Mutex<Lines> = Mutex::new(Lines { recent: VecDeque::new(), errors: Vec::new() });
 
 impl Lines {
     fn add(&mut self, line: &str) {
-        // Our lines are objects that begin with timestamp and level: no need to parse those that nobody asks for.
-        if line.contains(r#""level":"ERROR""#) && self.failures.len() < MAX_ERRORS {
-            self.failures.push(Failure { id: Uuid::new_v4(), line: line.to_owned(), before: self.recent.iter().cloned().collect() });
+        // Our lines are objects that begin with timestamp and level, so that only the lines of errors are ever parsed.
+        if line.contains(r#""level":"ERROR""#) && self.errors.len() < MAX_ERRORS {
+            self.errors.push(LoggedError { id: Uuid::new_v4(), line: line.to_owned(), before: self.recent.iter().cloned().collect() });
         }
         if self.recent.len() == BREADCRUMBS {
             self.recent.pop_front();
@@ -42,33 +42,33 @@ impl Lines {
         self.recent.push_back(line.to_owned());
     }
 
-    /// Keeps errors that could not be reported for the next report.
-    fn keep(&mut self, unsent: Vec<Failure>) {
-        self.failures.splice(0..0, unsent);
-        self.failures.truncate(MAX_ERRORS);
+    /// Puts errors that could not be sent before those that follow.
+    fn restore(&mut self, unsent: Vec<LoggedError>) {
+        self.errors.splice(0..0, unsent);
+        self.errors.truncate(MAX_ERRORS);
     }
 
-    /// The errors since this was last asked, and those that were kept; forgets everything else.
-    pub(crate) fn take(&mut self) -> Vec<Failure> {
+    /// Returns the errors since the last call and those that were restored. Forgets everything else.
+    pub(crate) fn take(&mut self) -> Vec<LoggedError> {
         self.recent.clear();
-        std::mem::take(&mut self.failures)
+        std::mem::take(&mut self.errors)
     }
 }
 
-/// Keeps errors that could not be reported for the end of a later invocation.
-pub(crate) fn keep(unsent: Vec<Failure>) {
-    LINES.lock().unwrap_or_else(PoisonError::into_inner).keep(unsent);
+/// Keeps errors that could not be sent for the end of a later invocation.
+pub(crate) fn restore(unsent: Vec<LoggedError>) {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner).restore(unsent);
 }
 
-/// The errors of the invocation that ends.
-pub(crate) fn take() -> Vec<Failure> {
+/// Returns the errors of the invocation that ends.
+pub(crate) fn take() -> Vec<LoggedError> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Standard output, with a memory.
-pub(crate) struct Remembered;
+/// Standard output, with a record of its last lines.
+pub(crate) struct RecordedStdout;
 
-impl<'a> MakeWriter<'a> for Remembered {
+impl<'a> MakeWriter<'a> for RecordedStdout {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -76,8 +76,8 @@ impl<'a> MakeWriter<'a> for Remembered {
     }
 }
 
-impl Write for Remembered {
-    /// Gets one whole line a call, as the formatter writes.
+impl Write for RecordedStdout {
+    /// Receives one whole line a call, as the formatter writes them.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         LINES.lock().unwrap_or_else(PoisonError::into_inner).add(&String::from_utf8_lossy(line));
         io::stdout().lock().write_all(line)?;
@@ -94,27 +94,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_comes_with_what_was_written_before_it() {
+    fn an_error_has_the_lines_before_it() {
         let mut lines = Lines::default();
         for number in 0..30 {
             lines.add(&format!(r#"{{"level":"INFO","message":"{number}"}}"#));
         }
         lines.add(r#"{"level":"ERROR","message":"bad"}"#);
         lines.add(r#"{"level":"INFO","message":"after"}"#);
-        let failures = lines.take();
-        assert_eq!(failures.len(), 1);
-        assert_eq!((failures[0].before.len(), failures[0].line.as_str()), (20, r#"{"level":"ERROR","message":"bad"}"#));
-        assert!(failures[0].before[0].contains(r#""10""#) && failures[0].before[19].contains(r#""29""#));
+        let errors = lines.take();
+        assert_eq!(errors.len(), 1);
+        assert_eq!((errors[0].before.len(), errors[0].line.as_str()), (20, r#"{"level":"ERROR","message":"bad"}"#));
+        assert!(errors[0].before[0].contains(r#""10""#) && errors[0].before[19].contains(r#""29""#));
         assert_eq!(lines.take(), []);
-        // A loop that fails again and again is reported a few times.
+        // Of a loop that keeps failing only a few errors are kept.
         for _ in 0..100 {
             lines.add(r#"{"level":"ERROR"}"#);
         }
         assert_eq!(lines.take().len(), MAX_ERRORS);
-        // What was kept comes first.
+        // What was restored comes first.
         lines.add(r#"{"level":"ERROR","message":"new"}"#);
-        lines.keep(failures.clone());
+        lines.restore(errors.clone());
         let together = lines.take();
-        assert_eq!((together.len(), &together[0]), (2, &failures[0]));
+        assert_eq!((together.len(), &together[0]), (2, &errors[0]));
     }
 }

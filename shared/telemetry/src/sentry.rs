@@ -1,6 +1,6 @@
-//! Errors, told to Sentry before the invocation ends: each log line of level `ERROR`, with the lines before it as breadcrumbs.
+//! Error reports to Sentry, sent before an invocation ends: each log line of level `ERROR`, with the lines before it as breadcrumbs.
 //!
-//! Nothing is sent that is not in the logs, so what must not be logged is not sent either. Sentry's envelopes:
+//! A report holds nothing that is not in the logs, so what must not be logged is not sent either. Sentry's envelopes:
 //! <https://develop.sentry.dev/sdk/data-model/envelopes/>
 
 use std::borrow::Cow;
@@ -14,106 +14,107 @@ use sentry_types::Dsn;
 use sentry_types::protocol::v7::{Breadcrumb, Envelope, Event, Exception, Level, User, Values};
 use serde_json::{Map, Value};
 
-use crate::lines::{self, Failure};
+use crate::lines::{self, LoggedError};
+use crate::settings;
 
-/// How long an invocation waits for Sentry, the address included: the first connection takes a small function a good part of that, and
-/// adapters keep no more for it.
-const PATIENCE: Duration = Duration::from_millis(900);
-/// After a report that failed nothing is sent for so long, and twice as long after each further one: a dead Sentry must not slow down what
-/// else happens. What was not sent is kept.
-const PAUSE: Duration = Duration::from_mins(1);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+/// How long an invocation waits for Sentry, fetching the DSN included. The first connection takes a small function a good part of that,
+/// and triggers reserve no more.
+const TIMEOUT: Duration = Duration::from_millis(900);
+/// How long nothing is sent after a report that failed; twice as long after each further one. An unavailable Sentry must not slow down
+/// invocations. What was not sent is kept.
+const FIRST_BACKOFF: Duration = Duration::from_mins(1);
+/// The longest backoff.
+const MAX_BACKOFF: Duration = Duration::from_hours(1);
 const CLIENT: &str = concat!("oslira/", env!("CARGO_PKG_VERSION"));
 
-/// Where the address of the project (its DSN) comes from; `None` turns reports off, an error says that nobody knows at the moment. Asked with
+/// Returns the address of the Sentry project (its DSN). `None` turns reports off; an error means that it cannot be fetched now. Called with
 /// the first error only.
 pub type DsnSource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Option<SecretString>, ()>> + Send>> + Send + Sync>;
 
 struct Reporter {
     source: DsnSource,
     http: OnceLock<reqwest::Client>,
-    silence: Mutex<Silence>,
+    backoff: Mutex<Backoff>,
 }
 
-/// Until when nothing is sent, and how long the pause is.
+/// Until when nothing is sent, and how long the backoff is.
 #[derive(Default)]
-struct Silence {
+struct Backoff {
     until: Option<Instant>,
-    pause: Duration,
+    length: Duration,
 }
 
 static REPORTER: OnceLock<Reporter> = OnceLock::new();
 
-/// Says where errors go to. Later calls change nothing.
-pub fn report_to(source: DsnSource) {
+/// Registers the Sentry project that errors are sent to. Later calls change nothing.
+pub fn send_errors_to(source: DsnSource) {
     let _ = REPORTER.set(Reporter::new(source));
 }
 
-/// Tells the invocation's errors, if there are any, and forgets its lines. Every adapter calls it when an invocation ends, since the process
-/// may be frozen right afterwards.
-pub async fn report() {
-    let failures = lines::take();
-    if let (false, Some(reporter)) = (failures.is_empty(), REPORTER.get()) {
-        lines::keep(reporter.report(failures).await);
+/// Sends the errors of the invocation, if there are any, and forgets its lines. The invocation layer calls it at the end of every
+/// invocation, because the process may be frozen right afterwards.
+pub async fn send_errors() {
+    let errors = lines::take();
+    if let (false, Some(reporter)) = (errors.is_empty(), REPORTER.get()) {
+        lines::restore(reporter.report(errors).await);
     }
 }
 
 impl Reporter {
     fn new(source: DsnSource) -> Self {
-        Self { source, http: OnceLock::new(), silence: Mutex::default() }
+        Self { source, http: OnceLock::new(), backoff: Mutex::default() }
     }
 
-    /// Tells them, and answers those that could not be told now.
-    async fn report(&self, mut failures: Vec<Failure>) -> Vec<Failure> {
-        if self.silence().until.is_some_and(|until| Instant::now() < until) {
-            return failures;
+    /// Sends `errors` and returns those that could not be sent now.
+    async fn report(&self, mut errors: Vec<LoggedError>) -> Vec<LoggedError> {
+        if self.backoff().until.is_some_and(|until| Instant::now() < until) {
+            return errors;
         }
-        let request_id = failures.first().and_then(|failure| fields(&failure.line).get("requestId").map(text)).unwrap_or_default();
-        let sent = tokio::time::timeout(PATIENCE, self.send(&mut failures)).await.unwrap_or(Err("no answer in time"));
-        let Err(why) = sent else {
-            *self.silence() = Silence::default();
-            return failures;
+        let request_id = errors.first().and_then(|error| fields(&error.line).get("requestId").map(text)).unwrap_or_default();
+        let sent = tokio::time::timeout(TIMEOUT, self.send(&mut errors)).await.unwrap_or(Err("timeout"));
+        let Err(error) = sent else {
+            *self.backoff() = Backoff::default();
+            return errors;
         };
         {
-            let mut silence = self.silence();
-            silence.pause = (silence.pause * 2).clamp(PAUSE, LONGEST_PAUSE);
-            silence.until = Some(Instant::now() + silence.pause);
+            let mut backoff = self.backoff();
+            backoff.length = (backoff.length * 2).clamp(FIRST_BACKOFF, MAX_BACKOFF);
+            backoff.until = Some(Instant::now() + backoff.length);
         }
-        tracing::warn!(requestId = request_id, why, "errors not reported");
-        failures
+        tracing::warn!(requestId = request_id, error, "errors not sent to Sentry");
+        errors
     }
 
-    fn silence(&self) -> MutexGuard<'_, Silence> {
-        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    fn backoff(&self) -> MutexGuard<'_, Backoff> {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends them one after the other, and removes what was sent or will never be taken.
-    async fn send(&self, failures: &mut Vec<Failure>) -> Result<(), &'static str> {
-        let address = (self.source)().await.map_err(|()| "no address")?;
-        let Some(dsn) = address.filter(|dsn| !dsn.expose_secret().is_empty()) else {
-            failures.clear();
+    /// Sends `errors` one after the other, and removes those that were sent or that Sentry will never accept.
+    async fn send(&self, errors: &mut Vec<LoggedError>) -> Result<(), &'static str> {
+        let dsn = (self.source)().await.map_err(|()| "the DSN cannot be fetched")?;
+        let Some(dsn) = dsn.filter(|dsn| !dsn.expose_secret().is_empty()) else {
+            errors.clear();
             return Ok(());
         };
-        let dsn: Dsn = dsn.expose_secret().parse().map_err(|_| "the DSN is none")?;
+        let dsn: Dsn = dsn.expose_secret().parse().map_err(|_| "the DSN is malformed")?;
         let http = self.http.get_or_init(oslira_tls::http_client);
-        while let Some(failure) = failures.first() {
+        while let Some(error) = errors.first() {
             let mut body = Vec::new();
-            Envelope::from(event(failure)).to_writer(&mut body).map_err(|_| "no envelope")?;
+            Envelope::from(event(error)).to_writer(&mut body).map_err(|_| "the envelope cannot be written")?;
             let request = http.post(dsn.envelope_api_url()).header("x-sentry-auth", dsn.to_auth(Some(CLIENT)).to_string());
-            let answer =
+            let response =
                 request.header("content-type", "application/x-sentry-envelope").body(body).send().await.map_err(|_| "unreachable")?;
-            // 401, 403: the key. 429: later. Any other 4xx is about this event, and will be next time.
-            if answer.status().is_server_error() || [401, 403, 429].contains(&answer.status().as_u16()) {
+            // 401 and 403 are about the key, 429 passes. Any other 4xx is about this event, and would be returned again.
+            if response.status().is_server_error() || [401, 403, 429].contains(&response.status().as_u16()) {
                 return Err("refused");
             }
-            failures.remove(0);
+            errors.remove(0);
         }
         Ok(())
     }
 }
 
-/// A log line's fields: those of the line itself over those of its span.
+/// Returns the fields of a log line. Those of the line itself take precedence over those of its span.
 fn fields(line: &str) -> Map<String, Value> {
     let Ok(Value::Object(mut line)) = serde_json::from_str(line) else { return Map::new() };
     let span = line.remove("span");
@@ -146,44 +147,43 @@ fn breadcrumb(line: &str) -> Breadcrumb {
     }
 }
 
-/// What Sentry searches and groups by; everything else of a line is `extra`.
-const TAGS: [&str; 9] = ["endpoint", "schedule", "call", "code", "requestId", "run_id", "account_id", "asked_account_id", "batch_id"];
+/// The fields that Sentry searches and groups by. The other fields of a line are `extra`.
+const TAGS: [&str; 9] = ["endpoint", "schedule", "call", "code", "requestId", "run_id", "account_id", "requested_account_id", "batch_id"];
 
-fn event(failure: &Failure) -> Event<'static> {
-    let mut fields = fields(&failure.line);
+fn event(logged: &LoggedError) -> Event<'static> {
+    let mut fields = fields(&logged.line);
     let mut take = |name: &str| fields.shift_remove(name).as_ref().map(text);
     let (message, target, timestamp, _) = (take("message"), take("target"), take("timestamp"), take("level"));
-    let why = take("cause").or_else(|| take("error"));
+    let error = take("error");
     let user = take("user_id");
     let mut tags: Vec<(String, String)> = TAGS.iter().filter_map(|name| Some(((*name).to_owned(), take(name)?))).collect();
-    let variable = |name: &str| std::env::var(name).ok();
-    tags.extend(variable("AWS_LAMBDA_FUNCTION_NAME").map(|name| ("function".to_owned(), name)));
+    tags.extend(settings().and_then(|settings| settings.function.clone()).map(|name| ("function".to_owned(), name)));
     let tag = |name: &str| tags.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let message = message.unwrap_or_default();
     let kind = tag("code").unwrap_or_else(|| message.clone());
     let group = [tag("function"), target.clone(), Some(message.clone()), Some(kind.clone())];
     Event {
-        event_id: failure.id,
+        event_id: logged.id,
         level: Level::Error,
         fingerprint: Cow::Owned(group.into_iter().flatten().map(Cow::Owned).collect()),
         timestamp: timestamp.and_then(|at| time(&at)).unwrap_or_else(SystemTime::now),
-        environment: variable("ENVIRONMENT").map(Cow::Owned),
+        environment: settings().map(|settings| Cow::Borrowed(settings.environment.as_str())),
         release: Some(Cow::Borrowed(CLIENT)),
         transaction: tag("endpoint").or_else(|| tag("schedule")).or_else(|| tag("function")),
         user: user.or_else(|| tag("account_id")).map(|id| User { id: Some(id), ..User::default() }),
         exception: Values {
-            values: vec![Exception { ty: kind, value: Some(why.unwrap_or_else(|| message.clone())), ..Exception::default() }],
+            values: vec![Exception { ty: kind, value: Some(error.unwrap_or_else(|| message.clone())), ..Exception::default() }],
         },
         logger: target,
         message: Some(message),
-        breadcrumbs: Values { values: failure.before.iter().map(|line| breadcrumb(line)).collect() },
+        breadcrumbs: Values { values: logged.before.iter().map(|line| breadcrumb(line)).collect() },
         tags: tags.into_iter().collect(),
         extra: fields.into_iter().collect(),
         ..Event::default()
     }
 }
 
-/// A time as our log lines tell it.
+/// Parses a timestamp of our log lines.
 fn time(text: &str) -> Option<SystemTime> {
     let at: jiff::Timestamp = text.parse().ok()?;
     Some(SystemTime::from(at))
@@ -197,17 +197,17 @@ mod tests {
     use super::*;
 
     const LINE: &str = r#"{"timestamp":"2026-11-23T08:00:00Z","level":"ERROR","message":"failed","status":503,"code":"SERVICE_UNAVAILABLE",
-        "cause":"postgresql: gone","target":"oslira_http::adapter","span":{"requestId":"r1","endpoint":"GET /api/leads","user_id":"u1","account_id":"a1","name":"request"}}"#;
+        "error":"postgresql: gone","target":"oslira_lambda::invocation","span":{"requestId":"r1","endpoint":"GET /api/leads","user_id":"u1","account_id":"a1","name":"request"}}"#;
 
-    fn failure() -> Failure {
+    fn logged_error() -> LoggedError {
         let before =
             r#"{"timestamp":"2026-11-23T07:59:59Z","level":"WARN","message":"rate limit not counted","target":"t","scope":"general"}"#;
-        Failure { id: uuid::Uuid::nil(), line: LINE.to_owned(), before: vec![before.to_owned()] }
+        LoggedError { id: uuid::Uuid::nil(), line: LINE.to_owned(), before: vec![before.to_owned()] }
     }
 
     #[test]
-    fn a_line_becomes_an_event_that_can_be_found_and_grouped() {
-        let event = serde_json::to_value(event(&failure())).unwrap();
+    fn a_line_becomes_an_event_with_tags_and_a_group() {
+        let event = serde_json::to_value(event(&logged_error())).unwrap();
         assert_eq!(event["exception"]["values"][0]["type"], "SERVICE_UNAVAILABLE");
         assert_eq!(event["exception"]["values"][0]["value"], "postgresql: gone");
         assert_eq!((&event["user"]["id"], &event["transaction"]), (&Value::from("u1"), &Value::from("GET /api/leads")));
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(event["timestamp"], 1_795_420_800.0);
     }
 
-    /// A project at `address`, asked by a reporter of its own.
+    /// Returns a reporter to a project at `address`.
     fn reporter(address: &str) -> Reporter {
         let dsn = format!("http://public@{address}/7");
         Reporter::new(Arc::new(move || {
@@ -233,8 +233,8 @@ mod tests {
         }))
     }
 
-    /// A project that reads one envelope and answers with `status`. What it was sent.
-    async fn answers(listener: &TcpListener, status: &str) -> String {
+    /// Reads one envelope as a project does, responds with `status`, and returns what it received.
+    async fn respond(listener: &TcpListener, status: &str) -> String {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = Vec::new();
         while !String::from_utf8_lossy(&request).contains("postgresql: gone") {
@@ -245,27 +245,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_envelope_arrives_with_its_key() {
+    async fn an_envelope_is_sent_with_its_key() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let reporter = reporter(&listener.local_addr().unwrap().to_string());
-        let (request, unsent) = tokio::join!(answers(&listener, "200 OK"), reporter.report(vec![failure()]));
+        let (request, unsent) = tokio::join!(respond(&listener, "200 OK"), reporter.report(vec![logged_error()]));
         assert_eq!(unsent, []);
         assert!(request.starts_with("POST /api/7/envelope/ HTTP/1.1"), "{request}");
         assert!(request.contains("x-sentry-auth: Sentry sentry_key=public, sentry_version=7, sentry_timestamp="), "{request}");
-        assert!(reporter.silence().until.is_none());
+        assert!(reporter.backoff().until.is_none());
     }
 
     #[tokio::test]
-    async fn a_dead_project_is_waited_for_once() {
-        // Takes connections and says nothing.
+    async fn an_unresponsive_project_is_waited_for_once() {
+        // Accepts connections and never responds.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let reporter = reporter(&listener.local_addr().unwrap().to_string());
-        let unsent = reporter.report(vec![failure()]).await;
-        assert_eq!(unsent, [failure()], "it is kept for when the project answers again");
+        let unsent = reporter.report(vec![logged_error()]).await;
+        assert_eq!(unsent, [logged_error()], "it is kept until the project responds again");
         let accepted = async { tokio::time::timeout(Duration::from_millis(100), listener.accept()).await };
         assert!(accepted.await.is_ok());
         for _ in 0..100 {
-            assert_eq!(reporter.report(vec![failure()]).await.len(), 1);
+            assert_eq!(reporter.report(vec![logged_error()]).await.len(), 1);
         }
         assert!(accepted_again(&listener).await.is_err(), "no second connection");
     }
@@ -275,26 +275,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_an_address_nothing_is_sent() {
+    async fn nothing_is_sent_without_a_dsn() {
         let off = Reporter::new(Arc::new(|| Box::pin(async { Ok(None) })));
-        assert_eq!(off.report(vec![failure()]).await, []);
-        assert!(off.silence().until.is_none() && off.http.get().is_none());
-        // Nobody knows the address at the moment: asked again later, and less and less often.
+        assert_eq!(off.report(vec![logged_error()]).await, []);
+        assert!(off.backoff().until.is_none() && off.http.get().is_none());
+        // The DSN cannot be fetched now: it is fetched again later, and less and less often.
         let unknown = Reporter::new(Arc::new(|| Box::pin(async { Err(()) })));
         for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
-            assert_eq!(unknown.report(vec![failure()]).await, [failure()]);
-            let until = unknown.silence().until.take().expect("a pause");
+            assert_eq!(unknown.report(vec![logged_error()]).await, [logged_error()]);
+            let until = unknown.backoff().until.take().expect("a backoff");
             assert!(until > Instant::now() + Duration::from_secs(minutes * 60 - 10), "{minutes}");
             assert!(until <= Instant::now() + Duration::from_mins(minutes), "{minutes}");
         }
     }
 
     #[tokio::test]
-    async fn an_event_that_is_never_taken_holds_up_no_other() {
+    async fn an_event_that_is_never_accepted_does_not_block_others() {
         for (status, kept) in [("400 X", 0), ("413 X", 0), ("429 X", 1), ("403 X", 1), ("500 X", 1)] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let reporter = reporter(&listener.local_addr().unwrap().to_string());
-            let (_, unsent) = tokio::join!(answers(&listener, status), reporter.report(vec![failure()]));
+            let (_, unsent) = tokio::join!(respond(&listener, status), reporter.report(vec![logged_error()]));
             assert_eq!(unsent.len(), kept, "{status}");
         }
     }

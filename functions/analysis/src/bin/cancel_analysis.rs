@@ -1,12 +1,15 @@
 //! The Lambda of `POST /api/analysis/{runId}/cancel`.
 
+use oslira_aws::executions::Executions;
 use oslira_aws::limits::GENERAL;
-use oslira_fn_analysis::{Deps, cancel_analysis};
-use oslira_http::{Access, run};
+use oslira_fn_analysis::{Deps, ExecutionsConfig, cancel_analysis};
+use oslira_http::{RateLimit, run};
+use oslira_lambda::init;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let deps = Deps::from_env()?;
-    let executions = deps.executions()?;
-    run(deps.gateway.clone(), Access::Write(GENERAL), move |request| cancel_analysis(request, deps.clone(), executions.clone())).await
+    let init = init::<ExecutionsConfig>()?;
+    let deps = Deps::new(&init.config.common, &init);
+    let executions = Executions::new(&init.aws, init.config.state_machine_arn);
+    run(deps.guard.clone(), RateLimit::Before(GENERAL), move |request| cancel_analysis(request, deps.clone(), executions.clone())).await
 }

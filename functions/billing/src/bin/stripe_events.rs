@@ -1,10 +1,9 @@
 //! The Lambda that consumes the queue of Stripe's events.
 
-use oslira_aws::consumer::run;
-use oslira_fn_billing::{Bookkeeper, stripe_events};
+use oslira_fn_billing::{EventsConfig, StripeEventConsumer, stripe_events};
+use oslira_lambda::{init, queue};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda_runtime::Error> {
-    let bookkeeper = Bookkeeper::from_env()?;
-    run(None, |message| stripe_events(message, bookkeeper.clone())).await
+async fn main() -> Result<(), oslira_lambda::Error> {
+    queue::run(None, StripeEventConsumer::new(init::<EventsConfig>()?)?, stripe_events).await
 }

@@ -1,10 +1,11 @@
 //! The Lambda of `POST /api/webhooks/stripe`.
 
-use oslira_fn_billing::{Receiver, stripe_webhook};
+use oslira_fn_billing::{StripeWebhook, WebhookConfig, stripe_webhook};
 use oslira_http::signed;
+use oslira_lambda::init;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let receiver = Receiver::from_env()?;
-    signed(move |delivery| stripe_webhook(delivery, receiver.clone())).await
+    let webhook = StripeWebhook::new(init::<WebhookConfig>()?);
+    signed(move |delivery| stripe_webhook(delivery, webhook.clone())).await
 }

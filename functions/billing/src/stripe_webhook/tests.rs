@@ -1,4 +1,4 @@
-//! Signatures and failures, with a queue that is out of reach: an event that gets as far as that was accepted.
+//! Signatures and failures, with an unavailable queue: an event that reaches it was accepted.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,16 +12,16 @@ use super::*;
 
 const EVENT: &str = r#"{"id":"evt_1","object":"event","type":"invoice.paid","created":1,"data":{"object":{}}}"#;
 
-/// The secrets, the outdated ones first, and how often each was asked for.
-fn receiver(old: &'static [&'static str], fresh: &'static [&'static str]) -> (Receiver, Arc<Mutex<Vec<bool>>>) {
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&asked);
+/// Returns a webhook with these secrets, and a record of its fetches: whether each was of a fresh secret.
+fn webhook(old: &'static [&'static str], fresh: &'static [&'static str]) -> (StripeWebhook, Arc<Mutex<Vec<bool>>>) {
+    let fetches = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&fetches);
     let secrets: Fetcher<SigningSecrets, Problem> = Arc::new(move |refresh| {
         log.lock().unwrap().push(refresh);
         let secrets = if refresh { fresh } else { old };
         Box::pin(async move { Ok(SigningSecrets { secrets: secrets.iter().map(|secret| SecretString::from(*secret)).collect() }) })
     });
-    (Receiver { secrets, queue: unreachable_queue() }, asked)
+    (StripeWebhook { secrets, queue: unreachable_queue() }, fetches)
 }
 
 fn unreachable_queue() -> Queue {
@@ -47,57 +47,57 @@ fn delivery(signature: Option<&str>, body: impl Into<Body>) -> Delivery {
     request.into()
 }
 
-async fn code(receiver: Receiver, delivery: Delivery) -> &'static str {
-    stripe_webhook(delivery, receiver).await.unwrap_err().code()
+async fn code(webhook: StripeWebhook, delivery: Delivery) -> &'static str {
+    stripe_webhook(delivery, webhook).await.unwrap_err().code()
 }
 
 #[tokio::test]
-async fn only_what_stripe_has_signed_gets_to_the_queue() {
-    let (receiver, asked) = receiver(&["whsec_a", "whsec_b"], &["whsec_a", "whsec_b"]);
+async fn only_events_that_stripe_has_signed_are_queued() {
+    let (webhook, fetches) = webhook(&["whsec_a", "whsec_b"], &["whsec_a", "whsec_b"]);
     for secret in ["whsec_a", "whsec_b"] {
         let header = signature(secret, EVENT.as_bytes());
-        assert_eq!(code(receiver.clone(), delivery(Some(&header), EVENT)).await, "SERVICE_UNAVAILABLE");
-        assert_eq!(code(receiver.clone(), delivery(Some(&header), EVENT.as_bytes())).await, "SERVICE_UNAVAILABLE");
-        assert_eq!(code(receiver.clone(), delivery(Some(&header), format!("{EVENT} "))).await, "SIGNATURE_INVALID");
+        assert_eq!(code(webhook.clone(), delivery(Some(&header), EVENT)).await, "SERVICE_UNAVAILABLE");
+        assert_eq!(code(webhook.clone(), delivery(Some(&header), EVENT.as_bytes())).await, "SERVICE_UNAVAILABLE");
+        assert_eq!(code(webhook.clone(), delivery(Some(&header), format!("{EVENT} "))).await, "SIGNATURE_INVALID");
     }
-    assert_eq!(code(receiver.clone(), delivery(None, EVENT)).await, "SIGNATURE_INVALID");
-    assert_eq!(code(receiver.clone(), delivery(Some("t=1,v1=00"), EVENT)).await, "SIGNATURE_INVALID");
-    assert_eq!(code(receiver.clone(), delivery(Some("nonsense"), EVENT)).await, "SIGNATURE_INVALID");
-    asked.lock().unwrap().clear();
+    assert_eq!(code(webhook.clone(), delivery(None, EVENT)).await, "SIGNATURE_INVALID");
+    assert_eq!(code(webhook.clone(), delivery(Some("t=1,v1=00"), EVENT)).await, "SIGNATURE_INVALID");
+    assert_eq!(code(webhook.clone(), delivery(Some("nonsense"), EVENT)).await, "SIGNATURE_INVALID");
+    fetches.lock().unwrap().clear();
     let header = signature("whsec_other", EVENT.as_bytes());
-    assert_eq!(code(receiver, delivery(Some(&header), EVENT)).await, "SIGNATURE_INVALID");
-    assert_eq!(*asked.lock().unwrap(), [false, true]);
+    assert_eq!(code(webhook, delivery(Some(&header), EVENT)).await, "SIGNATURE_INVALID");
+    assert_eq!(*fetches.lock().unwrap(), [false, true]);
 }
 
 #[tokio::test]
 async fn a_secret_that_was_rolled_just_now_is_fetched() {
-    let (receiver, asked) = receiver(&["whsec_old"], &["whsec_new"]);
+    let (webhook, fetches) = webhook(&["whsec_old"], &["whsec_new"]);
     let header = signature("whsec_new", EVENT.as_bytes());
-    assert_eq!(code(receiver, delivery(Some(&header), EVENT)).await, "SERVICE_UNAVAILABLE");
-    assert_eq!(*asked.lock().unwrap(), [false, true]);
+    assert_eq!(code(webhook, delivery(Some(&header), EVENT)).await, "SERVICE_UNAVAILABLE");
+    assert_eq!(*fetches.lock().unwrap(), [false, true]);
 }
 
 #[tokio::test]
-async fn what_is_signed_but_no_event_is_refused() {
-    let (receiver, _) = receiver(&["whsec_a"], &[]);
+async fn a_signed_body_that_is_no_event_is_rejected() {
+    let (webhook, _) = webhook(&["whsec_a"], &[]);
     for body in ["", "[]", r#"{"object":"v2.core.event"}"#] {
-        assert_eq!(code(receiver.clone(), delivery(Some(&signature("whsec_a", body.as_bytes())), body)).await, "INVALID_EVENT");
+        assert_eq!(code(webhook.clone(), delivery(Some(&signature("whsec_a", body.as_bytes())), body)).await, "INVALID_EVENT");
     }
     let binary = [b"\xff".as_slice(), EVENT.as_bytes()].concat();
     let header = signature("whsec_a", &binary);
-    assert_eq!(code(receiver.clone(), delivery(Some(&header), binary)).await, "INVALID_EVENT");
-    assert_eq!(code(receiver, delivery(None, "x".repeat(MAX_BYTES + 1))).await, "PAYLOAD_TOO_LARGE");
+    assert_eq!(code(webhook.clone(), delivery(Some(&header), binary)).await, "INVALID_EVENT");
+    assert_eq!(code(webhook, delivery(None, "x".repeat(MAX_BYTES + 1))).await, "PAYLOAD_TOO_LARGE");
 }
 
 #[tokio::test]
-async fn stripe_is_told_to_come_again_when_we_cannot_take_it() {
+async fn stripe_gets_503_while_events_cannot_be_queued() {
     let header = signature("whsec_a", EVENT.as_bytes());
-    let (receiver, _) = receiver(&["whsec_a"], &[]);
+    let (webhook, _) = webhook(&["whsec_a"], &[]);
     let started = Instant::now();
-    assert_eq!(code(receiver, delivery(Some(&header), EVENT)).await, "SERVICE_UNAVAILABLE");
+    assert_eq!(code(webhook, delivery(Some(&header), EVENT)).await, "SERVICE_UNAVAILABLE");
     assert!(started.elapsed() < Duration::from_secs(5));
     let secrets: Fetcher<SigningSecrets, Problem> =
         Arc::new(|_| Box::pin(async { Err(Problem::from(AwsError::new("secretsmanager", "timeout"))) }));
-    let blind = Receiver { secrets, queue: unreachable_queue() };
-    assert_eq!(code(blind, delivery(Some(&header), EVENT)).await, "SERVICE_UNAVAILABLE");
+    let without_secrets = StripeWebhook { secrets, queue: unreachable_queue() };
+    assert_eq!(code(without_secrets, delivery(Some(&header), EVENT)).await, "SERVICE_UNAVAILABLE");
 }

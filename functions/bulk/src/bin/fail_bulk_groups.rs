@@ -1,10 +1,9 @@
 //! The Lambda that consumes the dead letters of the queue of bulk groups.
 
-use oslira_aws::consumer::run;
-use oslira_fn_bulk::{DeadLetterConsumer, fail_bulk_groups};
+use oslira_fn_bulk::fail_bulk_groups;
+use oslira_lambda::{init, queue};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda_runtime::Error> {
-    let consumer = DeadLetterConsumer::from_env()?;
-    run(None, |message| fail_bulk_groups(message, consumer.clone())).await
+async fn main() -> Result<(), oslira_lambda::Error> {
+    queue::run(None, init::<()>()?.admin_db(), fail_bulk_groups).await
 }

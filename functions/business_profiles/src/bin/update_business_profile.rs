@@ -1,10 +1,10 @@
 //! The Lambda of `PUT /api/business-profiles/{profileId}`.
 
 use oslira_fn_business_profiles::update_business_profile;
-use oslira_http::{Access, Environment, GENERAL, run};
+use oslira_http::{Endpoint, GENERAL, RateLimit, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let Environment { gateway, db, .. } = Environment::start()?;
-    run(gateway, Access::Write(GENERAL), move |request| update_business_profile(request, db.clone())).await
+    let Endpoint { guard, db } = Endpoint::init()?;
+    run(guard, RateLimit::Before(GENERAL), move |request| update_business_profile(request, db.clone())).await
 }

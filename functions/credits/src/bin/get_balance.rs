@@ -1,10 +1,10 @@
 //! The Lambda of `GET /api/credits/balance`.
 
 use oslira_fn_credits::get_balance;
-use oslira_http::{Access, Environment, GENERAL, run};
+use oslira_http::{Endpoint, GENERAL, RateLimit, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let Environment { gateway, db, .. } = Environment::start()?;
-    run(gateway, Access::Read(GENERAL), move |request| get_balance(request, db.clone())).await
+    let Endpoint { guard, db } = Endpoint::init()?;
+    run(guard, RateLimit::Concurrent(GENERAL), move |request| get_balance(request, db.clone())).await
 }

@@ -2,9 +2,10 @@
 
 use oslira_fn_credits::get_pricing;
 use oslira_http::public;
+use oslira_lambda::init_logging;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    oslira_http::start_logging();
+    init_logging()?;
     public(get_pricing).await
 }

@@ -1,11 +1,13 @@
 //! The Lambda of `POST /api/credits/purchase`.
 
-use oslira_fn_credits::{Checkout, purchase_credits};
-use oslira_http::{Access, Environment, PURCHASES, run};
+use oslira_fn_credits::{Checkout, PurchaseConfig, purchase_credits};
+use oslira_http::{Endpoint, PURCHASES, RateLimit, run};
+use oslira_lambda::init;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let Environment { gateway, db, secrets, .. } = Environment::start()?;
-    let checkout = Checkout::from_env(secrets)?;
-    run(gateway, Access::Write(PURCHASES), move |request| purchase_credits(request, db.clone(), checkout.clone())).await
+    let init = init::<PurchaseConfig>()?;
+    let Endpoint { guard, db } = Endpoint::new(&init.config.endpoint, &init);
+    let checkout = Checkout::new(init)?;
+    run(guard, RateLimit::Before(PURCHASES), move |request| purchase_credits(request, db.clone(), checkout.clone())).await
 }

@@ -1,9 +1,9 @@
 //! The Lambda of the schedule `clean_up`.
 
-use oslira_fn_schedules::{admin_db, clean_up, run};
+use oslira_fn_schedules::clean_up;
+use oslira_lambda::{init, schedule};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda_runtime::Error> {
-    let db = admin_db().await?;
-    run("clean_up", async |tally| clean_up(tally, &db).await).await
+async fn main() -> Result<(), oslira_lambda::Error> {
+    schedule::run("clean_up", init::<()>()?.admin_db(), clean_up).await
 }

@@ -1,9 +1,9 @@
 //! The Lambda of the schedule `renew_subscriptions`.
 
-use oslira_fn_schedules::{admin_db, renew_subscriptions, run};
+use oslira_fn_schedules::renew_subscriptions;
+use oslira_lambda::{init, schedule};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda_runtime::Error> {
-    let db = admin_db().await?;
-    run("renew_subscriptions", async |tally| renew_subscriptions(tally, &db).await).await
+async fn main() -> Result<(), oslira_lambda::Error> {
+    schedule::run("renew_subscriptions", init::<()>()?.admin_db(), renew_subscriptions).await
 }

@@ -1,9 +1,9 @@
 //! The Lambda of the schedule `report_usage`.
 
-use oslira_fn_schedules::{admin_db, report_usage, run};
+use oslira_fn_schedules::report_usage;
+use oslira_lambda::{init, schedule};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda_runtime::Error> {
-    let db = admin_db().await?;
-    run("report_usage", async |tally| report_usage(tally, &db).await).await
+async fn main() -> Result<(), oslira_lambda::Error> {
+    schedule::run("report_usage", init::<()>()?.admin_db(), report_usage).await
 }

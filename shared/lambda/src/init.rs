@@ -1,0 +1,101 @@
+//! What happens once in an execution environment, before its first invocation.
+
+use std::sync::Arc;
+
+use oslira_aws::secrets::Secrets;
+use oslira_aws::{AwsConfig, SdkConfig, sdk_config};
+use oslira_db::{AdminDb, DbError};
+use oslira_telemetry::Settings;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::{ConfigError, from_env};
+
+/// What every function is configured with.
+#[derive(Deserialize)]
+struct Common {
+    environment: String,
+    log_level: Option<String>,
+    aws_lambda_function_name: Option<String>,
+    aws: AwsConfig,
+}
+
+/// What a function is wired from.
+pub struct Init<C> {
+    /// Its own configuration.
+    pub config: C,
+    /// What AWS clients are made from.
+    pub aws: SdkConfig,
+    /// The secrets of its environment.
+    pub secrets: Secrets,
+}
+
+impl<C> Init<C> {
+    /// Returns the database for the workflow, consumers and schedules.
+    pub fn admin_db(&self) -> AdminDb {
+        AdminDb::new(self.secrets.fetcher("database-admin", DbError::no_credential))
+    }
+}
+
+/// Starts logging, registers Sentry, and reads the function's configuration.
+///
+/// Errors are sent to the project in the secret `sentry` (`dsn`), which is fetched with the first error only; without such a secret they
+/// are only logged.
+///
+/// # Errors
+/// Names the environment variable that is missing or malformed. The error is logged as well.
+pub fn init<C: DeserializeOwned>() -> Result<Init<C>, ConfigError> {
+    logged(|| {
+        let common = start_logging()?;
+        let aws = sdk_config(&common.aws);
+        let secrets = Secrets::new(&aws, common.environment);
+        register_sentry(secrets.clone());
+        Ok(Init { config: from_env()?, aws, secrets })
+    })
+}
+
+/// Starts logging, for a function that has no dependencies: its binary carries neither an AWS client nor Sentry's.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_logging() -> Result<(), ConfigError> {
+    logged(start_logging).map(drop)
+}
+
+fn start_logging() -> Result<Common, ConfigError> {
+    let common: Common = from_env()?;
+    oslira_telemetry::init(Settings {
+        environment: common.environment.clone(),
+        function: common.aws_lambda_function_name.clone(),
+        log_level: common.log_level.clone(),
+    });
+    Ok(common)
+}
+
+/// Logs why a function does not start.
+fn logged<T>(start: impl FnOnce() -> Result<T, ConfigError>) -> Result<T, ConfigError> {
+    start().inspect_err(|error| {
+        oslira_telemetry::init(Settings::default());
+        tracing::error!(%error, "init failed");
+    })
+}
+
+/// The secret `sentry`.
+#[derive(Deserialize)]
+struct SentrySecret {
+    dsn: SecretString,
+}
+
+fn register_sentry(secrets: Secrets) {
+    oslira_telemetry::send_errors_to(Arc::new(move || {
+        let secrets = secrets.clone();
+        Box::pin(async move {
+            match secrets.get::<SentrySecret>("sentry", false).await {
+                Ok(sentry) => Ok(Some(sentry.dsn)),
+                Err(error) if error.message.ends_with("ResourceNotFoundException") => Ok(None),
+                Err(_) => Err(()),
+            }
+        })
+    }));
+}
