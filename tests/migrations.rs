@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oslira_db::{Credential, CredentialSource, DbError, Schema};
+use oslira_credential::Credential;
+use oslira_db::{DatabaseLogin, DbError, Schema};
 
 use crate::harness::{World, connect, migration_files, stack_test};
 
@@ -19,11 +20,8 @@ async fn supabase(world: &World, name: &str) -> String {
 
 async fn migrate(url: &str) -> Result<Schema, DbError> {
     let url = format!("{url}?sslmode=disable");
-    let source: CredentialSource = Arc::new(move |_| {
-        let url = url.clone().into();
-        Box::pin(async move { Ok(Credential { url, ca: None }) })
-    });
-    oslira_db::migrate(source, Duration::from_mins(2)).await
+    let owner = Credential::fixed(DatabaseLogin { url: url.into(), ca: None });
+    oslira_db::migrate(&owner, Duration::from_mins(2)).await
 }
 
 /// How many migrations there are.

@@ -6,11 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use oslira_credential::Credential;
 use oslira_db::runs::Cancellation;
-use oslira_db::{AdminDb, Claims, Credential, CredentialSource, UserDb};
+use oslira_db::{AdminDb, Claims, DatabaseLogin, UserDb};
 use oslira_domain::{AccountId, Run, RunId, RunStatus, Tier, UserId};
 
-use crate::harness::{Account, World, json, stack_test, until};
+use crate::harness::{Account, World, stack_test, until};
 
 /// A PgBouncer that ends with the test.
 struct Pooler {
@@ -73,13 +74,10 @@ impl Pooler {
         pooler
     }
 
-    fn source(&self, url: &str) -> CredentialSource {
+    fn source(&self, url: &str) -> Credential<DatabaseLogin> {
         let (login, name) = (url.split_once('@').unwrap().0, url.rsplit_once('/').unwrap().1.split('?').next().unwrap());
         let url = format!("{login}@127.0.0.1:{}/{name}?sslmode=disable", self.port);
-        Arc::new(move |_| {
-            let credential: Credential = serde_json::from_value(json!({ "url": url })).unwrap();
-            Box::pin(async { Ok(credential) })
-        })
+        Credential::fixed(DatabaseLogin { url: url.into(), ca: None })
     }
 }
 

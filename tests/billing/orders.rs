@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::StreamExt;
-use oslira_db::{AdminDb, Credential, CredentialSource, DbError};
-use oslira_vendors::stripe::{Effect, Event, Reading, Stripe};
+use oslira_credential::Credential;
+use oslira_db::{AdminDb, DatabaseLogin, DbError};
+use oslira_vendors::stripe::{Effect, Event, Reading, Stripe, StripeSecret};
 
 use crate::harness::{Account, Queue, Random, Value, World, json, stack_test};
 
@@ -50,14 +51,15 @@ async fn simulate_subscription(world: &World, account: &Account) -> String {
 
 /// Returns the events that have an effect, as the consumer passes them to the database, the customer's creation first.
 async fn entries(world: &World, customer: &str) -> Vec<Value> {
-    let stripe = Stripe::new(oslira_vendors::http_client().unwrap(), format!("{}/stripe", world.stack.info().sandbox));
+    let key = Credential::fixed(StripeSecret { api_key: "sk_test_sandbox".into() });
+    let stripe = Stripe::new(oslira_vendors::http_client().unwrap(), format!("{}/stripe", world.stack.info().sandbox), key);
     let mut entries = Vec::new();
     for event in world.stripe_events(customer).await {
         let event = Event::parse(event.to_string().as_bytes()).unwrap();
         let effect = match event.read().unwrap() {
             Reading::Effect(effect) => effect,
             Reading::Reversal(reversal) => {
-                let invoice = stripe.invoice_of_payment(&"sk_test_sandbox".into(), &reversal.payment_intent).await.unwrap();
+                let invoice = stripe.invoice_of_payment(&reversal.payment_intent).await.unwrap();
                 assert!(invoice.is_some(), "the payment of an invoice");
                 reversal.of(invoice)
             }
@@ -110,12 +112,9 @@ async fn accounts(world: &World, count: usize) -> Vec<String> {
 /// Returns the consumer's sessions of the database.
 async fn sessions(world: &World) -> Vec<AdminDb> {
     let secret = world.secrets.get_secret_value().secret_id("oslira/local/database-admin").send().await.unwrap();
-    let credential: Credential = serde_json::from_str(&secret.secret_string.unwrap()).unwrap();
-    let source: CredentialSource = Arc::new(move |_| {
-        let credential = credential.clone();
-        Box::pin(async move { Ok(credential) })
-    });
-    (0..SESSIONS).map(|_| AdminDb::new(source.clone())).collect()
+    let login: DatabaseLogin = serde_json::from_str(&secret.secret_string.unwrap()).unwrap();
+    let credential = Credential::fixed(login);
+    (0..SESSIONS).map(|_| AdminDb::new(credential.clone())).collect()
 }
 
 /// Applies an event as the consumer does, and returns whether it was applied. It is not if an earlier event is missing.

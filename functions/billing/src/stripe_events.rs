@@ -1,27 +1,17 @@
 //! The consumer of the queue that the webhook fills.
 
-use std::convert::identity;
 use std::time::Duration;
 
-use oslira_aws::AwsError;
-use oslira_aws::secrets::Fetcher;
 use oslira_db::billing::Applied;
 use oslira_db::{AdminDb, DbError};
 use oslira_lambda::queue::{Message, MessageError};
 use oslira_lambda::{Error, Init};
 use oslira_vendors::stripe::{Effect, Event, InvalidEvent, Reading, Stripe};
-use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// How often an event is applied again after its transaction conflicted with another one.
 const RETRIES: u32 = 2;
-
-/// The secret `stripe`.
-#[derive(Deserialize)]
-struct ApiKey {
-    api_key: SecretString,
-}
 
 /// What the consumer is configured with.
 #[derive(Debug, Deserialize)]
@@ -34,7 +24,6 @@ pub struct EventsConfig {
 pub struct StripeEventConsumer {
     db: AdminDb,
     stripe: Stripe,
-    key: Fetcher<ApiKey, AwsError>,
 }
 
 impl StripeEventConsumer {
@@ -45,37 +34,18 @@ impl StripeEventConsumer {
     pub fn new(init: Init<EventsConfig>) -> Result<Self, Error> {
         Ok(Self {
             db: init.admin_db(),
-            stripe: Stripe::new(oslira_vendors::http_client()?, init.config.stripe_base_url),
-            key: init.secrets.fetcher("stripe", identity),
+            stripe: Stripe::new(oslira_vendors::http_client()?, init.config.stripe_base_url, init.secrets.credential("stripe")),
         })
     }
 
     /// Returns what the event changes. For a payment that was reversed, Stripe is queried for the invoice that it had paid.
     async fn effect(&self, event: &Event) -> Result<Effect, MessageError> {
-        match event.read().map_err(poison)? {
+        match event.read().map_err(|error| poison(&error))? {
             Reading::Effect(effect) => Ok(effect),
             Reading::Reversal(reversal) => {
-                let invoice = self.invoice(&reversal.payment_intent).await?;
+                let invoice = self.stripe.invoice_of_payment(&reversal.payment_intent).await?;
                 Ok(reversal.of(invoice))
             }
-        }
-    }
-
-    /// Returns whether our API key is a live one. `fresh` fetches the secret again.
-    async fn is_live(&self, fresh: bool) -> Result<bool, MessageError> {
-        let key = (self.key)(fresh).await?.api_key;
-        Ok(["sk_live_", "rk_live_"].iter().any(|prefix| key.expose_secret().starts_with(prefix)))
-    }
-
-    /// Returns the invoice of a payment. A key that is refused may have been rotated.
-    async fn invoice(&self, payment_intent: &str) -> Result<Option<String>, MessageError> {
-        let key = (self.key)(false).await?.api_key;
-        match self.stripe.invoice_of_payment(&key, payment_intent).await {
-            Err(error) if error.is_unauthorized() => {
-                let key = (self.key)(true).await?.api_key;
-                Ok(self.stripe.invoice_of_payment(&key, payment_intent).await?)
-            }
-            other => Ok(other?),
         }
     }
 
@@ -100,10 +70,10 @@ impl StripeEventConsumer {
 /// [`MessageError`]: too early for an event whose account or plan is not known yet, poison for one that contradicts itself or has the
 /// layout of another version of Stripe's API.
 pub async fn stripe_events(message: Message, consumer: &StripeEventConsumer) -> Result<(), MessageError> {
-    let event = Event::parse(message.body.as_bytes()).map_err(poison)?;
+    let event = Event::parse(message.body.as_bytes()).map_err(|error| poison(&error))?;
     let span = tracing::Span::current();
     span.record("event_id", &event.id).record("event_type", &event.kind);
-    if event.livemode != consumer.is_live(false).await? && event.livemode != consumer.is_live(true).await? {
+    if !consumer.stripe.has_key_of_mode(event.livemode).await? {
         if event.livemode {
             // A customer has paid. Once the secret holds the right key, the event can be redriven from the dead-letter queue.
             return Err(MessageError::Poison("the event is live, but the key in the secret is a test key".to_owned()));
@@ -129,22 +99,35 @@ fn entry(event: &Event, effect: &Effect) -> Value {
 }
 
 /// An event that cannot be read now cannot be read later either.
-fn poison(error: InvalidEvent) -> MessageError {
+fn poison(error: &InvalidEvent) -> MessageError {
     MessageError::Poison(error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use oslira_credential::{Credential, CredentialError};
+    use oslira_vendors::stripe::StripeSecret;
 
     use super::*;
 
     /// Returns a consumer whose database and Stripe are both unavailable.
     fn disconnected() -> StripeEventConsumer {
+        with_keys("sk_test_secret", "sk_test_secret")
+    }
+
+    /// As [`disconnected`], with these API keys: the cached one, and the one that the secret has now.
+    fn with_keys(cached: &'static str, now: &'static str) -> StripeEventConsumer {
+        let no_database = || std::future::ready(Err(CredentialError::Unavailable("none in tests".to_owned())));
+        let fetched = AtomicBool::new(false);
+        let key = Credential::new(move || {
+            let api_key = if fetched.swap(true, Ordering::Relaxed) { now } else { cached };
+            std::future::ready(Ok(StripeSecret { api_key: api_key.into() }))
+        });
         StripeEventConsumer {
-            db: AdminDb::new(Arc::new(|_| Box::pin(async { Err(DbError::no_credential("none in tests")) }))),
-            stripe: Stripe::new(oslira_vendors::http_client().unwrap(), "http://127.0.0.1:1"),
-            key: Arc::new(|_| Box::pin(async { Ok(ApiKey { api_key: "sk_test_secret".into() }) })),
+            db: AdminDb::new(Credential::new(no_database)),
+            stripe: Stripe::new(oslira_vendors::http_client().unwrap(), "http://127.0.0.1:1", key),
         }
     }
 
@@ -173,15 +156,6 @@ mod tests {
         let refund = json!({ "id": "ch_1", "payment_intent": "pi_1", "amount_refunded": 1, "currency": "usd" });
         let refund = stripe_events(delivered(message("charge.refunded", &refund)), &disconnected()).await.unwrap_err();
         assert_eq!(refund, MessageError::Unavailable("the connection failed (no connection)".to_owned()));
-    }
-
-    /// As [`disconnected`], with these keys of Stripe's: the one that is cached, and the one that the secret holds now.
-    fn with_keys(cached: &'static str, now: &'static str) -> StripeEventConsumer {
-        let key = move |fresh| if fresh { now } else { cached };
-        StripeEventConsumer {
-            key: Arc::new(move |fresh| Box::pin(async move { Ok(ApiKey { api_key: key(fresh).into() }) })),
-            ..disconnected()
-        }
     }
 
     #[tokio::test]

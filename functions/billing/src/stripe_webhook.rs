@@ -2,24 +2,16 @@
 
 use jiff::Timestamp;
 use oslira_aws::queues::Queue;
-use oslira_aws::secrets::Fetcher;
 use oslira_http::openapi::Api;
 use oslira_http::{Delivery, Problem, Reply, endpoint, errors};
 use oslira_lambda::Init;
-use oslira_vendors::stripe::{Event, SignatureError, verify};
+use oslira_vendors::stripe::{Event, SignatureError, SignatureVerifier};
 use schemars::JsonSchema;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// The largest event that is accepted. Stripe's have a few KB.
 const MAX_BYTES: usize = 256 * 1024;
-
-/// The secret `stripe-webhook`: the signing secrets of the endpoint, two while one is being rolled.
-#[derive(Deserialize)]
-struct SigningSecrets {
-    secrets: Vec<SecretString>,
-}
 
 /// What the endpoint is configured with.
 #[derive(Debug, Deserialize)]
@@ -31,29 +23,25 @@ pub struct WebhookConfig {
 /// The dependencies of the endpoint.
 #[derive(Clone)]
 pub struct StripeWebhook {
-    secrets: Fetcher<SigningSecrets, Problem>,
+    verifier: SignatureVerifier,
     queue: Queue,
 }
 
 impl StripeWebhook {
     /// Returns the dependencies that the configuration names.
     pub fn new(Init { config, aws, secrets }: Init<WebhookConfig>) -> Self {
-        let secrets = secrets.fetcher("stripe-webhook", Problem::from);
-        Self { secrets, queue: Queue::new(&aws, config.stripe_events_queue_url) }
+        let verifier = SignatureVerifier::new(secrets.credential("stripe-webhook"));
+        Self { verifier, queue: Queue::new(&aws, config.stripe_events_queue_url) }
     }
 
-    /// Verifies that Stripe signed this body. A signature that matches none of our secrets may be of one that was rolled just now.
+    /// Verifies that Stripe signed this body.
     async fn verify(&self, signature: &str, body: &[u8], now: Timestamp) -> Result<(), Problem> {
-        let check = |secrets: SigningSecrets| verify(signature, body, &secrets.secrets, now);
-        let verified = match check((self.secrets)(false).await?) {
-            Err(SignatureError::Mismatch) => check((self.secrets)(true).await?),
-            decided => decided,
-        };
-        verified.map_err(|error| {
-            let message = match error {
+        self.verifier.verify(signature, body, now).await.map_err(|error| {
+            let message = match &error {
                 SignatureError::Malformed => "The Stripe-Signature header is malformed.",
                 SignatureError::Stale => "The signature is too old.",
                 SignatureError::Mismatch => "The signature does not match the body.",
+                SignatureError::Credential(_) => return Problem::unavailable(error),
             };
             invalid_signature(message).cause(error)
         })

@@ -1,6 +1,7 @@
 //! The consumer of the queue of bulk groups.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream;
@@ -13,14 +14,22 @@ use oslira_domain::cache::CachedProfile;
 use oslira_domain::{BatchId, FailureCode, Run, RunId, Step, StepTiming, Username};
 use oslira_lambda::queue::{Message, MessageError};
 use oslira_lambda::{Error, Init};
+use oslira_scraping::{Limits, Owner, ScrapeError, Scraped, Scraper};
 use oslira_vendors::{Apify, ScrapeOutcome};
 
 use crate::config::GroupsConfig;
 use crate::group::Group;
-use crate::scrape::{Scraper, Visit, Visited};
 
-/// How many profiles are looked up, kept or started at once.
+/// How many cache look-ups, cache writes or starts run at the same time.
 const AT_ONCE: usize = 10;
+/// The part of an invocation's time that is left for what follows the Actor run: reading its items, the cache, the starts.
+const TIME_AFTERWARDS: Duration = Duration::from_secs(40);
+/// The part of that which reading the items may take.
+const READ_TIME: Duration = Duration::from_secs(30);
+/// How long one poll waits at Apify.
+const POLL: Duration = Duration::from_secs(5);
+/// How long to wait for Apify to have free resources.
+const BUSY: Duration = Duration::from_mins(1);
 
 /// The dependencies of the consumer, which fetches the profiles of groups and starts their runs.
 pub struct GroupConsumer {
@@ -38,9 +47,9 @@ impl GroupConsumer {
     pub fn new(init: Init<GroupsConfig>) -> Result<Self, Error> {
         let db = init.admin_db();
         let Init { config, aws, secrets } = init;
-        let apify = Apify::new(oslira_vendors::http_client()?, config.apify_base_url);
+        let apify = Apify::new(oslira_vendors::http_client()?, config.apify_base_url, secrets.credential("apify"));
         Ok(Self {
-            scraper: Scraper { apify, secrets, db: db.clone() },
+            scraper: Scraper::new(apify, db.clone()),
             db,
             profiles: Profiles::new(&aws, config.profile_bucket),
             executions: Executions::new(&aws, config.state_machine_arn),
@@ -48,15 +57,15 @@ impl GroupConsumer {
     }
 }
 
-/// Fetches the profiles of a group that no cache has, in one Actor run, and starts the group's runs, which find them there. Every run charges
-/// and ends itself from then on. Private profiles, and those that Instagram does not know, end here, uncharged; one that Instagram did
-/// not show this time is fetched by its run.
+/// Fetches the profiles of a group that are not cached, in one Actor run, caches them and starts the group's runs, which charge and end
+/// themselves. Runs of private and of missing profiles are failed here, uncharged. A profile that Instagram did not return this time is
+/// fetched by its run.
 ///
-/// A delivery goes on where an earlier one was interrupted: runs that are no longer pending are left alone, the Actor run is remembered and
-/// booked once, and starting is idempotent by the run's id.
+/// A redelivery continues an interrupted delivery: runs that are no longer pending are skipped, the Actor run is remembered and recorded
+/// once, and starting is idempotent by the run's id.
 ///
 /// # Errors
-/// [`MessageError`]; the group comes again, and after the third time goes to the dead letters.
+/// Fails with [`MessageError`]. The group is redelivered, and goes to the dead-letter queue after the third failure.
 pub async fn bulk_groups(message: Message, consumer: &GroupConsumer) -> Result<(), MessageError> {
     let group = Group::parse(&message.body)?;
     let span = tracing::Span::current();
@@ -67,7 +76,7 @@ pub async fn bulk_groups(message: Message, consumer: &GroupConsumer) -> Result<(
     }
     let looks = stream::iter(waiting).map(|waiting| consumer.look(waiting)).buffered(AT_ONCE).collect::<Vec<_>>().await;
     let mut cached = Vec::new();
-    // Usually none is remembered, or one for all.
+    // Usually no Actor run is remembered, or the same one for all.
     let mut missing: BTreeMap<Option<String>, Vec<Run>> = BTreeMap::new();
     for (WaitingRun { run, scrape_run_id }, is_cached) in looks {
         if is_cached { cached.push(run) } else { missing.entry(scrape_run_id).or_default().push(run) }
@@ -84,25 +93,35 @@ pub async fn bulk_groups(message: Message, consumer: &GroupConsumer) -> Result<(
 }
 
 impl GroupConsumer {
-    /// Whether the cache has a copy that the run may use. A cache that does not answer has none.
+    /// Whether the cache has an entry that serves the run. A cache that is unavailable has none.
     async fn look(&self, waiting: WaitingRun) -> (WaitingRun, bool) {
         let found = self.profiles.latest(&waiting.run.username).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "cache not asked");
+            tracing::warn!(%error, "cache look-up failed");
             None
         });
         let is_cached = found.is_some_and(|(entry, _)| entry.serves(waiting.run.tier, Timestamp::now()));
         (waiting, is_cached)
     }
 
-    /// Fetches the profiles of these runs and starts, or ends, each.
+    /// Fetches the profiles of these runs, and starts or fails each run.
     async fn fetch(&self, batch_id: &BatchId, runs: Vec<Run>, remembered: Option<String>, message: &Message) -> Result<(), MessageError> {
         let run_ids: Vec<RunId> = runs.iter().map(|run| run.run_id.clone()).collect();
         let handles: Vec<Username> = runs.iter().map(|run| run.username.clone()).collect();
-        let visit = Visit { batch_id, run_ids: &run_ids, handles: &handles, remembered, deadline: message.deadline };
-        let Some(Visited { actor_run, items }) = self.scraper.visit(&visit).await? else { return Ok(()) };
-        let (mut found, mut blocked, mut hopeless) = (Vec::new(), Vec::new(), BTreeMap::<&str, (FailureCode, Vec<RunId>)>::new());
+        let deadline = message.deadline.checked_sub(TIME_AFTERWARDS).unwrap_or_else(Instant::now);
+        let limits = Limits { poll: POLL, deadline, grace: READ_TIME, busy: BUSY };
+        let owner = Owner::Group { batch_id, run_ids: &run_ids };
+        let Scraped { actor_run, items } = match self.scraper.scrape(&owner, &handles, remembered, &limits).await {
+            Ok(scraped) => scraped,
+            Err(ScrapeError::NotNeeded) => return Ok(()),
+            Err(ScrapeError::Vendor(error)) => return Err(error.into()),
+            Err(ScrapeError::Database(error)) => return Err(error.into()),
+            Err(error @ (ScrapeError::Unsuccessful(_) | ScrapeError::Deadline)) => {
+                return Err(MessageError::Unavailable(error.to_string()));
+            }
+        };
+        let (mut found, mut blocked, mut unusable) = (Vec::new(), Vec::new(), BTreeMap::<&str, (FailureCode, Vec<RunId>)>::new());
         for (run, item) in runs.into_iter().zip(items) {
-            let mut end = |code: FailureCode, run: Run| hopeless.entry(code.as_str()).or_insert((code, Vec::new())).1.push(run.run_id);
+            let mut end = |code: FailureCode, run: Run| unusable.entry(code.as_str()).or_insert((code, Vec::new())).1.push(run.run_id);
             match item.outcome {
                 ScrapeOutcome::Found(profile) => found.push((run, profile)),
                 ScrapeOutcome::Private(_) => end(FailureCode::ProfilePrivate, run),
@@ -110,18 +129,18 @@ impl GroupConsumer {
                 ScrapeOutcome::Blocked => blocked.push(run),
             }
         }
-        for (code, run_ids) in hopeless.into_values() {
+        for (code, run_ids) in unusable.into_values() {
             self.db.fail_pending(batch_id, &run_ids, code).await?;
         }
         if !blocked.is_empty() {
-            // Forgotten, so that their own tasks start afresh instead of reading here that there is nothing.
+            // Forgotten, so that their own tasks start another Actor run instead of reading that this one found nothing.
             let run_ids: Vec<RunId> = blocked.iter().map(|run| run.run_id.clone()).collect();
-            self.db.remember_group_scrape(batch_id, &run_ids, None, Some(&actor_run.id)).await?;
+            self.scraper.forget(&Owner::Group { batch_id, run_ids: &run_ids }, &actor_run).await?;
         }
         let scraped_at = actor_run.finished_at.unwrap_or_else(Timestamp::now);
         let keeps = stream::iter(found).map(async |(run, profile)| {
             if let Err(error) = self.profiles.put(&CachedProfile::new(profile, scraped_at)).await {
-                tracing::warn!(%error, "profile not cached"); // its run reads it from the Actor run, which it remembers
+                tracing::warn!(%error, "profile not cached"); // its run reads it from the Actor run, which is remembered
             }
             self.start(&run).await
         });
@@ -129,7 +148,7 @@ impl GroupConsumer {
         kept.into_iter().collect::<Result<(), _>>().and(others)
     }
 
-    /// Starts all of them, also after one that could not be.
+    /// Starts all runs, even if one of them cannot be started.
     async fn start_all(&self, runs: &[Run]) -> Result<(), MessageError> {
         let starts = stream::iter(runs).map(|run| self.start(run)).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
         starts.into_iter().collect()

@@ -7,7 +7,6 @@ mod fail_bulk_groups;
 mod get_bulk_progress;
 mod group;
 mod handles;
-mod scrape;
 mod start_bulk;
 
 pub use bulk_groups::{GroupConsumer, bulk_groups};

@@ -12,10 +12,10 @@ use oslira_http::{Problem, Reply, Request, endpoint};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// How many pages of a thousand entries are counted. A larger cache is answered by its first ten thousand, and says so.
+/// How many pages of a thousand entries are counted. For a larger cache, the response says that it is incomplete.
 const PAGES: usize = 10;
 
-/// Something for each tier.
+/// A value for each tier.
 #[derive(Debug, Serialize, JsonSchema)]
 struct ByTier<T> {
     light: T,
@@ -29,7 +29,7 @@ impl<T> ByTier<T> {
     }
 }
 
-/// The cache in numbers. Counts and sums only: which profiles are in it is nobody's business but that of whoever analysed them.
+/// Statistics of the cache. Only counts and sums: which profiles are cached is private to the accounts that analyzed them.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "CacheStatistics")]
 struct View {
@@ -41,18 +41,18 @@ struct View {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "CacheContents")]
 struct Contents {
-    /// All entries, too old ones included: they live for a week.
+    /// All entries, including those that are too old for every tier. Entries are kept for a week.
     total_cached: u64,
-    /// Those that are young enough for each tier.
+    /// The entries that are young enough for each tier.
     by_type: ByTier<u64>,
     avg_age_seconds: u64,
     avg_age_seconds_by_type: ByTier<u64>,
     total_bytes: u64,
-    /// The share of the last day's analyses that found their profile, from 0 to 1. `None` if there were none.
+    /// The share of the last day's look-ups that were hits, from 0 to 1. `None` without look-ups.
     hit_rate: Option<f64>,
     hits: u64,
     misses: u64,
-    /// There are more entries than were counted.
+    /// Whether there are more entries than were counted.
     truncated: bool,
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::lead::lead;
 
-/// What was dropped, and what to do with it.
+/// The removed entry, and what happens next.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "DroppedProfile")]
 struct Dropped {

@@ -1,11 +1,11 @@
-//! The lead that a refresh is about.
+//! The lead in the path of a refresh.
 
 use oslira_db::UserDb;
 use oslira_db::cache::RefreshableLead;
 use oslira_domain::LeadId;
 use oslira_http::{AccessGuard, GENERAL, Problem, Request, errors};
 
-/// The lead in the path, if the caller may refresh it. Counts the request as one of its user's.
+/// Returns the lead in the path, if the caller may refresh it. Counts the request as one of the caller's.
 pub(crate) async fn lead(request: &Request, guard: &AccessGuard, db: &UserDb) -> Result<(LeadId, RefreshableLead), Problem> {
     let id: LeadId = request.path("leadId")?;
     let caller = &request.caller;

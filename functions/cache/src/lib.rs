@@ -1,4 +1,4 @@
-//! The profile cache as users meet it: has a lead's profile changed, fetch it anew next time, and how full is the cache.
+//! The profile cache for users: check whether a lead's profile has changed, invalidate its entry, and read the cache's statistics.
 
 mod cache_statistics;
 mod config;

@@ -16,28 +16,28 @@ use serde::Serialize;
 use crate::lead::lead;
 use crate::refresh_profile::{CacheState, RefreshProfile, Refreshed};
 
-/// How long the function that scrapes is waited for: it needs 24 seconds at the most, and this endpoint's Lambda has 29.
+/// How long to wait for the function that scrapes. It needs at most 24 seconds, and this endpoint's Lambda has 29.
 pub const REFRESH_TIMEOUT: Duration = Duration::from_secs(26);
 
-/// Whether the profile is still what it was.
+/// Whether the profile has changed.
 #[derive(Debug, Serialize, JsonSchema)]
 struct RefreshCheck {
     lead_id: LeadId,
     username: Username,
     needs_refresh: bool,
-    /// `None` if there was nothing to compare with.
+    /// `None` if there was no older profile to compare with.
     changes: Option<Changes>,
-    /// What the profile was compared with: the `cache`, or the `lead` as its last analysis saw it.
+    /// What the profile was compared with: the `cache` entry, or the `lead` as of its last analysis.
     compared_with: Option<Baseline>,
     invalidation_reason: Option<Invalidation>,
-    /// What the cache knew before. It holds the profile of this moment now.
+    /// The state of the cache entry before. The entry has been replaced by the current profile.
     cache_status: CacheState,
     is_private: bool,
     last_analyzed: Option<Timestamp>,
     recommendation: &'static str,
 }
 
-/// Which rule says that the profile is another one now, and by what.
+/// The change that invalidates the entry, with its details.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Invalidation {
     reason: Reason,
@@ -112,13 +112,13 @@ pub async fn refresh_check(request: Request, guard: AccessGuard, db: UserDb, scr
     Ok(reply.with_limit(limit_status))
 }
 
-/// The first comparison that shows a change, else the first there is.
+/// Returns the first comparison with a change, or else the first comparison.
 fn compare<'a>(baselines: &'a [(Baseline, Option<Snapshot>)], now: &Snapshot) -> Option<(Baseline, &'a Snapshot, Changes)> {
     let compared = || baselines.iter().filter_map(|(baseline, old)| old.as_ref().map(|old| (*baseline, old, Changes::between(old, now))));
     compared().find(|(.., changes)| changes.reason().is_some()).or_else(|| compared().next())
 }
 
-/// The change in words, for people.
+/// Describes the change for people.
 fn details(reason: Reason, old: Option<&Snapshot>, new: &Snapshot) -> String {
     let Some(old) = old else { return "There is no earlier copy of the profile to compare with.".to_owned() };
     match reason {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_compared_first_and_the_lead_where_that_shows_nothing() {
+    fn the_lead_is_compared_if_the_cache_entry_shows_no_change() {
         assert_eq!(compared(Some(1000), Some(1000), 1200), Some((Baseline::Cache, 1000, true)));
         assert_eq!(compared(Some(1200), Some(1000), 1200), Some((Baseline::Lead, 1000, true)));
         assert_eq!(compared(Some(1150), Some(1190), 1200), Some((Baseline::Cache, 1150, false)));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_is_told_in_words() {
+    fn every_reason_has_a_description() {
         let (old, private) = (profile(1000), Snapshot { is_private: true, is_verified: true, bio: String::new(), follower_count: 5 });
         let told = |reason, old: &Snapshot, new: &Snapshot| details(reason, Some(old), new);
         assert_eq!(told(Reason::FollowerChange, &old, &private), "1000 followers became 5.");
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn every_failure_has_a_code_of_its_own() {
+    fn every_failure_has_its_own_code() {
         let username: Username = "nike".parse().unwrap();
         let codes = [Refreshed::NotFound, Refreshed::Blocked, Refreshed::TimedOut, Refreshed::Failed];
         let codes = codes.map(|outcome| refusal(&outcome, &username).code());

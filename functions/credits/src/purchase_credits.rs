@@ -1,7 +1,6 @@
 //! `POST /api/credits/purchase`
 
 use jiff::Timestamp;
-use oslira_aws::secrets::Secrets;
 use oslira_db::UserDb;
 use oslira_db::credits::{Buyer, PurchaseStart};
 use oslira_domain::Credits;
@@ -12,7 +11,6 @@ use oslira_lambda::{Error, Init};
 use oslira_vendors::VendorError;
 use oslira_vendors::stripe::{CheckoutSession, CreditPurchase, Stripe};
 use schemars::JsonSchema;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -55,13 +53,7 @@ pub struct PurchaseConfig {
 #[derive(Clone)]
 pub struct Checkout {
     stripe: Stripe,
-    secrets: Secrets,
     app_url: String,
-}
-
-#[derive(Deserialize)]
-struct StripeSecret {
-    api_key: SecretString,
 }
 
 impl Checkout {
@@ -70,30 +62,17 @@ impl Checkout {
     /// # Errors
     /// When no HTTP client can be made.
     pub fn new(Init { config, secrets, .. }: Init<PurchaseConfig>) -> Result<Self, Error> {
-        let stripe = Stripe::new(oslira_vendors::http_client()?, config.stripe_base_url);
-        Ok(Self { stripe, secrets, app_url: config.app_url.trim_end_matches('/').to_owned() })
+        let stripe = Stripe::new(oslira_vendors::http_client()?, config.stripe_base_url, secrets.credential("stripe"));
+        Ok(Self { stripe, app_url: config.app_url.trim_end_matches('/').to_owned() })
     }
 
-    /// Opens a checkout. A key that Stripe refuses was rotated most likely: it is fetched anew, once.
-    async fn open(&self, buyer: &Buyer, work_id: &str, quote: &Quote) -> Result<CheckoutSession, Problem> {
-        let key = self.secrets.get::<StripeSecret>("stripe", false).await?.api_key;
-        let outcome = match self.attempt(&key, buyer, work_id, quote).await {
-            Err(VendorError::Unauthorized) => {
-                let key = self.secrets.get::<StripeSecret>("stripe", true).await?.api_key;
-                self.attempt(&key, buyer, work_id, quote).await
-            }
-            outcome => outcome,
-        };
-        outcome.map_err(|error| if error.is_retryable() { Problem::unavailable(error) } else { Problem::internal(error) })
-    }
-
-    /// Creates the account's customer, if it has none, and a checkout session. The customer is created under a key of the account's, so that
-    /// concurrent purchases get the same one. The event that Stripe sends about it records it in the database, which endpoints may not.
-    async fn attempt(&self, key: &SecretString, buyer: &Buyer, work_id: &str, quote: &Quote) -> Result<CheckoutSession, VendorError> {
+    /// Opens a checkout. The account's customer is created once: its idempotency key is the account's, so that concurrent purchases get the
+    /// same one. It is stored when Stripe's event reports it; users' endpoints may not store it.
+    async fn open(&self, buyer: &Buyer, work_id: &str, quote: &Quote) -> Result<CheckoutSession, VendorError> {
         let account_id = buyer.account_id;
         let customer = match &buyer.customer {
             Some(customer) => customer.clone(),
-            None => self.stripe.create_customer(key, account_id, buyer.email.as_deref()).await?,
+            None => self.stripe.create_customer(account_id, buyer.email.as_deref()).await?,
         };
         let purchase = CreditPurchase {
             account_id,
@@ -104,7 +83,7 @@ impl Checkout {
             cancel_url: &format!("{}/credits?checkout=cancelled", self.app_url),
             idempotency_key: &format!("purchase:{account_id}:{work_id}"),
         };
-        self.stripe.create_checkout_session(key, &purchase).await
+        self.stripe.create_checkout_session(&purchase).await
     }
 }
 
@@ -139,7 +118,8 @@ pub async fn purchase_credits(request: Request, db: UserDb, checkout: Checkout) 
     };
     tracing::Span::current().record("account_id", buyer.account_id.to_string());
     let open = async |work_id: &str| {
-        let session = checkout.open(&buyer, work_id, &quote).await?;
+        let opened = checkout.open(&buyer, work_id, &quote).await;
+        let session = opened.map_err(|error| if error.is_retryable() { Problem::unavailable(error) } else { Problem::internal(error) })?;
         Reply::created(&Purchase {
             session_id: session.id,
             checkout_url: session.url,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use oslira_aws::executions::Executions;
 use oslira_aws::profiles::Profiles;
 use oslira_aws::progress::ProgressTable;
-use oslira_db::{DbError, UserDb};
+use oslira_db::UserDb;
 use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, endpoint};
 use oslira_lambda::Init;
@@ -65,7 +65,7 @@ impl Dependencies {
         Self {
             last: Arc::default(),
             environment: config.environment,
-            db: UserDb::new(secrets.fetcher("database", DbError::no_credential)),
+            db: UserDb::new(secrets.credential("database")),
             progress: ProgressTable::new(&aws, config.progress_table),
             profiles: Profiles::new(&aws, config.profile_bucket),
             executions: Executions::new(&aws, config.state_machine_arn),

@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use oslira_aws::secrets::Secrets;
-use oslira_db::{Credential, CredentialSource, DbError};
+use oslira_credential::Credential;
+use oslira_db::{DatabaseLogin, DbError};
 use oslira_lambda::{Error, Event, Init};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -25,7 +26,6 @@ const MAX_REASON_CHARS: usize = 1000;
 /// The dependencies of the function.
 pub struct Migrator {
     secrets: Secrets,
-    owner: CredentialSource,
     http: reqwest::Client,
 }
 
@@ -55,15 +55,17 @@ struct Deployment {
 impl Migrator {
     /// Returns the dependencies of the function.
     pub fn new(Init { secrets, .. }: Init<()>) -> Self {
-        let owner = secrets.fetcher("database-owner", DbError::no_credential);
-        Self { secrets, owner, http: oslira_tls::http_client() }
+        Self { secrets, http: oslira_tls::http_client() }
     }
 
     /// Applies the missing migrations, and retries while that may help.
     async fn apply(&self, limit: Duration) -> Result<Report, DbError> {
         let retry_until = Instant::now() + RETRY_TIME.min(limit);
+        // Made for each invocation, so that none of them uses a password that was cached before it changed.
+        let owner = self.secrets.credential("database-owner");
+        let logins = LOGINS.map(|(role, secret)| (role, self.secrets.credential(secret)));
         loop {
-            match Box::pin(self.attempt(limit)).await {
+            match Box::pin(attempt(&owner, &logins, limit)).await {
                 Err(error) if error.is_retryable() && Instant::now() < retry_until => {
                     tracing::warn!(%error, "migration failed, retrying");
                     tokio::time::sleep(PAUSE).await;
@@ -73,21 +75,8 @@ impl Migrator {
         }
     }
 
-    async fn attempt(&self, limit: Duration) -> Result<Report, DbError> {
-        let schema = oslira_db::migrate(self.owner.clone(), limit).await?;
-        let mut passwords_set = Vec::new();
-        for (login, secret) in LOGINS {
-            let credential: Credential = self.secrets.get(secret, false).await.map_err(DbError::no_credential)?;
-            if oslira_db::give_password(&self.owner, login, &credential).await? {
-                passwords_set.push(login);
-            }
-        }
-        Ok(Report { schema: schema.version, applied: schema.applied, passwords_set })
-    }
-
     /// Brings the schema up to date within the time that the invocation has left.
     async fn run(&self, left: Duration) -> Result<Report, DbError> {
-        self.secrets.forget().await;
         let limit = left.saturating_sub(RESPONSE_TIME);
         let outcome = match tokio::time::timeout(limit, self.apply(limit)).await {
             Ok(outcome) => outcome,
@@ -123,6 +112,23 @@ impl Migrator {
             }
         }
     }
+}
+
+/// Applies the missing migrations and sets the passwords of the logins that refuse theirs.
+async fn attempt(
+    owner: &Credential<DatabaseLogin>,
+    logins: &[(&'static str, Credential<DatabaseLogin>)],
+    limit: Duration,
+) -> Result<Report, DbError> {
+    let schema = oslira_db::migrate(owner, limit).await?;
+    let mut passwords_set = Vec::new();
+    for (role, credential) in logins {
+        let login = credential.current().await?;
+        if oslira_db::give_password(owner, role, &login).await? {
+            passwords_set.push(*role);
+        }
+    }
+    Ok(Report { schema: schema.version, applied: schema.applied, passwords_set })
 }
 
 /// Returns what CloudFormation expects of a custom resource.

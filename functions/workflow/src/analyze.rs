@@ -3,17 +3,13 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use oslira_aws::AwsError;
 use oslira_aws::profiles::Profiles;
-use oslira_aws::secrets::Secrets;
 use oslira_db::workflow::{CallState, VendorCall};
 use oslira_domain::business::BusinessContext;
 use oslira_domain::metrics::Metrics;
 use oslira_domain::{Call, FailureCode, Profile, Run};
 use oslira_lambda::Event;
-use oslira_vendors::{Answer, AskError, Attempt, Catalogue, Endpoint, Endpoints, Keys, Models, Next, Provider, Question, prompt};
-use secrecy::SecretString;
-use serde::Deserialize;
+use oslira_vendors::{Answer, Attempt, Catalogue, Endpoint, Endpoints, ModelClient, ModelError, ModelSecrets, Next, Question, prompt};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -24,16 +20,10 @@ use crate::task::{Deps, input, shown, still_wanted};
 /// What a try leaves of the invocation for booking it.
 const BOOKING: Duration = Duration::from_secs(10);
 
-/// The secrets `openai` and `anthropic`.
-#[derive(Deserialize)]
-struct ModelSecret {
-    api_key: SecretString,
-}
-
 /// The clients of this task.
 #[derive(Clone)]
 pub struct Asker {
-    models: Models,
+    models: ModelClient,
     profiles: Profiles,
 }
 
@@ -54,7 +44,9 @@ impl Asker {
             Ok(text) if !text.is_empty() => Catalogue::parse(&text)?,
             _ => Catalogue::builtin(),
         };
-        let models = Models::new(oslira_vendors::http_client()?, endpoints, catalogue, Some(Duration::from_secs(seconds)));
+        let secrets = ModelSecrets { openai: deps.secrets.credential("openai"), anthropic: deps.secrets.credential("anthropic") };
+        let timeout_cap = Some(Duration::from_secs(seconds));
+        let models = ModelClient::new(oslira_vendors::http_client()?, endpoints, secrets, catalogue, timeout_cap);
         Ok(Self { models, profiles: Profiles::from_env(&deps.config)? })
     }
 }
@@ -68,8 +60,7 @@ pub async fn analyze(task: Event<Value>, deps: Deps, asker: Asker) -> Result<Ans
     let AnalyzeInput { run, profile, call } = input(task.payload)?;
     let at = profile.at.ok_or_else(|| TaskError::Defect("no profile to judge".to_owned()))?;
     let started = Timestamp::now();
-    let (state, cached, keys) =
-        tokio::join!(deps.db.begin_call(&run.run_id, call.as_str()), asker.profiles.get(&at), keys(&deps.secrets, None));
+    let (state, cached, ()) = tokio::join!(deps.db.begin_call(&run.run_id, call.as_str()), asker.profiles.get(&at), asker.models.prepare());
     let state = state?;
     still_wanted(state.as_ref().map(|state| (state.status, state.error_code)))?;
     let answered = |ended: Timestamp| Answered { call, started_at_ms: started.as_millisecond(), ended_at_ms: ended.as_millisecond() };
@@ -78,7 +69,7 @@ pub async fn analyze(task: Event<Value>, deps: Deps, asker: Asker) -> Result<Ans
 
     let question = question(&run, call, &state, &profile);
     let ends = task.deadline.checked_sub(BOOKING).unwrap_or(task.deadline);
-    let Answer { output, attempt } = ask(&deps, &asker, &run, &question, keys?, ends).await?;
+    let Answer { output, attempt } = ask(&deps, &asker, &run, &question, ends).await?;
     let status = deps.db.record_vendor_calls(&run.run_id, &[booking(call, attempt)], Some((call.as_str(), &output))).await?;
     still_wanted(status.map(|status| (status, None)))?;
     let ended = Timestamp::now();
@@ -86,64 +77,26 @@ pub async fn analyze(task: Event<Value>, deps: Deps, asker: Asker) -> Result<Ans
     Ok(answered(ended))
 }
 
-/// Asks, with a fresh key when one was refused, and without the provider when the fresh one is refused too. Tries without an answer
-/// are booked before the next, which is not made for a run that has ended meanwhile, or that cannot be booked on.
-async fn ask(deps: &Deps, asker: &Asker, run: &Run, question: &Question, mut keys: Keys, ends: Instant) -> Result<Answer, TaskError> {
-    let mut refreshed = Vec::new();
-    loop {
-        let mut stopped = Ok(());
-        let book = async |attempt| {
-            let booked = deps.db.record_vendor_calls(&run.run_id, &[booking(question.call, attempt)], None).await;
-            stopped = booked.map_err(TaskError::from).and_then(|status| still_wanted(status.map(|status| (status, None))));
-            if stopped.is_ok() { Next::Continue } else { Next::Stop }
-        };
-        let provider = match asker.models.ask(&keys, question, ends, book).await {
-            Ok(answer) => return Ok(answer),
-            Err(AskError::Unauthorized(provider)) => provider,
-            Err(AskError::Stopped) => {
-                stopped?;
-                return Err(TaskError::Model);
-            }
-            Err(AskError::Refused) => return Err(TaskError::Final(FailureCode::AiRefused)),
-            Err(AskError::InvalidOutput) => return Err(TaskError::Final(FailureCode::AiInvalidOutput)),
-            Err(AskError::Retryable) => return Err(TaskError::Model),
-            Err(AskError::Rejected) => {
-                tracing::error!("no provider accepts our request");
-                return Err(TaskError::Final(FailureCode::AiFailed));
-            }
-        };
-        if refreshed.contains(&provider) {
-            tracing::error!(provider = provider.as_str(), "the key is wrong; going on without this provider");
-            match provider {
-                Provider::OpenAi => keys.openai = None,
-                Provider::Anthropic => keys.anthropic = None,
-            }
-        } else {
-            refreshed.push(provider);
-            // Perhaps it was rotated meanwhile. If not even that can be found out, the old ones will do.
-            keys = self::keys(&deps.secrets, Some(provider)).await.unwrap_or(keys);
+/// Returns a model's answer. Attempts without an answer are recorded before the next one. None is made for a run that has ended meanwhile, or
+/// whose attempts cannot be recorded.
+async fn ask(deps: &Deps, asker: &Asker, run: &Run, question: &Question, ends: Instant) -> Result<Answer, TaskError> {
+    let mut recorded = Ok(());
+    let record = async |attempt| {
+        let status = deps.db.record_vendor_calls(&run.run_id, &[booking(question.call, attempt)], None).await;
+        recorded = status.map_err(TaskError::from).and_then(|status| still_wanted(status.map(|status| (status, None))));
+        if recorded.is_ok() { Next::Continue } else { Next::Stop }
+    };
+    asker.models.answer(question, ends, record).await.or_else(|error| match error {
+        ModelError::Declined => Err(TaskError::Final(FailureCode::AiRefused)),
+        ModelError::InvalidOutput => Err(TaskError::Final(FailureCode::AiInvalidOutput)),
+        ModelError::Rejected => {
+            tracing::error!("no provider accepts the request");
+            Err(TaskError::Final(FailureCode::AiFailed))
         }
-    }
-}
-
-/// The providers' keys; one that was refused is fetched anew. A provider without a key is not asked.
-///
-/// # Errors
-/// When there is no key at all: that may be a hiccup, and is no reason to fail a run.
-async fn keys(secrets: &Secrets, refused: Option<Provider>) -> Result<Keys, AwsError> {
-    let (openai, anthropic) = tokio::join!(
-        secrets.get::<ModelSecret>("openai", refused == Some(Provider::OpenAi)),
-        secrets.get::<ModelSecret>("anthropic", refused == Some(Provider::Anthropic))
-    );
-    match (openai, anthropic) {
-        (Err(error), Err(_)) => Err(error),
-        (openai, anthropic) => {
-            for error in [openai.as_ref().err(), anthropic.as_ref().err()].into_iter().flatten() {
-                tracing::warn!(%error, "no key for a provider");
-            }
-            Ok(Keys { openai: openai.ok().map(|secret| secret.api_key), anthropic: anthropic.ok().map(|secret| secret.api_key) })
-        }
-    }
+        ModelError::Unavailable => Err(TaskError::Model),
+        ModelError::Stopped => recorded.and(Err(TaskError::Model)),
+        ModelError::Credential(error) => Err(error.into()),
+    })
 }
 
 fn question(run: &Run, call: Call, state: &CallState, profile: &Profile) -> Question {

@@ -3,9 +3,11 @@
 
 use lambda_runtime::Diagnostic;
 use oslira_aws::AwsError;
+use oslira_credential::CredentialError;
 use oslira_db::DbError;
 use oslira_domain::{FailureCode, RunStatus};
 use oslira_lambda::{Failure, Panicked, Severity};
+use oslira_scraping::ScrapeError;
 use oslira_vendors::VendorError;
 
 /// Why a task did not succeed.
@@ -92,9 +94,28 @@ impl From<AwsError> for TaskError {
     }
 }
 
+impl From<CredentialError> for TaskError {
+    fn from(error: CredentialError) -> Self {
+        Self::Aws(AwsError::new("secretsmanager", error.to_string()))
+    }
+}
+
+impl From<ScrapeError> for TaskError {
+    fn from(error: ScrapeError) -> Self {
+        match error {
+            ScrapeError::Vendor(error) => error.into(),
+            ScrapeError::Database(error) => error.into(),
+            ScrapeError::NotNeeded | ScrapeError::Unsuccessful(_) | ScrapeError::Deadline => Self::Scrape(error.to_string()),
+        }
+    }
+}
+
 /// Apify's errors: what waiting does not mend fails the run at once.
 impl From<VendorError> for TaskError {
     fn from(error: VendorError) -> Self {
+        if let VendorError::Credential(error) = error {
+            return error.into();
+        }
         if matches!(error, VendorError::RateLimited { .. }) {
             return Self::ScrapeBusy(error.to_string());
         }

@@ -1,5 +1,5 @@
-//! The profile cache in S3: one entry a handle, shared by all tenants. The bucket keeps versions, so that a run reads the very
-//! profile it started with, whatever happens to the entry meanwhile.
+//! The profile cache in S3: one entry for each handle, shared by all tenants. The bucket keeps versions, so that a run reads the profile that
+//! it started with even if the entry is replaced meanwhile.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::config::{Lazy, lazily};
 use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
 
-/// Where one version of a cached profile lies.
+/// The location of one version of a cache entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileRef {
     /// The object's key.
@@ -51,20 +51,20 @@ impl Profiles {
         Ok(Self::new(config, variable("PROFILE_BUCKET")?))
     }
 
-    /// The newest entry of a handle, with where it lies. Absent and unreadable entries, and those of another profile than their key says,
-    /// are a miss: the next scrape replaces them.
+    /// Returns the newest entry of a handle with its location. An entry that is absent, unreadable or of another profile than its key says is
+    /// a miss: the next scrape replaces it.
     ///
     /// # Errors
-    /// When S3 does not answer.
+    /// Fails when S3 is unavailable.
     pub async fn latest(&self, username: &Username) -> Result<Option<(CachedProfile, ProfileRef)>, AwsError> {
         let found = self.read(ProfileRef { key: cache::key(username), version_id: None }).await?;
         Ok(found.filter(|(entry, _)| entry.profile.username == *username))
     }
 
-    /// The profile that a run works on. `None` if it is gone after all: lifecycle rules removed it.
+    /// Returns the entry of a run. `None` if lifecycle rules have removed it.
     ///
     /// # Errors
-    /// When S3 does not answer.
+    /// Fails when S3 is unavailable.
     pub async fn get(&self, at: &ProfileRef) -> Result<Option<CachedProfile>, AwsError> {
         Ok(self.read(at.clone()).await?.map(|(entry, _)| entry))
     }
@@ -81,7 +81,7 @@ impl Profiles {
             }
         };
         let version_id = object.version_id.filter(|id| id != "null").or(at.version_id);
-        let body = object.body.collect().await.map_err(|_| AwsError::new("s3", "broken download"))?;
+        let body = object.body.collect().await.map_err(|_| AwsError::new("s3", "interrupted download"))?;
         let entry = serde_json::from_slice(&body.into_bytes()).ok();
         if entry.is_none() {
             tracing::warn!(key = at.key, "unreadable cache entry");
@@ -89,10 +89,10 @@ impl Profiles {
         Ok(entry.map(|entry| (entry, ProfileRef { key: at.key, version_id })))
     }
 
-    /// Stores an entry; the newest wins.
+    /// Stores an entry in the place of the existing one.
     ///
     /// # Errors
-    /// When S3 does not answer.
+    /// Fails when S3 is unavailable.
     pub async fn put(&self, entry: &CachedProfile) -> Result<ProfileRef, AwsError> {
         let key = cache::key(&entry.profile.username);
         let body = serde_json::to_vec(entry).map_err(|error| AwsError::new("s3", error.to_string()))?;
@@ -101,20 +101,20 @@ impl Profiles {
         Ok(ProfileRef { key, version_id: stored.version_id })
     }
 
-    /// Drops the entry of a handle, if there is one. The bucket keeps versions: runs at work go on reading the one they started with.
+    /// Removes the entry of a handle, if there is one. Runs in progress still read the version that they started with.
     ///
     /// # Errors
-    /// When S3 does not answer.
+    /// Fails when S3 is unavailable.
     pub async fn drop_entry(&self, username: &Username) -> Result<(), AwsError> {
         let dropped = self.client.delete_object().bucket(&self.bucket).key(cache::key(username)).send().await;
         dropped.map(drop).map_err(|error| describe!("s3", error, aws_sdk_s3))
     }
 
-    /// Counts entries by their age and size as the bucket lists them, reading none of them, in at most `pages` requests of a thousand
-    /// each. Answers whether those were all.
+    /// Counts entries by their age and size from the bucket's listing, in at most `pages` requests for a thousand entries each. Returns also
+    /// whether these were all entries.
     ///
     /// # Errors
-    /// When S3 does not answer.
+    /// Fails when S3 is unavailable.
     pub async fn census(&self, now: Timestamp, pages: usize) -> Result<(Census, bool), AwsError> {
         let (mut census, mut next) = (Census::default(), None);
         for _ in 0..pages {

@@ -131,9 +131,10 @@ impl<T> Credential<T> {
     ///
     /// # Errors
     /// Fails with the error of the last call, or with [`CredentialError`] when there is no value for it.
-    pub async fn with<R, E>(&self, mut call: impl AsyncFnMut(Arc<T>) -> Result<R, E>) -> Result<R, E>
+    pub async fn with<R, E, F>(&self, mut call: impl FnMut(Arc<T>) -> F) -> Result<R, E>
     where
         E: Refusal + From<CredentialError>,
+        F: Future<Output = Result<R, E>>,
     {
         match call(self.current().await?).await {
             Err(error) if error.is_refusal() => call(self.renewed().await?).await,

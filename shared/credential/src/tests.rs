@@ -94,7 +94,7 @@ async fn a_refused_call_is_made_once_more_with_a_renewed_value() {
     let credential = secret.credential();
     secret.returns(Ok("old"));
     secret.returns(Ok("new"));
-    let call = async |value: Arc<&'static str>| if *value == "new" { Ok(()) } else { Err(CallError::Refused) };
+    let call = |value: Arc<&'static str>| std::future::ready(if *value == "new" { Ok(()) } else { Err(CallError::Refused) });
     assert_eq!(credential.with(call).await, Ok(()));
     assert_eq!(credential.with(call).await, Ok(()));
     assert_eq!(secret.fetches(), 2);
@@ -107,7 +107,7 @@ async fn a_value_that_stays_refused_is_fetched_at_most_every_five_seconds() {
     secret.returns(Ok("wrong"));
     secret.returns(Ok("wrong"));
     for _ in 0..3 {
-        let refused: Result<(), _> = credential.with(async |_| Err(CallError::Refused)).await;
+        let refused: Result<(), _> = credential.with(|_| std::future::ready(Err(CallError::Refused))).await;
         assert_eq!(refused, Err(CallError::Refused));
     }
     assert_eq!(secret.fetches(), 2);
@@ -118,7 +118,7 @@ async fn a_call_is_not_made_without_a_value() {
     let secret = Arc::new(Secret::default());
     let credential = secret.credential();
     secret.returns(Err(missing()));
-    let outcome: Result<(), CallError> = credential.with(async |_| unreachable!()).await;
+    let outcome: Result<(), CallError> = credential.with(|_| async { unreachable!() }).await;
     assert_eq!(outcome, Err(CallError::NoCredential));
 }
 

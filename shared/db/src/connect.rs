@@ -1,11 +1,10 @@
-//! Opens connections: with TLS by default, and with a credential that is fetched again after a rotation.
+//! Opening a connection: TLS by default, with a credential that may be rotated.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use oslira_credential::Credential;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -16,57 +15,53 @@ use crate::DbError;
 
 /// The secret of a database login.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Credential {
+pub struct DatabaseLogin {
     /// `postgres://login:password@host:port/database`. Without `sslmode` TLS is required; the certificate is always verified.
     pub url: SecretString,
-    /// The root certificate (PEM) of a server whose certificate no public authority has signed, such as Supabase's.
+    /// The root certificate (PEM) of a server whose certificate no public authority signed, such as Supabase's.
     #[serde(default)]
     pub ca: Option<String>,
 }
 
-/// Returns the credential; `true` fetches it anew because the server rejected the last one.
-pub type CredentialSource = Arc<dyn Fn(bool) -> Pin<Box<dyn Future<Output = Result<Credential, DbError>> + Send>> + Send + Sync>;
-
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pauses before each further attempt with a credential that was rejected and is still the one in its secret: during a rotation the
-/// secret holds the new password a moment before the database, or a pooler in front of it, accepts it. Few, because Supabase's pooler blocks
-/// an address that it rejects often. Their sum is longer than a secret that was fetched because of a rejection stays cached.
+/// The pauses before further attempts with a login that was refused and is still the one in its secret. A rotated password is in the secret a
+/// moment before the database, or a pooler in front of it, accepts it. There are few attempts because Supabase's pooler blocks an address that
+/// is refused often. Together the pauses are longer than a renewed credential is kept.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3)];
 
-/// Opens a connection. Fetches a rejected credential anew and tries a different one at once, the same one only after a pause: it may be
-/// in rotation.
-pub(crate) async fn connect(source: &CredentialSource) -> Result<Client, DbError> {
-    connect_within(source, PAUSES).await
+/// Opens a connection. A refused login is fetched again. A different one is tried at once, the same one only after a pause, because a
+/// rotation may be in progress.
+pub(crate) async fn connect(credential: &Credential<DatabaseLogin>) -> Result<Client, DbError> {
+    connect_within(credential, PAUSES).await
 }
 
-async fn connect_within(source: &CredentialSource, pauses: [Duration; 3]) -> Result<Client, DbError> {
-    let mut credential = source(false).await?;
+async fn connect_within(credential: &Credential<DatabaseLogin>, pauses: [Duration; 3]) -> Result<Client, DbError> {
+    let mut login = credential.current().await?;
     let mut pauses = pauses.into_iter();
     loop {
-        match open(&credential).await {
+        match open(&login).await {
             Err(DbError::Unauthorized) => {}
             outcome => return outcome,
         }
-        let refused = credential.url.expose_secret().to_owned();
-        credential = source(true).await?;
-        if credential.url.expose_secret() == refused {
+        let refused = login;
+        login = credential.renewed().await?;
+        if login.url.expose_secret() == refused.url.expose_secret() {
             let Some(pause) = pauses.next() else { return Err(DbError::Unauthorized) };
             tokio::time::sleep(pause).await;
-            credential = source(true).await?;
+            login = credential.renewed().await?;
         }
     }
 }
 
-/// Opens a connection with this credential only.
-pub(crate) async fn open(credential: &Credential) -> Result<Client, DbError> {
-    let url = credential.url.expose_secret();
+/// Opens a connection with this login and no other.
+pub(crate) async fn open(login: &DatabaseLogin) -> Result<Client, DbError> {
+    let url = login.url.expose_secret();
     let mut config = Config::from_str(url).map_err(|_| DbError::Unexpected("the database secret holds no valid URL".to_owned()))?;
     if !url.contains("sslmode=") {
         config.ssl_mode(SslMode::Require);
     }
-    // A frozen Lambda may resume with a connection that died in the meantime. These settings detect it within seconds; TCP alone takes a
-    // quarter of an hour.
+    // A frozen Lambda may wake up with a dead connection. These settings detect that within seconds; TCP's defaults take 15 minutes.
     config
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_user_timeout(CONNECT_TIMEOUT)
@@ -78,26 +73,26 @@ pub(crate) async fn open(credential: &Credential) -> Result<Client, DbError> {
             tokio::spawn(drive(connection));
             return Ok(client);
         }
-        let (client, connection) = config.connect(tls(credential.ca.as_deref())?).await?;
+        let (client, connection) = config.connect(tls(login.ca.as_deref())?).await?;
         tokio::spawn(drive(connection));
         Ok(client)
     };
     tokio::time::timeout(CONNECT_TIMEOUT * 2, connecting).await.map_err(|_| DbError::Unavailable("connecting timed out".to_owned()))?
 }
 
-/// Returns the password of a credential for `login`. Poolers accept logins with the project after a dot.
-pub(crate) fn password_of(credential: &Credential, login: &str) -> Result<SecretString, DbError> {
-    let wrong = |what: String| DbError::Unexpected(format!("the secret of the login {login} {what}"));
-    let config = Config::from_str(credential.url.expose_secret()).map_err(|_| wrong("holds no valid URL".to_owned()))?;
+/// Returns the password of `login`, which must be the login of the role `role`. Poolers take logins with the project's id after a dot.
+pub(crate) fn password_of(login: &DatabaseLogin, role: &str) -> Result<SecretString, DbError> {
+    let wrong = |what: String| DbError::Unexpected(format!("the secret of the login {role} {what}"));
+    let config = Config::from_str(login.url.expose_secret()).map_err(|_| wrong("holds no valid URL".to_owned()))?;
     let name = config.get_user().and_then(|user| user.split('.').next()).unwrap_or_default();
-    if name != login {
-        return Err(wrong(format!("is for the login {name}")));
+    if name != role {
+        return Err(wrong(format!("belongs to the login {name}")));
     }
     let password = config.get_password().and_then(|password| std::str::from_utf8(password).ok()).filter(|password| !password.is_empty());
     password.map(SecretString::from).ok_or_else(|| wrong("holds no password".to_owned()))
 }
 
-/// Runs the connection until it ends. The next statement finds it closed and opens another.
+/// Drives the connection until it ends. The next statement finds it closed and opens another.
 async fn drive<C: Future<Output = Result<(), tokio_postgres::Error>>>(connection: C) {
     if let Err(error) = connection.await {
         tracing::info!(%error, "database connection ended");
@@ -120,14 +115,15 @@ fn tls(ca: Option<&str>) -> Result<MakeRustlsConnect, DbError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
 
-    /// A server that rejects every password, and the users that it rejected.
+    /// Starts a server that refuses every password. Returns its port and the users that tried.
     async fn refusing() -> (u16, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -150,20 +146,22 @@ mod tests {
         (port, tried)
     }
 
-    async fn tries(kept: &'static str, now: &'static str) -> Vec<String> {
+    /// Returns the users that tried to connect while the secret held first `cached` and then `renewed`.
+    async fn attempts(cached: &'static str, renewed: &'static str) -> Vec<String> {
         let (port, tried) = refusing().await;
-        let source: CredentialSource = Arc::new(move |fresh| {
-            let user = if fresh { now } else { kept };
+        let fetched = AtomicBool::new(false);
+        let credential = Credential::new(move || {
+            let user = if fetched.swap(true, Ordering::Relaxed) { renewed } else { cached };
             let url = format!("postgres://{user}:secret@127.0.0.1:{port}/postgres?sslmode=disable").into();
-            Box::pin(async { Ok(Credential { url, ca: None }) })
+            std::future::ready(Ok(DatabaseLogin { url, ca: None }))
         });
-        assert!(matches!(connect_within(&source, [Duration::ZERO; 3]).await, Err(DbError::Unauthorized)));
+        assert!(matches!(connect_within(&credential, [Duration::ZERO; 3]).await, Err(DbError::Unauthorized)));
         tried.lock().unwrap().clone()
     }
 
     #[tokio::test]
-    async fn a_rejected_credential_is_retried_after_pauses_and_a_new_one_at_once() {
-        assert_eq!(tries("same", "same").await, ["same"; 4]);
-        assert_eq!(tries("old", "new").await, ["old", "new", "new", "new", "new"]);
+    async fn a_refused_login_is_tried_few_times_and_a_rotated_one_at_once() {
+        assert_eq!(attempts("same", "same").await, ["same"; 4]);
+        assert_eq!(attempts("old", "new").await, ["old", "new", "new", "new", "new"]);
     }
 }

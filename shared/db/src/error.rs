@@ -1,5 +1,6 @@
 //! What can go wrong with the database, as far as callers tell it apart.
 
+use oslira_credential::CredentialError;
 use tokio_postgres::error::SqlState;
 
 /// An error of the database.
@@ -28,14 +29,15 @@ pub enum DbError {
 }
 
 impl DbError {
-    /// The database cannot be reached because its credential cannot.
-    pub fn no_credential(cause: impl std::fmt::Display) -> Self {
-        Self::Unavailable(format!("no credential: {cause}"))
-    }
-
     /// Whether the same statement may succeed a little later.
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Unauthorized | Self::Conflict(_))
+    }
+}
+
+impl From<CredentialError> for DbError {
+    fn from(error: CredentialError) -> Self {
+        Self::Unavailable(error.to_string())
     }
 }
 

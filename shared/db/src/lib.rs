@@ -28,7 +28,7 @@ mod session;
 pub mod usage;
 pub mod workflow;
 
-pub use connect::{Credential, CredentialSource};
+pub use connect::DatabaseLogin;
 pub use error::DbError;
 pub use listing::{Listed, Slice};
 pub use migrations::{Schema, differs, give_password, migrate};

@@ -3,10 +3,11 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use oslira_credential::Credential;
 use secrecy::ExposeSecret;
 use tokio_postgres::Client;
 
-use crate::connect::{Credential, CredentialSource, connect, open, password_of};
+use crate::connect::{DatabaseLogin, connect, open, password_of};
 use crate::error::DbError;
 
 mod embedded {
@@ -40,9 +41,9 @@ pub struct Schema {
 /// # Errors
 /// Fails if the database cannot be reached, if a migration fails (its transaction is rolled back), or if an applied migration differs from
 /// this version's (see [`differs`]).
-pub async fn migrate(source: CredentialSource, limit: Duration) -> Result<Schema, DbError> {
+pub async fn migrate(owner: &Credential<DatabaseLogin>, limit: Duration) -> Result<Schema, DbError> {
     let deadline = Instant::now() + limit;
-    let mut client = connect(&source).await?;
+    let mut client = connect(owner).await?;
     // Replaces the login's own limits, which are for short statements. The last two end the session of a caller that has died, and with it
     // the lock that it holds.
     let session = format!(
@@ -119,22 +120,22 @@ pub async fn differs(client: &Client) -> Result<bool, DbError> {
     Ok(false)
 }
 
-/// Gives a login the password of its credential, unless it has it already. Returns whether the password was set.
+/// Gives the role `role` the password of its login, unless it has it already. Returns whether the password was set.
 ///
 /// The server receives a verifier (SCRAM), so that no log of statements holds the password.
 ///
 /// # Errors
-/// Fails if the credential names another login or no password, or if the login rejects it even afterwards.
-pub async fn give_password(owner: &CredentialSource, login: &str, credential: &Credential) -> Result<bool, DbError> {
-    let password = password_of(credential, login)?;
-    if open(credential).await.is_ok() {
+/// Fails if the login is another role's or has no password, or if it is refused even with the new password.
+pub async fn give_password(owner: &Credential<DatabaseLogin>, role: &str, login: &DatabaseLogin) -> Result<bool, DbError> {
+    let password = password_of(login, role)?;
+    if open(login).await.is_ok() {
         return Ok(false);
     }
     let verifier = postgres_protocol::password::scram_sha_256(password.expose_secret().as_bytes());
-    connect(owner).await?.batch_execute(&format!("ALTER ROLE {login} PASSWORD '{verifier}'")).await?;
+    connect(owner).await?.batch_execute(&format!("ALTER ROLE {role} PASSWORD '{verifier}'")).await?;
     let mut pauses = LOGIN_PAUSES.into_iter();
     loop {
-        match (open(credential).await, pauses.next()) {
+        match (open(login).await, pauses.next()) {
             (Ok(_), _) => return Ok(true),
             (Err(DbError::Unauthorized), Some(pause)) => tokio::time::sleep(pause).await,
             (Err(error), _) => return Err(error),

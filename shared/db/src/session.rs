@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use oslira_credential::Credential;
 use oslira_domain::UserId;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio_postgres::types::{Json, ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-use crate::connect::{CredentialSource, connect};
+use crate::connect::{DatabaseLogin, connect};
 use crate::error::DbError;
 
 /// A statement's parameter with its type: naming the type saves asking the server for it.
@@ -27,14 +28,14 @@ const API_ROLE: &str = "oslira_api";
 
 /// One connection, opened when first needed and opened again when it ended.
 struct Session {
-    source: CredentialSource,
+    credential: Credential<DatabaseLogin>,
     client: Mutex<Option<Client>>,
     deadline: Duration,
 }
 
 impl Session {
-    fn new(source: CredentialSource, deadline: Duration) -> Arc<Self> {
-        Arc::new(Self { source, client: Mutex::new(None), deadline })
+    fn new(credential: Credential<DatabaseLogin>, deadline: Duration) -> Arc<Self> {
+        Arc::new(Self { credential, client: Mutex::new(None), deadline })
     }
 
     /// Runs `sql` in a transaction of its own as `role` with `claims`. When time is up the connection is dropped: nobody knows what it
@@ -53,7 +54,7 @@ impl Session {
                 client
             } else {
                 reused = false;
-                connect(&self.source).await?
+                connect(&self.credential).await?
             };
             match pipeline(&client, role, claims, sql, params).await {
                 // A connection that had been idle died unnoticed: the statement goes out again on a new one, once.
@@ -112,8 +113,8 @@ pub struct UserDb(Arc<Session>);
 
 impl UserDb {
     /// A client that connects when first used.
-    pub fn new(source: CredentialSource) -> Self {
-        Self(Session::new(source, USER_DEADLINE))
+    pub fn new(credential: Credential<DatabaseLogin>) -> Self {
+        Self(Session::new(credential, USER_DEADLINE))
     }
 
     async fn query(&self, claims: &Claims, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
@@ -147,8 +148,8 @@ pub struct AdminDb(Arc<Session>);
 
 impl AdminDb {
     /// A client that connects when first used.
-    pub fn new(source: CredentialSource) -> Self {
-        Self(Session::new(source, ADMIN_DEADLINE))
+    pub fn new(credential: Credential<DatabaseLogin>) -> Self {
+        Self(Session::new(credential, ADMIN_DEADLINE))
     }
 
     pub(crate) async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
@@ -176,18 +177,14 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::connect::Credential;
 
     #[tokio::test]
     async fn a_server_that_says_nothing_is_given_up_in_time_whatever_the_statement_waits_for() {
         // Connections are taken and never answered.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("postgres://u:p@{}/d?sslmode=disable", listener.local_addr().unwrap());
-        let source: CredentialSource = Arc::new(move |_| {
-            let url = url.clone().into();
-            Box::pin(async move { Ok(Credential { url, ca: None }) })
-        });
-        let db = UserDb(Session::new(source, Duration::from_millis(200)));
+        let credential = Credential::fixed(DatabaseLogin { url: url.into(), ca: None });
+        let db = UserDb(Session::new(credential, Duration::from_millis(200)));
         let started = Instant::now();
         // The second waits for its turn first.
         let (one, two) = tokio::join!(db.ping(), db.ping());

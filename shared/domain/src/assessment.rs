@@ -1,7 +1,7 @@
-//! What the models answer: one type for each call, its schema, and the report they make together.
+//! The answers of the models: one type and schema for each question, and the report that they form together.
 //!
-//! A value of these types is valid: scores are 0 to 100, confidence 0 to 1, texts not empty. So parsing is the whole
-//! validation, and the schema sent to a model needs no bounds (strict schemas of the vendors allow none).
+//! A value of these types is valid: scores are 0 to 100, confidence is 0 to 1, texts are not empty. Parsing is the whole validation, so that
+//! the schema for a model needs no bounds, which the vendors' strict schemas do not allow.
 
 use std::collections::BTreeMap;
 
@@ -16,24 +16,24 @@ use crate::{Call, Tier};
 
 mod answers;
 
-/// Why an answer is not what was asked for. Names the place, never the text: it may quote a stranger's profile.
+/// Why an answer does not fit its schema. Contains the place, never the text, which may quote a profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOutput {
-    /// A call of the tier has no answer.
-    #[error("the call `{0}` has no answer")]
+    /// A question of the tier has no answer.
+    #[error("the question `{0}` has no answer")]
     Missing(Call),
-    /// A field is missing, unknown, or outside of what it may be.
-    #[error("the answer of `{call}` breaks its schema at `{at}`")]
+    /// A field is missing, unknown or invalid.
+    #[error("the answer to `{call}` does not fit its schema at `{at}`")]
     Broken {
-        /// Of which call.
+        /// The question.
         call: Call,
-        /// Where: the fields of the schema down to the fault.
+        /// The path of the field.
         at: String,
     },
 }
 
-/// The schema of a call's answer, within what both vendors' strict modes accept: everything inline, every field required, no
-/// other field allowed, no bounds. Its title, `<tier>_<call>`, is also the name that vendors ask for.
+/// Returns the schema of the answer to a question, as far as both vendors' strict modes accept it: everything inline, every field required,
+/// no other field allowed, no bounds. Its title, `<tier>_<question>`, is also the name that vendors require.
 pub fn schema(call: Call, tier: Tier) -> Value {
     let mut schema = match (call, tier) {
         (Call::Core, Tier::Light) => strict::<LightCore>(),
@@ -57,16 +57,16 @@ fn strict<T: JsonSchema>() -> Schema {
     schema
 }
 
-/// `format` (int64, double) is no part of the strict subset.
+/// `format` (int64, double) is not part of the strict subset.
 fn drop_formats(schema: &mut Schema) {
     schema.remove("format");
     schemars::transform::transform_subschemas(&mut drop_formats, schema);
 }
 
-/// Reads the answer of a call and returns it as it is stored: tidied, and proven to have exactly the fields asked for.
+/// Parses the answer to a question and returns it as it is stored: tidied, with exactly the fields of its schema.
 ///
 /// # Errors
-/// [`InvalidOutput::Broken`] with the place of the first fault.
+/// Fails with [`InvalidOutput::Broken`] and the path of the first invalid field.
 pub fn parse(call: Call, tier: Tier, answer: &Value) -> Result<Map<String, Value>, InvalidOutput> {
     match (call, tier) {
         (Call::Core, Tier::Light) => read::<LightCore>(call, answer),
@@ -80,33 +80,33 @@ pub fn parse(call: Call, tier: Tier, answer: &Value) -> Result<Map<String, Value
 
 fn read<T: DeserializeOwned + Serialize>(call: Call, answer: &Value) -> Result<Map<String, Value>, InvalidOutput> {
     let typed: T = serde_path_to_error::deserialize(answer).map_err(|error| InvalidOutput::Broken { call, at: place(&error) })?;
-    // A struct of numbers, texts and lists always serialises, and to an object.
+    // A struct of numbers, texts and lists always serializes to an object.
     Ok(serde_json::to_value(typed).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default())
 }
 
-/// Where a fault is. An unknown field is not named: its name is the model's, perhaps with a stranger's words in it.
+/// Returns the path of an invalid field. An unknown field is not named: the model chose its name, perhaps from the profile's text.
 fn place(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     if error.inner().to_string().starts_with("unknown field") { "an unknown field".to_owned() } else { error.path().to_string() }
 }
 
-/// What the calls of a tier say together.
+/// The report of a tier's answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// How good a lead it is in all, 0 to 100.
+    /// The overall score, 0 to 100.
     pub overall_score: i16,
-    /// How well it fits the business's niche, 0 to 100.
+    /// The fit with the business's niche, 0 to 100.
     pub niche_fit_score: i16,
-    /// How engaged its audience is, 0 to 100.
+    /// The engagement of the audience, 0 to 100.
     pub engagement_score: i16,
-    /// How sure the judgement is, 0 to 1.
+    /// The confidence of the assessment, 0 to 1.
     pub confidence_level: f64,
-    /// The lead in some sentences.
+    /// A summary in a few sentences.
     pub summary_text: String,
-    /// Every field of the tier, the above among them, in one flat object.
+    /// Every field of the tier, including those above, in one flat object.
     pub fields: Map<String, Value>,
 }
 
-/// The part of the judging call's answer that every tier has.
+/// The part of the scoring answer that every tier has.
 #[derive(Deserialize)]
 struct Headline {
     overall_score: Score,
@@ -116,10 +116,10 @@ struct Headline {
     summary_text: String,
 }
 
-/// Puts the answers of all calls of `tier`, by the call's word, into one report.
+/// Combines the answers to all questions of `tier`, by the question's name, into one report.
 ///
 /// # Errors
-/// [`InvalidOutput`] if a call's answer is missing or not what was asked for.
+/// Fails with [`InvalidOutput`] if an answer is missing or does not fit its schema.
 pub fn merge(tier: Tier, answers: &BTreeMap<String, Value>) -> Result<Report, InvalidOutput> {
     let mut fields = Map::new();
     for call in tier.calls() {

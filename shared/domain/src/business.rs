@@ -1,19 +1,19 @@
-//! The business that leads are judged for, as the prompt needs it.
+//! The business that leads are judged for, as a prompt needs it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What a business says of itself and of the leads it wants. Written by its own user; every text is cut to a length that
-/// keeps a prompt's size, and so its price, bounded.
+/// The description of a business and of the leads it wants, written by its own user. Every text is cut to a length that bounds a prompt's
+/// size, and so its price.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BusinessContext {
     /// Its name.
     pub business_name: String,
     /// Its site.
     pub website: Option<String>,
-    /// What it does, in a sentence.
+    /// A description in one sentence.
     pub one_liner: Option<String>,
-    /// Whom it sells to.
+    /// The people it sells to.
     pub target_audience: Option<String>,
     /// Its industry.
     pub industry: Option<String>,
@@ -25,17 +25,17 @@ pub struct BusinessContext {
     pub icp_max_followers: Option<i64>,
     /// The lowest engagement rate of a good lead, in percent.
     pub icp_min_engagement_rate: Option<f64>,
-    /// What a good lead posts about.
+    /// The subjects of a good lead's posts.
     pub icp_content_themes: Vec<String>,
-    /// Where good leads are.
+    /// The region of good leads.
     pub icp_geographic_focus: Option<String>,
     /// The niche of good leads.
     pub icp_industry_niche: Option<String>,
-    /// Why one buys from it.
+    /// Its selling points.
     pub selling_points: Vec<String>,
-    /// How it speaks.
+    /// Its brand voice.
     pub brand_voice: Option<String>,
-    /// What a first message is to achieve.
+    /// The goal of a first message.
     pub outreach_goals: Option<String>,
 }
 
@@ -44,8 +44,8 @@ const MAX_LONG: usize = 600;
 const MAX_LIST: usize = 10;
 
 impl BusinessContext {
-    /// The context in a row of `business_profiles`. The pack is a JSON document that older versions wrote too: what is missing
-    /// or of an unexpected kind is left out, never an error.
+    /// Reads the context from a row of `business_profiles`. Older versions wrote the pack, a JSON document, too: a field that is missing or has
+    /// an unexpected type is left out and is no error.
     pub fn from_row(business_name: &str, website: Option<&str>, one_liner: Option<&str>, pack: &Value) -> Self {
         let text = |key: &str, max: usize| pack.get(key).and_then(Value::as_str).and_then(|text| tidy(text, max));
         let count = |key: &str| pack.get(key).and_then(Value::as_i64).filter(|count| *count >= 0);
@@ -73,7 +73,7 @@ impl BusinessContext {
     }
 }
 
-/// The text without surrounding blanks and cut to `max` characters; `None` if nothing is left.
+/// Returns the text without surrounding blanks, cut to `max` characters. `None` if nothing is left.
 fn tidy(text: &str, max: usize) -> Option<String> {
     let cut: String = text.trim().chars().take(max).collect();
     (!cut.is_empty()).then_some(cut)
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_packs_lose_only_what_is_odd() {
+    fn invalid_fields_of_a_pack_are_left_out() {
         for pack in [json!(null), json!([]), json!("x"), json!({})] {
             let context = BusinessContext::from_row(" ", None, Some(""), &pack);
             assert_eq!(context, BusinessContext { business_name: "(unnamed)".to_owned(), ..BusinessContext::default() });

@@ -1,4 +1,4 @@
-//! When a cached profile is good enough for a tier, what makes it obsolete before its time, and what the cache as a whole holds.
+//! Cache entries: which tiers an entry serves, which changes invalidate it, and statistics of the whole cache.
 
 mod census;
 mod changes;
@@ -13,48 +13,48 @@ pub use changes::{Changes, FollowerChange, Reason, Snapshot, similarity};
 
 use crate::{Profile, Tier, Username};
 
-/// How many posts are fetched with a profile, whatever the tier: a scrape costs the same, and its copy then serves every tier.
+/// How many posts are fetched with a profile, for every tier: a scrape costs the same, and its entry then serves every tier.
 pub const DEPTH: usize = 12;
 
-/// The layout of a cache entry. Entries of another version are a miss and are replaced.
+/// The version of an entry's layout. Entries of another version are a miss and are replaced.
 pub const VERSION: u32 = 1;
 
-/// A profile with what is needed to judge its freshness. Shared by all tenants: nothing of a business is in it.
+/// A cache entry: a profile with its age. All tenants share it, so that it contains nothing about a business.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CachedProfile {
-    /// Always [`VERSION`] in entries that we accept.
+    /// The version of its layout, which is [`VERSION`] in a usable entry.
     pub version: u32,
     /// When it was scraped.
     pub scraped_at: Timestamp,
-    /// How many posts were asked for: a profile may have fewer.
+    /// How many posts were requested. A profile may have fewer.
     pub depth: usize,
     /// The profile.
     pub profile: Profile,
 }
 
 impl CachedProfile {
-    /// The entry of a profile that was scraped at that time.
+    /// Makes the entry of a profile that was scraped at that time.
     pub const fn new(profile: Profile, scraped_at: Timestamp) -> Self {
         Self { version: VERSION, scraped_at, depth: DEPTH, profile }
     }
 
-    /// Whether `tier` may use it at the time `now`: same layout, young enough, deep enough, and not private, for a private profile cannot
-    /// be analysed and may have opened up since. An entry from the future (a clock was wrong) is not trusted.
+    /// Whether the entry serves `tier` at the time `now`: it has the current layout, is young enough, has enough posts and is not private. A
+    /// private profile cannot be analyzed and may have become public since. An entry from the future (a wrong clock) is not used.
     pub fn serves(&self, tier: Tier, now: Timestamp) -> bool {
         self.is_current(tier.max_profile_age(), now) && self.depth >= tier.posts() && !self.profile.is_private
     }
 
-    /// Whether it is of our layout and at most `limit` old.
+    /// Whether the entry has the current layout and is at most `limit` old.
     pub fn is_current(&self, limit: Duration, now: Timestamp) -> bool {
         let age = now.duration_since(self.scraped_at);
         self.version == VERSION && !age.is_negative() && age.unsigned_abs() <= limit
     }
 }
 
-/// How the keys of all profiles begin.
+/// The prefix of all keys.
 pub const PREFIX: &str = "instagram:";
 
-/// The key of a profile in the bucket.
+/// Returns the key of a profile's entry in the bucket.
 pub fn key(username: &Username) -> String {
     format!("{PREFIX}{username}:v{VERSION}")
 }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn age_decides_by_tier_up_to_and_including_the_limit() {
+    fn the_maximum_age_of_each_tier_is_inclusive() {
         let (entry, at) = (entry(12), |hours: i64| Timestamp::UNIX_EPOCH + hours.hours());
         let served = |now| Tier::ALL.map(|tier| entry.serves(tier, now));
         assert_eq!(served(at(6)), [true, true, true]);
@@ -86,13 +86,13 @@ mod tests {
     }
 
     #[test]
-    fn depth_decides_by_tier() {
+    fn each_tier_needs_its_number_of_posts() {
         assert_eq!(Tier::ALL.map(|tier| entry(6).serves(tier, Timestamp::UNIX_EPOCH)), [true, false, false]);
         assert_eq!(Tier::ALL.map(|tier| entry(5).serves(tier, Timestamp::UNIX_EPOCH)), [false, false, false]);
     }
 
     #[test]
-    fn what_a_scrape_leaves_is_deep_enough_for_every_tier() {
+    fn a_new_entry_has_enough_posts_for_every_tier() {
         let entry = CachedProfile::new(entry(0).profile, Timestamp::UNIX_EPOCH);
         assert_eq!(Tier::ALL.map(|tier| entry.serves(tier, Timestamp::UNIX_EPOCH)), [true; 3]);
     }

@@ -1,4 +1,4 @@
-//! Identifiers: one type each, so that one cannot be passed for another.
+//! Identifiers, each with its own type, so that one cannot be passed in the place of another.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Why a text is no identifier of ours.
+/// A text that is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
 pub struct InvalidId {
-    /// What a valid one looks like, for people.
+    /// A description of a valid one, for people.
     pub expected: &'static str,
 }
 
@@ -47,7 +47,7 @@ uuid_id!(
     AccountId
 );
 uuid_id!(
-    /// A business whose offer leads are judged against.
+    /// A business that leads are judged for.
     BusinessProfileId
 );
 uuid_id!(
@@ -64,12 +64,12 @@ macro_rules! prefixed_id {
         pub struct $name(String);
 
         impl $name {
-            /// The id of a `UUIDv7` that the caller made; its time part keeps ids in order of their making.
+            /// Makes an id of a `UUIDv7`, whose time part keeps ids in the order of their creation.
             pub fn new(uuid: Uuid) -> Self {
                 Self(format!(concat!($prefix, "{}"), uuid.simple()))
             }
 
-            /// The id as text.
+            /// Returns the id as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -109,13 +109,13 @@ macro_rules! prefixed_id {
 }
 
 prefixed_id!(
-    /// One analysis: `run_` and the 32 hexadecimal digits of a `UUIDv7`. It is also the name of the Step Functions execution,
+    /// One run: `run_` and the 32 hexadecimal digits of a `UUIDv7`. It is also the name of the Step Functions execution,
     /// which makes a start idempotent.
     RunId,
     "run_"
 );
 prefixed_id!(
-    /// Analyses that were asked for together: `batch_` and the 32 hexadecimal digits of a `UUIDv7`.
+    /// Runs that were requested together: `batch_` and the 32 hexadecimal digits of a `UUIDv7`.
     BatchId,
     "batch_"
 );
@@ -132,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_run_ids() {
+    fn other_texts_are_not_run_ids() {
         for text in ["", "run_", "run_xyz", "batch_019300000000700080000000000000ff", "run_019300000000700080000000000000FF"] {
             assert!(text.parse::<RunId>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn an_id_travels_as_its_text() {
+    fn an_id_serializes_as_its_text() {
         let id = RunId::new(Uuid::from_u128(0xff));
         let text = "\"run_000000000000000000000000000000ff\"";
         assert_eq!(serde_json::to_string(&id).unwrap(), text);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_no_run() {
+    fn a_batch_id_is_not_a_run_id() {
         let id = BatchId::new(Uuid::from_u128(0xff));
         assert_eq!(id.to_string().parse(), Ok(id.clone()));
         assert!(id.as_str().parse::<RunId>().is_err() && "run_000000000000000000000000000000ff".parse::<BatchId>().is_err());

@@ -1,7 +1,7 @@
-//! The rules of Oslira, pure: no I/O, no clock, no runtime.
+//! The rules of Oslira, without I/O, a clock or a runtime.
 //!
-//! Everything else depends on this crate and it depends on none of ours. Types carry the rules: a [`Username`], a
-//! [`RunId`] or a [`Tier`] is parsed once at the edge and valid from then on.
+//! Every other crate of this workspace may depend on this one; it depends on none of them. Types carry the rules: a [`Username`], a
+//! [`RunId`] or a [`Tier`] is parsed once at the edge and is valid from then on.
 
 pub mod assessment;
 pub mod business;

@@ -1,4 +1,4 @@
-//! Deterministic numbers of a profile: computed here, given to the model and stored, so that no model has to do sums.
+//! Deterministic metrics of a profile: computed here, included in the prompt and stored, so that no model has to compute them.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Post, PostKind, Profile};
 
-/// How large an audience is.
+/// The size of an audience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AudienceScale {
@@ -25,7 +25,7 @@ pub enum AudienceScale {
 }
 
 impl AudienceScale {
-    /// The scale of so many followers.
+    /// Returns the size for this number of followers.
     pub const fn of(followers: i64) -> Self {
         match followers {
             ..10_000 => Self::Nano,
@@ -38,7 +38,7 @@ impl AudienceScale {
     }
 }
 
-/// How often a profile posts, in words.
+/// How often a profile posts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PostingFrequency {
@@ -54,37 +54,37 @@ pub enum PostingFrequency {
     Unknown,
 }
 
-/// The numbers. Whatever cannot be known is `None`: hidden likes, no followers, no posts. No number is ever infinite or NaN.
+/// The metrics. A metric that cannot be known is `None`: hidden likes, no followers, no posts. No metric is infinite or NaN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Metrics {
-    /// How many posts the other numbers rest on.
+    /// How many posts the other metrics are computed from.
     pub posts_analyzed: usize,
     /// How many of them hide their likes.
     pub hidden_likes_posts: usize,
     /// Mean of likes and comments over posts with visible likes, in percent of the followers.
     pub engagement_rate_percent: Option<f64>,
-    /// Mean likes of the posts that show them.
+    /// Mean likes of the posts with visible likes.
     pub avg_likes: Option<f64>,
-    /// Mean comments of the posts where they are known.
+    /// Mean comments of the posts whose comments are known.
     pub avg_comments: Option<f64>,
-    /// Mean plays of the videos where they are known.
+    /// Mean plays of the videos whose plays are known.
     pub avg_video_views: Option<f64>,
     /// Posts a week between the oldest and the newest of the posts.
     pub posts_per_week: Option<f64>,
-    /// The same in words.
+    /// How often the profile posts.
     pub posting_frequency: PostingFrequency,
     /// Whole days since the newest post.
     pub days_since_last_post: Option<i64>,
-    /// How large the audience is.
+    /// The size of the audience.
     pub audience_scale: AudienceScale,
-    /// Followers for each account followed; `None` if it follows none.
+    /// Followers for each followed account. `None` if it follows none.
     pub follower_following_ratio: Option<f64>,
-    /// The kind that more than half of the posts are of.
+    /// The kind of more than half of the posts.
     pub dominant_format: Option<PostKind>,
 }
 
 impl Metrics {
-    /// The numbers of `profile` at the time `now`.
+    /// Computes the metrics of `profile` at the time `now`.
     pub fn of(profile: &Profile, now: Timestamp) -> Self {
         let posts = &profile.posts;
         let interactions = |post: &Post| {
@@ -116,7 +116,7 @@ impl Metrics {
     }
 }
 
-/// A count as a number; negative ones are the vendor's way to say unknown.
+/// Returns a count as a number. `None` for a negative one, which means unknown to the vendor.
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53, and above it a rounded mean is as good")]
 fn known(count: Option<i64>) -> Option<f64> {
     count.filter(|count| *count >= 0).map(|count| count as f64)
@@ -127,12 +127,12 @@ fn mean(numbers: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / f64::from(count))
 }
 
-/// Rounded for people. Numbers too large for the rounding have no decimals to lose.
+/// Rounds for people. Numbers too large for the rounding have no decimals anyway.
 fn two_decimals(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }
 
-/// The intervals between the dated posts, by their span; a burst within one day counts as one day.
+/// Returns the posts a week over the span of the dated posts. A span of less than a day counts as one day.
 fn posts_per_week(posts: &[Post]) -> Option<f64> {
     let dates = || posts.iter().filter_map(|post| post.posted_at);
     let intervals = u32::try_from(dates().count()).ok()?.checked_sub(1).filter(|intervals| *intervals > 0)?;
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_known_is_none() {
+    fn an_unknown_metric_is_none() {
         let nothing = Metrics::of(&profile(0, 0, Vec::new()), now());
         assert_eq!(
             [nothing.engagement_rate_percent, nothing.avg_likes, nothing.posts_per_week, nothing.follower_following_ratio],
@@ -232,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn frequency_in_words_at_its_limits() {
+    fn the_frequency_changes_at_its_limits() {
         let every = |hours: i64| (0..4).map(|n| post(PostKind::Photo, None, None, Some(n * hours))).collect::<Vec<_>>();
         let words = [0, 24, 25, 48, 49, 168, 169].map(|hours| Metrics::of(&profile(1, 1, every(hours)), now()).posting_frequency);
         assert_eq!(words, [Daily, Daily, SeveralPerWeek, SeveralPerWeek, Weekly, Weekly, LessThanWeekly]);
     }
 
     #[test]
-    fn scales_begin_at_their_limits() {
+    fn audience_sizes_begin_at_their_limits() {
         let scales = [-5, 9_999, 10_000, 50_000, 250_000, 1_000_000, 3_000_000].map(AudienceScale::of);
         assert_eq!(scales, [Nano, Nano, Micro, Mid, Macro, Mega, Enterprise]);
     }

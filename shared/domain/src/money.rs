@@ -6,7 +6,7 @@ use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
-/// Credits, whole. In the ledger negative is a debit and positive a grant, everywhere.
+/// An integer number of credits. In the ledger, a negative number is a debit and a positive one a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Credits(pub i32);
@@ -17,16 +17,16 @@ impl fmt::Display for Credits {
     }
 }
 
-/// Millionths of a US dollar: what vendors cost us. A LIGHT call costs a few hundred of these, which cents cannot hold.
+/// Millionths of a US dollar, for the cost of vendors. A question of the tier `light` costs a few hundred of them, less than a cent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MicroUsd(pub i64);
 
 impl MicroUsd {
-    /// Nothing.
+    /// No cost.
     pub const ZERO: Self = Self(0);
 
-    /// The amount that a vendor states in US dollars, rounded to the nearest millionth. What is no finite number is zero.
+    /// Converts an amount in US dollars, rounded to the nearest millionth. Infinities and NaN become zero.
     #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, and NaN becomes 0")]
     pub fn from_usd(usd: f64) -> Self {
         Self((usd * 1e6).round() as i64)
@@ -58,13 +58,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vendor_dollars_become_whole_millionths() {
+    fn dollars_become_millionths() {
         assert_eq!(MicroUsd::from_usd(0.0023), MicroUsd(2300));
         assert_eq!(MicroUsd::from_usd(f64::NAN), MicroUsd::ZERO);
     }
 
     #[test]
-    fn amounts_add_up_and_read_as_dollars() {
+    fn amounts_add_up_and_display_as_dollars() {
         let sum: MicroUsd = [MicroUsd(1_500_000), MicroUsd(42)].into_iter().sum();
         assert_eq!(sum.to_string(), "$1.500042");
         assert_eq!(MicroUsd(-7).to_string(), "-$0.000007");

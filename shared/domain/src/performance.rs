@@ -1,18 +1,18 @@
-//! Where a run's time went.
+//! The durations of a run's parts.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::step::{Step, StepTiming};
 
-/// Where the time of a run went, in milliseconds. Steps may overlap with waiting in between, so the parts do not add up to the total.
+/// The durations of a run's parts, in milliseconds. There are pauses between steps, so that the parts do not add up to the total.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Performance {
     /// From the request to the end.
     pub total_duration_ms: i64,
-    /// Fetching the profile and keeping it; 0 when the cache had it.
+    /// Fetching and caching the profile. 0 after a cache hit.
     pub scraping_duration_ms: f64,
-    /// From the first question to the models until the last answer.
+    /// From the first question until the last answer.
     pub ai_duration_ms: f64,
     /// The steps that are database transactions.
     pub db_duration_ms: f64,
@@ -23,7 +23,7 @@ pub struct Performance {
 /// The step that took longest.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Bottleneck {
-    /// Which.
+    /// The step.
     pub step: Step,
     /// How long it took, in milliseconds.
     pub duration_ms: f64,
@@ -32,7 +32,7 @@ pub struct Bottleneck {
 }
 
 impl Performance {
-    /// Of a run that took `total_ms` altogether.
+    /// Computes the durations of a run that took `total_ms` in total.
     pub fn of(steps: &[StepTiming], total_ms: i64) -> Self {
         let sum =
             |part: &[Step]| milliseconds(steps.iter().filter(|timing| part.contains(&timing.step)).map(|timing| timing.duration_us).sum());
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn time_is_told_by_where_it_went() {
+    fn durations_are_summed_by_part() {
         let steps = [
             timing(Step::CreateRecord, 500),
             timing(Step::CheckCache, 9_000),

@@ -1,4 +1,4 @@
-//! What credits cost when bought as a pack, in whole cents.
+//! The price of credits in a pack, in integer cents.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -10,45 +10,45 @@ pub const MAX_PURCHASE: i32 = 10_000;
 /// The price of one credit without discount, in cents.
 pub const CENTS_A_CREDIT: i64 = 97;
 
-/// From how many credits on which discount is given.
+/// A discount and the number of credits that it begins at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BulkDiscount {
-    /// From this many credits on.
+    /// The smallest number of credits with this discount.
     pub min: i32,
-    /// Off the price, in percent.
+    /// The discount, in percent.
     pub percent: i64,
 }
 
-/// The discounts, smallest first. The best one that is reached counts for all credits of the purchase.
+/// The discounts, smallest first. The best one that a purchase reaches applies to all of its credits.
 pub const BULK_DISCOUNTS: [BulkDiscount; 3] =
     [BulkDiscount { min: 100, percent: 5 }, BulkDiscount { min: 500, percent: 10 }, BulkDiscount { min: 1000, percent: 15 }];
 
 /// The price of a purchase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Quote {
-    /// How many credits.
+    /// The number of credits.
     pub amount: i32,
-    /// Without discount.
+    /// The price without the discount, in cents.
     pub subtotal_cents: i64,
     /// The discount, in percent.
     pub discount_percent: i64,
-    /// The discount.
+    /// The discount, in cents.
     pub discount_cents: i64,
-    /// What is paid.
+    /// The price with the discount, in cents.
     pub total_cents: i64,
-    /// What one credit comes to, in millionths of a dollar: a discounted credit is no whole number of cents.
+    /// The price of one credit in millionths of a dollar, because a discounted credit may not cost an integer number of cents.
     pub per_credit_micro_usd: i64,
 }
 
 impl Quote {
-    /// The price of so many credits; `None` outside 10 to 10,000.
+    /// Returns the price of this number of credits. `None` outside 10 to 10,000.
     pub fn of(amount: i32) -> Option<Self> {
         if !(MIN_PURCHASE..=MAX_PURCHASE).contains(&amount) {
             return None;
         }
         let percent = BULK_DISCOUNTS.iter().rev().find(|discount| amount >= discount.min).map_or(0, |discount| discount.percent);
         let subtotal_cents = i64::from(amount) * CENTS_A_CREDIT;
-        // Half a cent is rounded in the customer's favour.
+        // Half a cent is rounded in the customer's favor.
         let discount_cents = (subtotal_cents * percent + 50) / 100;
         Some(Self {
             amount,
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_discount_grows_at_its_steps() {
+    fn the_discount_rises_at_its_steps() {
         let total = |amount| Quote::of(amount).map(|quote| (quote.total_cents, quote.discount_percent));
         assert_eq!(total(9), None);
         assert_eq!(total(10), Some((970, 0)));

@@ -1,4 +1,4 @@
-//! An Instagram profile as we keep it, whichever vendor fetched it.
+//! An Instagram profile, independent of the vendor that fetched it.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Username;
 
-/// What kind of post.
+/// The kind of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PostKind {
@@ -21,15 +21,15 @@ pub enum PostKind {
 /// One of the latest posts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Post {
-    /// Instagram's id of it.
+    /// Instagram's id of the post.
     pub id: String,
-    /// What kind.
+    /// Its kind.
     pub kind: PostKind,
-    /// The caption, from a stranger: never trusted.
+    /// The caption. Untrusted input.
     pub caption: String,
-    /// Likes; `None` where the owner hides them.
+    /// Likes. `None` if the owner hides them.
     pub like_count: Option<i64>,
-    /// Comments; `None` where they are unknown.
+    /// Comments. `None` if unknown.
     pub comment_count: Option<i64>,
     /// Plays of a video.
     pub view_count: Option<i64>,
@@ -37,24 +37,24 @@ pub struct Post {
     pub posted_at: Option<Timestamp>,
 }
 
-/// A profile. Every text in it comes from a stranger and is data, never an instruction.
+/// A profile. Every text in it is untrusted input: data, never an instruction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     /// The handle.
     pub username: Username,
-    /// The name shown; the handle where there is none.
+    /// The display name, or the handle without one.
     pub display_name: String,
-    /// The self-description.
+    /// The bio.
     pub bio: String,
     /// Followers.
     pub follower_count: i64,
     /// Accounts followed.
     pub following_count: i64,
-    /// All posts ever, not only `posts`.
+    /// The number of all posts, not only of `posts`.
     pub post_count: i64,
     /// The link in the bio.
     pub external_url: Option<String>,
-    /// The picture; signed by Instagram and dead after some days.
+    /// The picture. Its address is signed by Instagram and expires after some days.
     pub profile_pic_url: Option<String>,
     /// Verified by Instagram.
     pub is_verified: bool,

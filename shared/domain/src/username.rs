@@ -9,25 +9,25 @@ use serde::{Deserialize, Serialize};
 
 /// A canonical Instagram handle: lower-case, 1 to 30 of `a-z 0-9 . _`, no leading, trailing or double dot.
 ///
-/// Parsing accepts what people paste: surrounding blanks, a leading `@`, upper case, the URL of the profile. The
-/// same person is the same lead however the handle was written.
+/// Parsing accepts what people paste: surrounding blanks, a leading `@`, upper case, the URL of the profile. So the same person is the same
+/// lead however the handle was written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Username(String);
 
-/// Why a text is no handle.
+/// A text that is not a handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected an Instagram handle: 1 to 30 letters, digits, dots and underscores, no leading, trailing or double dot")]
 pub struct InvalidUsername;
 
 impl Username {
-    /// The handle without `@`.
+    /// Returns the handle without `@`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The handle within what was pasted: without `@`, scheme, host and whatever follows the first path segment.
+/// Returns the handle in a pasted text: without `@`, scheme, host and everything after the first path segment.
 fn strip(text: &str) -> &str {
     let text = text.trim();
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
@@ -43,7 +43,7 @@ impl FromStr for Username {
     type Err = InvalidUsername;
 
     fn from_str(text: &str) -> Result<Self, InvalidUsername> {
-        // ASCII only: a Unicode lower-casing could turn a look-alike (such as the Kelvin sign) into a valid letter.
+        // ASCII only: Unicode lower-casing turns some look-alikes (such as the Kelvin sign) into a valid letter.
         let lower = text.to_ascii_lowercase();
         let handle = strip(&lower);
         let valid = (1..=30).contains(&handle.len())
@@ -64,7 +64,7 @@ impl JsonSchema for Username {
         "Username".into()
     }
 
-    /// What is taken, or the one form that is given.
+    /// Describes the accepted forms for input, and the canonical one for output.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         if generator.contract().is_deserialize() {
             json_schema!({
@@ -77,7 +77,7 @@ impl JsonSchema for Username {
             json_schema!({
                 "type": "string",
                 "pattern": "^(?!.*[.][.])[a-z0-9_]([a-z0-9._]{0,28}[a-z0-9_])?$",
-                "description": "An Instagram handle in its one form: lower-case, without `@`.",
+                "description": "A canonical Instagram handle: lower-case, without `@`.",
             })
         }
     }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_people_paste_becomes_one_handle() {
+    fn every_pasted_form_becomes_the_same_handle() {
         for text in [
             "nike.run_1",
             " @Nike.Run_1 ",
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_instagram_would_not_allow_is_refused() {
+    fn a_handle_that_instagram_does_not_allow_is_rejected() {
         let long = "a".repeat(31);
         for text in ["", "@", " ", ".a", "a.", "a..b", "a b", "a-b", "a/b", "ümlaut", "K\u{212a}", "https://instagram.com/", &long, "@@a"]
         {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
-use oslira_aws::secrets::{Fetcher, Secrets};
+use oslira_credential::{Credential, CredentialError};
 use oslira_domain::UserId;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -51,9 +51,16 @@ struct TokenClaims {
     role: String,
 }
 
-#[derive(Deserialize)]
-struct LegacySecret {
+/// The secret `supabase-auth`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LegacySecret {
     jwt_secret: Option<SecretString>,
+}
+
+impl From<CredentialError> for VerifierError {
+    fn from(error: CredentialError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
 }
 
 #[derive(Default)]
@@ -70,19 +77,14 @@ pub struct TokenVerifier {
     /// Created by the first fetch: creating a client takes longer than the rest of an endpoint's start.
     http: Arc<OnceLock<reqwest::Client>>,
     issuer: String,
-    legacy: Fetcher<LegacySecret, VerifierError>,
+    legacy: Credential<LegacySecret>,
     keys: Arc<Mutex<Keys>>,
     first_fetch_timeout: Duration,
 }
 
 impl TokenVerifier {
     /// Creates a verifier for the project at `supabase_url`. It fetches the keys when the first token arrives.
-    #[expect(clippy::needless_pass_by_value, reason = "the guard hands over its own")]
-    pub fn new(supabase_url: &str, secrets: Secrets) -> Self {
-        Self::with(supabase_url, secrets.fetcher("supabase-auth", |error| VerifierError::Unavailable(error.to_string())))
-    }
-
-    fn with(supabase_url: &str, legacy: Fetcher<LegacySecret, VerifierError>) -> Self {
+    pub(crate) fn new(supabase_url: &str, legacy: Credential<LegacySecret>) -> Self {
         Self {
             http: Arc::default(),
             issuer: format!("{}/auth/v1", supabase_url.trim_end_matches('/')),
@@ -100,11 +102,12 @@ impl TokenVerifier {
         let header = decode_header(token).map_err(|_| VerifierError::Rejected("The token is malformed."))?;
         let (algorithm, key) = match header.alg {
             Algorithm::HS256 => {
-                let outcome = self.check(token, Algorithm::HS256, &self.legacy_key(false).await?);
+                let outcome = self.check(token, Algorithm::HS256, &legacy_key(self.legacy.current().await?.as_ref())?);
                 let Err(VerifierError::Rejected(WRONG_SIGNATURE)) = outcome else { return outcome };
-                // The secret may have been rotated since it was read. If it cannot be read again, the token stays rejected.
-                let Ok(key) = self.legacy_key(true).await else { return outcome };
-                return self.check(token, Algorithm::HS256, &key);
+                // The secret may have been rotated since it was read. If it cannot be fetched, the token is still rejected: a forged one must
+                // not look like an outage.
+                let Ok(secret) = self.legacy.renewed().await else { return outcome };
+                return self.check(token, Algorithm::HS256, &legacy_key(&secret)?);
             }
             Algorithm::ES256 | Algorithm::RS256 => {
                 let id = header.kid.ok_or(VerifierError::Rejected("The token has no key id."))?;
@@ -142,15 +145,6 @@ impl TokenVerifier {
         } else {
             Err(VerifierError::Rejected("The token does not belong to a user."))
         }
-    }
-
-    /// Returns the legacy secret. Reads it again if the cached one was `refused`.
-    async fn legacy_key(&self, refused: bool) -> Result<DecodingKey, VerifierError> {
-        let secret = (self.legacy)(refused).await?;
-        // A secret shorter than the hash can be guessed, and any client could sign with an empty one.
-        let secret = secret.jwt_secret.filter(|secret| secret.expose_secret().len() >= 32);
-        let secret = secret.ok_or(VerifierError::Rejected("The token's algorithm is not accepted."))?;
-        Ok(DecodingKey::from_secret(secret.expose_secret().as_bytes()))
     }
 
     /// Returns the public key `id`. Fetches the key set if it is old, or if the id is unknown and the last fetch is long enough ago.
@@ -197,6 +191,13 @@ impl TokenVerifier {
     }
 }
 
+/// Returns the key in the shared secret. A secret shorter than its hash does not count: anyone can sign with an empty one.
+fn legacy_key(secret: &LegacySecret) -> Result<DecodingKey, VerifierError> {
+    let secret = secret.jwt_secret.as_ref().filter(|secret| secret.expose_secret().len() >= 32);
+    let secret = secret.ok_or(VerifierError::Rejected("The token's algorithm is not accepted."))?;
+    Ok(DecodingKey::from_secret(secret.expose_secret().as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -235,9 +236,7 @@ mod tests {
     }
 
     fn verifier(url: &str, legacy: Option<&'static str>) -> TokenVerifier {
-        let fetcher: Fetcher<LegacySecret, VerifierError> =
-            Arc::new(move |_| Box::pin(async move { Ok(LegacySecret { jwt_secret: legacy.map(Into::into) }) }));
-        TokenVerifier::with(url, fetcher)
+        TokenVerifier::new(url, Credential::fixed(LegacySecret { jwt_secret: legacy.map(Into::into) }))
     }
 
     fn claims(url: &str) -> Value {
@@ -276,16 +275,17 @@ mod tests {
     #[tokio::test]
     async fn a_rotated_legacy_secret_is_read_again_and_the_old_one_is_rejected() {
         let (url, old, new) = ("http://127.0.0.1:1", "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
-        let rotated = Arc::new(AtomicUsize::new(0));
-        let counter = rotated.clone();
-        let fetcher: Fetcher<LegacySecret, VerifierError> = Arc::new(move |refused| {
-            let reads = counter.fetch_add(usize::from(refused), Ordering::Relaxed) + usize::from(refused);
-            let secret = if reads == 0 { old } else { new };
-            Box::pin(async move { Ok(LegacySecret { jwt_secret: Some(secret.into()) }) })
-        });
-        let verifier = TokenVerifier::with(url, fetcher);
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let count = fetches.clone();
+        let verifier = TokenVerifier::new(
+            url,
+            Credential::new(move || {
+                let secret = if count.fetch_add(1, Ordering::Relaxed) == 0 { old } else { new };
+                std::future::ready(Ok(LegacySecret { jwt_secret: Some(secret.into()) }))
+            }),
+        );
         assert!(verifier.verify(&signed_with_secret(url, old)).await.is_ok());
-        assert_eq!(rotated.load(Ordering::Relaxed), 0, "a valid token does not cause another read");
+        assert_eq!(fetches.load(Ordering::Relaxed), 1, "a valid token does not cause another fetch");
         assert!(verifier.verify(&signed_with_secret(url, new)).await.is_ok());
         assert!(matches!(verifier.verify(&signed_with_secret(url, old)).await, Err(VerifierError::Rejected(WRONG_SIGNATURE))));
     }

@@ -1,6 +1,6 @@
 //! What every endpoint for users works with, made once in an execution environment.
 
-use oslira_db::{DbError, UserDb};
+use oslira_db::UserDb;
 use oslira_lambda::{ConfigError, Init, init};
 use serde::Deserialize;
 
@@ -36,6 +36,6 @@ impl Endpoint {
 
     /// Returns the dependencies of an endpoint with a configuration of its own.
     pub fn new<C>(config: &EndpointConfig, Init { aws, secrets, .. }: &Init<C>) -> Self {
-        Self { guard: AccessGuard::new(config, aws, secrets), db: UserDb::new(secrets.fetcher("database", DbError::no_credential)) }
+        Self { guard: AccessGuard::new(config, aws, secrets), db: UserDb::new(secrets.credential("database")) }
     }
 }

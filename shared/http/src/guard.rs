@@ -49,7 +49,7 @@ const MAX_EXCEEDED: usize = 10_000;
 impl AccessGuard {
     /// Returns a guard with the counters and the token issuer of `config`.
     pub fn new(config: &EndpointConfig, aws: &SdkConfig, secrets: &Secrets) -> Self {
-        let verifier = TokenVerifier::new(&config.supabase_url, secrets.clone());
+        let verifier = TokenVerifier::new(&config.supabase_url, secrets.credential("supabase-auth"));
         Self { verifier, limits: Limits::new(aws, &config.rate_limits_table), exceeded: Arc::default() }
     }
 

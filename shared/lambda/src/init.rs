@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use oslira_aws::secrets::Secrets;
 use oslira_aws::{AwsConfig, SdkConfig, sdk_config};
-use oslira_db::{AdminDb, DbError};
+use oslira_credential::CredentialError;
+use oslira_db::AdminDb;
 use oslira_telemetry::Settings;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -34,7 +35,7 @@ pub struct Init<C> {
 impl<C> Init<C> {
     /// Returns the database for the workflow, consumers and schedules.
     pub fn admin_db(&self) -> AdminDb {
-        AdminDb::new(self.secrets.fetcher("database-admin", DbError::no_credential))
+        AdminDb::new(self.secrets.credential("database-admin"))
     }
 }
 
@@ -50,7 +51,7 @@ pub fn init<C: DeserializeOwned>() -> Result<Init<C>, ConfigError> {
         let common = start_logging()?;
         let aws = sdk_config(&common.aws);
         let secrets = Secrets::new(&aws, common.environment);
-        register_sentry(secrets.clone());
+        register_sentry(&secrets);
         Ok(Init { config: from_env()?, aws, secrets })
     })
 }
@@ -87,14 +88,15 @@ struct SentrySecret {
     dsn: SecretString,
 }
 
-fn register_sentry(secrets: Secrets) {
+fn register_sentry(secrets: &Secrets) {
+    let sentry = secrets.credential::<SentrySecret>("sentry");
     oslira_telemetry::send_errors_to(Arc::new(move || {
-        let secrets = secrets.clone();
+        let sentry = sentry.clone();
         Box::pin(async move {
-            match secrets.get::<SentrySecret>("sentry", false).await {
-                Ok(sentry) => Ok(Some(sentry.dsn)),
-                Err(error) if error.message.ends_with("ResourceNotFoundException") => Ok(None),
-                Err(_) => Err(()),
+            match sentry.current().await {
+                Ok(sentry) => Ok(Some(sentry.dsn.clone())),
+                Err(CredentialError::Missing(_)) => Ok(None),
+                Err(CredentialError::Unavailable(_)) => Err(()),
             }
         })
     }));

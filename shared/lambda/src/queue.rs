@@ -6,6 +6,7 @@ use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use oslira_aws::AwsError;
 use oslira_aws::queues::Queue;
+use oslira_credential::CredentialError;
 use oslira_db::DbError;
 use oslira_vendors::VendorError;
 use tracing::field::Empty;
@@ -39,6 +40,12 @@ pub enum MessageError {
 
 impl From<AwsError> for MessageError {
     fn from(error: AwsError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<CredentialError> for MessageError {
+    fn from(error: CredentialError) -> Self {
         Self::Unavailable(error.to_string())
     }
 }

@@ -1,17 +1,17 @@
-//! The Messages API of Anthropic: what is sent, and how the answer is read.
+//! The Messages API of Anthropic: the body of a request, and how the response is read.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::VendorError;
-use crate::ai::{Failure, Reading, Request};
+use crate::error::VendorError;
+use crate::exchange::{Failure, Reading, Request};
 use crate::models::{Effort, Usage};
 use crate::wire::{Reply, code};
 
-/// The version of the API that the client speaks. It knows no temperature.
+/// The version of the API. It has no temperature.
 pub(crate) const VERSION: &str = "2026-10-21";
 
-/// The body of a request. The cache is told to keep everything before the profile.
+/// Returns the body of a request, which has Anthropic cache everything before the profile.
 pub(crate) fn body(request: &Request<'_>) -> Value {
     let question = request.question;
     let mut body = json!({
@@ -80,7 +80,7 @@ struct ErrorDetails {
     error_code: Option<String>,
 }
 
-/// Reads an answer: why it ended before its text.
+/// Reads a response: the reason for its end takes precedence over its text.
 pub(crate) fn read(reply: &Reply) -> Reading {
     if !reply.status.is_success() {
         return Reading::failed(failure(reply));
@@ -96,17 +96,17 @@ pub(crate) fn read(reply: &Reply) -> Reading {
 
 fn text(message: &Message) -> Result<String, Failure> {
     match message.stop_reason.as_deref() {
-        // Thinking comes as blocks of its own.
+        // Thinking is in separate blocks.
         Some("end_turn" | "stop_sequence") => {
             Ok(message.content.iter().filter(|block| block.kind == "text").map(|block| block.text.as_str()).collect())
         }
         Some("max_tokens" | "model_context_window_exceeded") => Err(Failure::Truncated),
-        Some("refusal") => Err(Failure::Refused),
+        Some("refusal") => Err(Failure::Declined),
         _ => Err(Failure::Vendor(VendorError::Invalid("ended for an unknown reason"))),
     }
 }
 
-/// `input_tokens` is only what no cache was used for.
+/// `input_tokens` includes neither the tokens that were read from the cache nor those that were written to it.
 fn usage(body: &UsageBody) -> Usage {
     Usage {
         fresh_input: body.input_tokens,
@@ -122,7 +122,7 @@ fn failure(reply: &Reply) -> VendorError {
     let detail = error.details.and_then(|details| details.error_code);
     let name = code(detail.as_deref().or(error.kind.as_deref()));
     match name.as_str() {
-        // Spending limits come as 429, which otherwise means: wait.
+        // Spending limits have the status 429, which otherwise means to wait.
         "enforced_spend_limit_reached" | "billing_error" => VendorError::QuotaExhausted(name),
         "overloaded_error" => VendorError::Overloaded(529),
         _ => reply.error(name),

@@ -1,12 +1,14 @@
-//! Apify: starts an Actor run that fetches Instagram profiles, waits for it and reads what it found.
+//! Apify: starts Actor runs that fetch Instagram profiles, waits for them and reads what they found.
 //!
-//! Facts from Apify's `OpenAPI` description of 2026-08-07. A run cannot be started idempotently: a lost answer to `start` may leave a
-//! run behind, which ends by itself after its timeout and stands on Apify's invoice (a fraction of a cent a profile). It is not looked
-//! for: the list of runs does not show their inputs, so finding it would cost a request for every run of the last minutes.
+//! Facts from Apify's `OpenAPI` description of 2026-08-07. An Actor run cannot be started idempotently: a lost response to `start` may leave
+//! one behind, which ends after its timeout and is on Apify's invoice (a fraction of a cent a profile). It is not searched for: the list of
+//! Actor runs does not contain their inputs, so finding it would cost a request for every Actor run of the last minutes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use oslira_credential::Credential;
 use oslira_domain::{MicroUsd, Profile, Username};
 use reqwest::{Client, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
@@ -18,62 +20,70 @@ use crate::scraped::outcomes;
 use crate::wire::{BROKEN_OFF, Reply, code};
 
 const ACTOR: &str = "apify~instagram-profile-scraper";
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 const ITEMS_TIMEOUT: Duration = Duration::from_mins(1);
 const MAX_RUN_BYTES: usize = 1 << 20;
-/// A hundred profiles with twelve posts each are some 20 MB.
+/// A hundred profiles with twelve posts each take about 20 MB.
 const MAX_ITEMS_BYTES: usize = 64 << 20;
-/// Apify waits no longer than this in one poll.
+/// Apify's maximum for one poll.
 const MAX_WAIT: Duration = Duration::from_mins(1);
-/// The only fields of an item that we read; the rest (related profiles, picture links) is most of its size.
+/// The only fields of an item that are read. The others (related profiles, picture links) make up most of its size.
 const FIELDS: &str = "id,inputUrl,username,url,fullName,biography,externalUrl,followersCount,followsCount,postsCount,isBusinessAccount,\
                       businessCategoryName,private,verified,profilePicUrl,profilePicUrlHD,latestPosts,error,errorDescription";
+
+/// The secret `apify`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ApifySecret {
+    /// The API token.
+    pub token: SecretString,
+}
 
 /// The client.
 #[derive(Debug, Clone)]
 pub struct Apify {
     http: Client,
     base_url: String,
+    secret: Credential<ApifySecret>,
 }
 
-/// A run of the Actor.
+/// An Actor run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActorRun {
-    /// Apify's id of it.
+    /// Apify's id of the Actor run.
     pub id: String,
-    /// Where its items are.
+    /// The dataset that holds its items.
     pub dataset_id: String,
-    /// How far it is.
+    /// Its status.
     pub status: ActorRunStatus,
     /// What it has cost so far.
     pub cost: MicroUsd,
-    /// When it ended: how old its items are.
+    /// When it ended, which is also the age of its items.
     pub finished_at: Option<Timestamp>,
 }
 
-/// How far a run is.
+/// The status of an Actor run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ActorRunStatus {
-    /// Waiting, at work, or about to end.
+    /// Waiting, running, or about to end.
     Running,
-    /// Ended well; single profiles may still be missing or blocked.
+    /// Succeeded. Single profiles may still be missing or blocked.
     Succeeded,
-    /// Ended with a failure.
+    /// Failed.
     Failed,
-    /// Ended by its own timeout.
+    /// Ended by Apify at its timeout.
     TimedOut,
-    /// Ended by us or an operator.
+    /// Ended by this backend or an operator.
     Aborted,
 }
 
 impl ActorRunStatus {
-    /// Whether nothing more will happen.
+    /// Whether the Actor run has ended.
     pub const fn is_terminal(self) -> bool {
         !matches!(self, Self::Running)
     }
 
-    /// How the books call it: `success`, `error`, or `timeout` for one that ran out of time, its own or ours.
-    pub const fn booked_as(self) -> &'static str {
+    /// Returns the status to record: `success`, `error`, or `timeout` for one that ran out of time, Apify's or the caller's.
+    pub const fn recorded_as(self) -> &'static str {
         match self {
             Self::Succeeded => "success",
             Self::Running | Self::TimedOut => "timeout",
@@ -81,37 +91,37 @@ impl ActorRunStatus {
         }
     }
 
-    fn of(word: &str) -> Result<Self, VendorError> {
-        match word {
+    fn parse(status: &str) -> Result<Self, VendorError> {
+        match status {
             "READY" | "RUNNING" | "TIMING-OUT" | "ABORTING" => Ok(Self::Running),
             "SUCCEEDED" => Ok(Self::Succeeded),
             "FAILED" => Ok(Self::Failed),
             "TIMED-OUT" => Ok(Self::TimedOut),
             "ABORTED" => Ok(Self::Aborted),
-            _ => Err(VendorError::Invalid("an unknown status of a run")),
+            _ => Err(VendorError::Invalid("an unknown status of an Actor run")),
         }
     }
 }
 
-/// What became of one handle that was asked for.
+/// The outcome of one requested handle.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScrapedItem {
-    /// The handle as it was asked for.
+    /// The requested handle.
     pub username: Username,
-    /// What was found.
+    /// What was found for it.
     pub outcome: ScrapeOutcome,
 }
 
-/// What was found for a handle.
+/// What an Actor run found for a handle.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ScrapeOutcome {
-    /// The profile.
+    /// A public profile.
     Found(Profile),
-    /// A profile that shows its posts to followers only.
+    /// A profile whose posts only its followers can see.
     Private(Profile),
-    /// Instagram knows no such profile.
+    /// Instagram has no such profile.
     NotFound,
-    /// Instagram showed nothing this time: worth another try.
+    /// Instagram returned nothing this time. Another Actor run may find the profile.
     Blocked,
 }
 
@@ -142,67 +152,76 @@ struct ErrorBody {
 }
 
 impl Apify {
-    /// A client of the API at `base_url` (Apify's own: `https://api.apify.com`), without `/v2`.
-    pub fn new(http: Client, base_url: impl Into<String>) -> Self {
+    /// Makes a client of the API at `base_url`, without `/v2`. Apify's own is `https://api.apify.com`.
+    pub fn new(http: Client, base_url: impl Into<String>, secret: Credential<ApifySecret>) -> Self {
         let base_url: String = base_url.into();
-        Self { http, base_url: base_url.trim_end_matches('/').to_owned() }
+        Self { http, base_url: base_url.trim_end_matches('/').to_owned(), secret }
     }
 
-    /// Starts one run for all of `usernames`. It ends by itself when it takes absurdly long.
+    /// Fetches the token, so that the first call does not wait for it. A failure is that call's to report.
+    pub async fn prepare(&self) {
+        let _ = self.secret.current().await;
+    }
+
+    /// Starts one Actor run for all of `usernames`. Apify ends it after two minutes and ten seconds for each profile, an hour at most.
     ///
     /// # Errors
-    /// [`VendorError`]. After a timeout or a broken connection the run may exist all the same.
-    pub async fn start(&self, token: &SecretString, usernames: &[Username]) -> Result<ActorRun, VendorError> {
+    /// Fails with [`VendorError`]. The Actor run may have started nonetheless if [`Self::may_have_started`] says so.
+    pub async fn start(&self, usernames: &[Username]) -> Result<ActorRun, VendorError> {
         let timeout = (120 + 10 * usernames.len()).min(3600);
         let url = format!("{}/v2/actors/{ACTOR}/runs?timeout={timeout}", self.base_url);
-        let reply = self.send(self.http.post(url).json(&json!({ "usernames": usernames })), token, ANSWER_TIMEOUT, MAX_RUN_BYTES).await?;
+        let reply = self.send(&self.http.post(url).json(&json!({ "usernames": usernames })), RESPONSE_TIMEOUT, MAX_RUN_BYTES).await?;
         run(&reply)
     }
 
-    /// Whether a run may exist although its start failed with `error`.
+    /// Whether an Actor run may exist although its start failed with `error`.
     pub fn may_have_started(error: &VendorError) -> bool {
         matches!(error, VendorError::Timeout | VendorError::Transport(BROKEN_OFF) | VendorError::Invalid(_) | VendorError::Overloaded(_))
     }
 
-    /// The run, as soon as it has ended or `wait` (at most a minute) is over.
+    /// Returns the Actor run as soon as it has ended or `wait` (at most a minute) is over.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn wait(&self, token: &SecretString, run_id: &str, wait: Duration) -> Result<ActorRun, VendorError> {
+    /// Fails with [`VendorError`].
+    pub async fn wait(&self, run_id: &str, wait: Duration) -> Result<ActorRun, VendorError> {
         let wait = wait.min(MAX_WAIT);
         let url = format!("{}/v2/actor-runs/{}?waitForFinish={}", self.base_url, id(run_id)?, wait.as_secs());
-        run(&self.send(self.http.get(url), token, wait + ANSWER_TIMEOUT, MAX_RUN_BYTES).await?)
+        run(&self.send(&self.http.get(url), wait + RESPONSE_TIMEOUT, MAX_RUN_BYTES).await?)
     }
 
-    /// What became of each of the handles `asked` for, in their order. A handle that the run says nothing of counts as blocked.
+    /// Returns the outcome of each of the handles that were `requested`, in their order. A handle without an item counts as blocked.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn items(&self, token: &SecretString, run: &ActorRun, asked: &[Username]) -> Result<Vec<ScrapedItem>, VendorError> {
+    /// Fails with [`VendorError`].
+    pub async fn items(&self, run: &ActorRun, requested: &[Username]) -> Result<Vec<ScrapedItem>, VendorError> {
         let url = format!("{}/v2/datasets/{}/items?format=json&clean=1&fields={FIELDS}", self.base_url, id(&run.dataset_id)?);
-        let reply = self.send(self.http.get(url), token, ITEMS_TIMEOUT, MAX_ITEMS_BYTES).await?;
-        outcomes(&reply.body, asked)
+        let reply = self.send(&self.http.get(url), ITEMS_TIMEOUT, MAX_ITEMS_BYTES).await?;
+        outcomes(&reply.body, requested)
     }
 
-    /// Stops a run. One that has ended already stays as it is. Answers it with what it has cost so far.
+    /// Aborts an Actor run, unless it has ended. Returns it with its cost so far.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn abort(&self, token: &SecretString, run_id: &str) -> Result<ActorRun, VendorError> {
+    /// Fails with [`VendorError`].
+    pub async fn abort(&self, run_id: &str) -> Result<ActorRun, VendorError> {
         let url = format!("{}/v2/actor-runs/{}/abort", self.base_url, id(run_id)?);
-        run(&self.send(self.http.post(url), token, ANSWER_TIMEOUT, MAX_RUN_BYTES).await?)
+        run(&self.send(&self.http.post(url), RESPONSE_TIMEOUT, MAX_RUN_BYTES).await?)
     }
 
-    async fn send(&self, request: RequestBuilder, token: &SecretString, timeout: Duration, max_bytes: usize) -> Result<Reply, VendorError> {
-        let reply = Reply::to(request.bearer_auth(token.expose_secret()), timeout, max_bytes).await?;
-        if reply.status.is_success() { Ok(reply) } else { Err(failure(&reply)) }
+    async fn send(&self, request: &RequestBuilder, timeout: Duration, max_bytes: usize) -> Result<Reply, VendorError> {
+        let call = |secret: Arc<ApifySecret>| async move {
+            let request = request.try_clone().ok_or(VendorError::Transport("a body that cannot be sent again"))?;
+            let reply = Reply::to(request.bearer_auth(secret.token.expose_secret()), timeout, max_bytes).await?;
+            if reply.status.is_success() { Ok(reply) } else { Err(failure(&reply)) }
+        };
+        self.secret.with(call).await
     }
 }
 
-/// The id of a run or a dataset, which becomes a part of a URL.
+/// Checks the id of an Actor run or a dataset, which becomes a part of a URL.
 fn id(text: &str) -> Result<&str, VendorError> {
     let valid = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
-    if valid { Ok(text) } else { Err(VendorError::Invalid("an id that is none")) }
+    if valid { Ok(text) } else { Err(VendorError::Invalid("a malformed id")) }
 }
 
 fn run(reply: &Reply) -> Result<ActorRun, VendorError> {
@@ -211,7 +230,7 @@ fn run(reply: &Reply) -> Result<ActorRun, VendorError> {
     id(&data.default_dataset_id)?;
     let cost = MicroUsd::from_usd(data.usage_total_usd.unwrap_or(0.0).max(0.0));
     Ok(ActorRun {
-        status: ActorRunStatus::of(&data.status)?,
+        status: ActorRunStatus::parse(&data.status)?,
         id: data.id,
         dataset_id: data.default_dataset_id,
         cost,
@@ -222,7 +241,7 @@ fn run(reply: &Reply) -> Result<ActorRun, VendorError> {
 fn failure(reply: &Reply) -> VendorError {
     let kind = reply.json::<ErrorEnvelope>().ok().and_then(|body| body.error.kind);
     match kind.as_deref() {
-        // "Wait for resources", whatever the status.
+        // Apify has no free resources, whatever the status says.
         Some("actor-memory-limit-exceeded" | "concurrent-runs-limit-exceeded" | "rate-limit-exceeded" | "too-many-requests") => {
             VendorError::RateLimited { retry_after: reply.retry_after() }
         }
@@ -239,8 +258,9 @@ mod tests {
     use super::*;
     use crate::stub::{Script, Stub};
 
-    fn token() -> SecretString {
-        "apify_secret".into()
+    fn client(base_url: impl Into<String>) -> Apify {
+        let secret = ApifySecret { token: "apify_secret".into() };
+        Apify::new(crate::http_client().unwrap(), base_url, Credential::fixed(secret))
     }
 
     fn run_body(status: &str) -> Value {
@@ -252,14 +272,14 @@ mod tests {
 
     async fn serving(script: Script) -> (Apify, Stub) {
         let stub = Stub::new(vec![script]).await;
-        (Apify::new(crate::http_client().unwrap(), format!("{}/", stub.url)), stub)
+        (client(format!("{}/", stub.url)), stub)
     }
 
     #[tokio::test]
-    async fn a_run_is_started_watched_read_and_aborted() {
+    async fn an_actor_run_is_started_polled_read_and_aborted() {
         let usernames: Vec<Username> = vec!["nike".parse().unwrap(), "adidas".parse().unwrap()];
         let (apify, stub) = serving(Script::json(201, &run_body("READY"))).await;
-        let run = apify.start(&token(), &usernames).await.unwrap();
+        let run = apify.start(&usernames).await.unwrap();
         let expected = ActorRun {
             id: "Run1".to_owned(),
             dataset_id: "Set1".to_owned(),
@@ -268,40 +288,40 @@ mod tests {
             finished_at: "2026-11-22T12:00:00Z".parse().ok(),
         };
         assert_eq!(run, expected);
-        let asked = stub.asked().remove(0);
+        let asked = stub.requests().remove(0);
         assert_eq!(asked.line, "POST /v2/actors/apify~instagram-profile-scraper/runs?timeout=140 HTTP/1.1");
         assert_eq!(asked.body, json!({"usernames": ["nike", "adidas"]}));
         assert!(asked.headers.contains("authorization: bearer apify_secret") && asked.headers.contains("content-type: application/json"));
 
         let (apify, stub) = serving(Script::json(200, &run_body("SUCCEEDED"))).await;
-        assert_eq!(apify.wait(&token(), "Run1", Duration::from_secs(999)).await.unwrap().status, ActorRunStatus::Succeeded);
-        assert_eq!(stub.asked()[0].line, "GET /v2/actor-runs/Run1?waitForFinish=60 HTTP/1.1");
+        assert_eq!(apify.wait("Run1", Duration::from_secs(999)).await.unwrap().status, ActorRunStatus::Succeeded);
+        assert_eq!(stub.requests()[0].line, "GET /v2/actor-runs/Run1?waitForFinish=60 HTTP/1.1");
 
         let (apify, stub) = serving(Script::json(200, &json!([{"id": "1", "username": "Nike", "fullName": "Nike"}]))).await;
-        let items = apify.items(&token(), &run, &usernames).await.unwrap();
+        let items = apify.items(&run, &usernames).await.unwrap();
         assert!(matches!((&items[0].outcome, &items[1].outcome), (ScrapeOutcome::Found(_), ScrapeOutcome::Blocked)));
-        assert!(stub.asked()[0].line.starts_with("GET /v2/datasets/Set1/items?format=json&clean=1&fields=id,inputUrl,"));
+        assert!(stub.requests()[0].line.starts_with("GET /v2/datasets/Set1/items?format=json&clean=1&fields=id,inputUrl,"));
 
         let (apify, stub) = serving(Script::json(200, &run_body("ABORTING"))).await;
-        assert_eq!(apify.abort(&token(), "Run1").await.unwrap().cost, MicroUsd(2300));
-        assert_eq!(stub.asked()[0].line, "POST /v2/actor-runs/Run1/abort HTTP/1.1");
+        assert_eq!(apify.abort("Run1").await.unwrap().cost, MicroUsd(2300));
+        assert_eq!(stub.requests()[0].line, "POST /v2/actor-runs/Run1/abort HTTP/1.1");
     }
 
     #[tokio::test]
-    async fn every_status_of_a_run_is_known() {
+    async fn every_documented_status_is_known() {
         use ActorRunStatus::{Aborted, Failed, Running, Succeeded, TimedOut};
-        let words = ["READY", "RUNNING", "TIMING-OUT", "ABORTING", "SUCCEEDED", "FAILED", "TIMED-OUT", "ABORTED"];
+        let statuses = ["READY", "RUNNING", "TIMING-OUT", "ABORTING", "SUCCEEDED", "FAILED", "TIMED-OUT", "ABORTED"];
         assert_eq!(
-            words.map(|word| ActorRunStatus::of(word).unwrap()),
+            statuses.map(|status| ActorRunStatus::parse(status).unwrap()),
             [Running, Running, Running, Running, Succeeded, Failed, TimedOut, Aborted]
         );
         assert!(!Running.is_terminal() && Aborted.is_terminal());
         let (apify, _stub) = serving(Script::json(200, &run_body("NAPPING"))).await;
-        assert!(matches!(apify.wait(&token(), "Run1", Duration::ZERO).await, Err(VendorError::Invalid(_))));
+        assert!(matches!(apify.wait("Run1", Duration::ZERO).await, Err(VendorError::Invalid(_))));
     }
 
     #[tokio::test]
-    async fn every_failure_has_its_meaning_and_tells_nothing() {
+    async fn every_failure_has_its_meaning_and_contains_nothing_private() {
         let limited = || VendorError::RateLimited { retry_after: None };
         let cases = [
             (401, "token-not-provided", VendorError::Unauthorized),
@@ -319,14 +339,14 @@ mod tests {
         for (status, kind, expected) in cases {
             let body = json!({"error": {"type": kind, "message": "token apify_secret of @jane"}});
             let (apify, _stub) = serving(Script::json(status, &body)).await;
-            let error = apify.start(&token(), &[]).await.unwrap_err();
+            let error = apify.start(&[]).await.unwrap_err();
             assert_eq!(error, expected, "{status} {kind}");
             assert!(!error.to_string().contains("secret") && !error.to_string().contains("jane"));
         }
     }
 
     #[tokio::test]
-    async fn broken_answers_and_connections_are_worth_another_try() {
+    async fn broken_responses_and_connections_are_retryable() {
         let scripts = [
             Script::BreakOff,
             Script::Close,
@@ -335,15 +355,14 @@ mod tests {
         ];
         for script in scripts {
             let (apify, _stub) = serving(script).await;
-            assert!(apify.wait(&token(), "Run1", Duration::ZERO).await.unwrap_err().is_retryable());
+            assert!(apify.wait("Run1", Duration::ZERO).await.unwrap_err().is_retryable());
         }
-        let nobody = Apify::new(crate::http_client().unwrap(), "http://127.0.0.1:1".to_owned());
-        let unreached = nobody.start(&token(), &[]).await.unwrap_err();
+        let unreached = client("http://127.0.0.1:1").start(&[]).await.unwrap_err();
         assert_eq!(unreached, VendorError::Transport("no connection"));
         assert!(!Apify::may_have_started(&unreached));
         for script in [Script::BreakOff, Script::Close, Script::Answer(201, "", b"{\"data\":{\"id\":".to_vec())] {
             let (apify, _stub) = serving(script).await;
-            assert!(Apify::may_have_started(&apify.start(&token(), &[]).await.unwrap_err()));
+            assert!(Apify::may_have_started(&apify.start(&[]).await.unwrap_err()));
         }
     }
 
@@ -351,8 +370,8 @@ mod tests {
     async fn ids_cannot_lead_to_another_address() {
         let (apify, stub) = serving(Script::Close).await;
         for id in ["", "../users/me", "a?b", &"a".repeat(65)] {
-            assert!(apify.wait(&token(), id, Duration::ZERO).await.is_err() && apify.abort(&token(), id).await.is_err());
+            assert!(apify.wait(id, Duration::ZERO).await.is_err() && apify.abort(id).await.is_err());
         }
-        assert!(stub.asked().is_empty());
+        assert!(stub.requests().is_empty());
     }
 }

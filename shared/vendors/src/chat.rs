@@ -1,15 +1,16 @@
-//! The Chat Completions API of `OpenAI`, which is what most servers mean that call themselves compatible with it. Only what is common to them
-//! is sent: strangers to a field often refuse the request.
+//! The Chat Completions API of `OpenAI`, which most compatible servers implement. The request has only the fields that they have in common:
+//! servers often reject a request with a field that they do not know.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::ai::{Failure, Reading, Request};
+use crate::error::VendorError;
+use crate::exchange::{Failure, Reading, Request};
 use crate::models::{Effort, Usage};
+use crate::openai;
 use crate::wire::{Reply, code};
-use crate::{VendorError, openai};
 
-/// The body of a request, stable parts first.
+/// Returns the body of a request, with its stable parts first.
 pub(crate) fn body(request: &Request<'_>) -> Value {
     let prompt = &request.question.prompt;
     let schema = json!({"name": request.schema["title"], "schema": request.schema, "strict": true});
@@ -23,7 +24,7 @@ pub(crate) fn body(request: &Request<'_>) -> Value {
         "max_completion_tokens": request.max_output_tokens,
         "response_format": {"type": "json_schema", "json_schema": schema},
     });
-    // Models that cannot think refuse even to be told not to.
+    // Models without reasoning reject even a request for none.
     if request.effort != Effort::None {
         body["reasoning_effort"] = json!(request.effort.as_str());
     }
@@ -71,7 +72,7 @@ struct CompletionDetails {
     reasoning_tokens: Option<i64>,
 }
 
-/// Reads an answer: a refusal and why it ended before its text.
+/// Reads a response: a refusal and the reason for its end take precedence over its text.
 pub(crate) fn read(reply: &Reply) -> Reading {
     if !reply.status.is_success() {
         return Reading::failed(openai::failure(reply));
@@ -88,17 +89,17 @@ pub(crate) fn read(reply: &Reply) -> Reading {
 fn text(completion: Completion) -> Result<String, Failure> {
     let choice = completion.choices.into_iter().next().ok_or(Failure::Vendor(VendorError::Invalid("no choice")))?;
     if choice.message.refusal.is_some_and(|refusal| !refusal.is_empty()) {
-        return Err(Failure::Refused);
+        return Err(Failure::Declined);
     }
     match choice.finish_reason.as_deref() {
         Some("stop") => Ok(choice.message.content.unwrap_or_default()),
         Some("length") => Err(Failure::Truncated),
-        Some("content_filter") => Err(Failure::Refused),
+        Some("content_filter") => Err(Failure::Declined),
         _ => Err(Failure::Vendor(VendorError::Invalid("ended for an unknown reason"))),
     }
 }
 
-/// `prompt_tokens` includes what was read from the cache and what was written to it.
+/// `prompt_tokens` includes the tokens that were read from the cache and those that were written to it.
 fn usage(body: &UsageBody) -> Usage {
     let details = body.prompt_tokens_details.as_ref();
     let cached = details.and_then(|details| details.cached_tokens).unwrap_or(0);

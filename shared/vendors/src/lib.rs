@@ -1,15 +1,15 @@
-//! Clients of the vendors: Apify fetches profiles, OpenAI and Anthropic judge them, Stripe takes money.
+//! Clients of the vendors: Apify fetches profiles, `OpenAI` and Anthropic run models, Stripe takes payments.
 //!
-//! Each client takes its base URL, so that a stand-in or a gateway can stand in for the vendor, and its credential with each
-//! call, because credentials rotate. Errors say whether trying again makes sense and never carry a credential, a profile's
-//! text or a vendor's own words: they are logged.
+//! Each client takes a base URL, so that the sandbox or a gateway can replace the vendor, and a [`Credential`](oslira_credential::Credential),
+//! which it renews when the vendor refuses it. Errors are logged: they never contain a credential, a profile's text or a vendor's message.
 
-pub mod ai;
 mod anthropic;
 pub mod apify;
 mod chat;
 pub mod error;
+mod exchange;
 mod instructions;
+pub mod model_client;
 pub mod models;
 mod openai;
 pub mod prompt;
@@ -19,9 +19,12 @@ pub mod stripe;
 mod stub;
 mod wire;
 
-pub use ai::{Answer, AskError, Attempt, AttemptStatus, Endpoint, Endpoints, Keys, Models, Next, OpenAiApi, Question};
-pub use apify::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, ScrapedItem};
+pub use apify::{ActorRun, ActorRunStatus, Apify, ApifySecret, ScrapeOutcome, ScrapedItem};
 pub use error::VendorError;
+pub use exchange::Question;
+pub use model_client::{
+    Answer, Attempt, AttemptStatus, Endpoint, Endpoints, ModelClient, ModelError, ModelSecret, ModelSecrets, Next, OpenAiApi,
+};
 pub use models::{Catalogue, CatalogueError, Effort, Provider};
 pub use prompt::{Prompt, prompt};
 pub use stripe::Stripe;

@@ -1,50 +1,46 @@
-//! The catalogue of models: prices, and which model answers which call.
+//! The catalogue of models: their prices, and which model answers which question.
 
 use std::collections::BTreeMap;
 
 use oslira_domain::{Call, MicroUsd, Tier};
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
-/// Who runs a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// The provider of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Provider {
-    /// The Responses API.
+    /// `OpenAI`, or a server that is compatible with it.
     OpenAi,
-    /// The Messages API.
+    /// Anthropic.
     Anthropic,
 }
 
 impl Provider {
-    /// The word in the database and in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OpenAi => "openai",
-            Self::Anthropic => "anthropic",
-        }
+    /// Returns the value in the database and in logs.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
-/// How long a model may think. There is no `high`: it costs much time for little.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How much a model may reason. There is no `high`: it takes much more time for little gain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Effort {
-    /// Not at all.
+    /// No reasoning.
     None,
-    /// A little.
+    /// Little reasoning.
     Low,
-    /// Some.
+    /// Some reasoning.
     Medium,
 }
 
 impl Effort {
-    /// The word that both vendors use.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Low => "low",
-            Self::Medium => "medium",
-        }
+    /// Returns the value in the requests of both providers.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -52,7 +48,7 @@ impl Effort {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// Who runs it.
+    /// Its provider.
     pub provider: Provider,
     /// Input that is neither read from nor written to a cache.
     pub input: u32,
@@ -60,27 +56,27 @@ pub struct Model {
     pub cached_input: u32,
     /// Input written to a cache.
     pub cache_write: u32,
-    /// Output, thinking included.
+    /// Output, reasoning included.
     pub output: u32,
 }
 
-/// What a call used, in tokens. The four kinds do not overlap; `reasoning` is a part of `output`.
+/// The tokens of one call. The four kinds do not overlap; `reasoning` is a part of `output`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Input that no cache was used for.
+    /// Input that is neither read from nor written to a cache.
     pub fresh_input: i64,
     /// Input read from a cache.
     pub cached_input: i64,
     /// Input written to a cache.
     pub cache_write: i64,
-    /// Output, thinking included.
+    /// Output, reasoning included.
     pub output: i64,
-    /// The thinking in it.
+    /// The part of the output that was reasoning.
     pub reasoning: i64,
 }
 
 impl Model {
-    /// What `usage` costs, rounded half up to whole micro-USD, once, from the exact sum.
+    /// Returns the cost of `usage`: the exact sum, rounded once, half up, to whole micro-USD.
     pub fn cost(&self, usage: &Usage) -> MicroUsd {
         let part = |tokens: i64, price: u32| i128::from(tokens.max(0)) * i128::from(price);
         let exact = part(usage.fresh_input, self.input)
@@ -91,23 +87,23 @@ impl Model {
     }
 }
 
-/// Who answers a call, and how.
+/// Which model answers a question, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// The model asked first.
+    /// The first model to use.
     pub model: String,
-    /// How long it may think.
+    /// How much it may reason.
     pub effort: Effort,
-    /// How much it may write, thinking included.
+    /// The limit of its output, reasoning included.
     pub max_output_tokens: u32,
-    /// How long one try may take.
+    /// The timeout of one attempt.
     pub timeout_seconds: u32,
-    /// The model of another provider that is asked when the first one's cannot answer.
+    /// The model of another provider that is used when the first one cannot answer.
     pub fallback: Option<String>,
 }
 
-/// All models and routes. Complete once it is loaded: every call of every tier has its route.
+/// All models and routes. A catalogue has a route for every question of every tier.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Catalogue {
@@ -118,28 +114,28 @@ pub struct Catalogue {
 /// Why a catalogue cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogueError {
-    /// Not TOML, or not of the right shape.
+    /// It is not TOML, or has the wrong structure.
     #[error("the catalogue of models cannot be read: {0}")]
     Unreadable(String),
-    /// A call without a route.
+    /// A question has no route.
     #[error("the catalogue of models has no route for {0} {1}")]
     NoRoute(Tier, Call),
-    /// A route that cannot work.
+    /// A route is invalid.
     #[error("in the catalogue of models, the route for {0} {1} {2}")]
     BadRoute(Tier, Call, &'static str),
 }
 
 impl Catalogue {
-    /// The one compiled in, `models.toml`.
+    /// Returns the compiled-in catalogue, `models.toml`.
     #[expect(clippy::expect_used, reason = "a test parses the same file")]
     pub fn builtin() -> Self {
         Self::parse(include_str!("../models.toml")).expect("the compiled-in catalogue is checked by a test")
     }
 
-    /// Reads and checks one from configuration.
+    /// Parses and checks a catalogue.
     ///
     /// # Errors
-    /// [`CatalogueError`] when it is not TOML, incomplete, or names what it does not define.
+    /// Fails with [`CatalogueError`] when it is not TOML, is incomplete, or names a model that it does not define.
     pub fn parse(text: &str) -> Result<Self, CatalogueError> {
         let catalogue: Self = toml::from_str(text).map_err(|error| CatalogueError::Unreadable(error.message().to_owned()))?;
         for tier in Tier::ALL {
@@ -160,7 +156,7 @@ impl Catalogue {
         if let Some(name) = &route.fallback {
             let fallback = self.models.get(name).ok_or("names an unknown fallback")?;
             if fallback.provider == model.provider {
-                return Err("falls back to the provider that has just failed");
+                return Err("falls back to the same provider");
             }
         }
         if !(256..=64_000).contains(&route.max_output_tokens) {
@@ -172,7 +168,7 @@ impl Catalogue {
         Ok(())
     }
 
-    /// The route of a call, with the models to ask, first choice first. Empty for a call that the tier does not have.
+    /// Returns the route of a question with its models, first choice first. `None` for a question that the tier does not have.
     pub fn route(&self, tier: Tier, call: Call) -> Option<(&Route, Vec<(&str, &Model)>)> {
         let route = self.find(tier, call)?;
         let names = [Some(&route.model), route.fallback.as_ref()].into_iter().flatten();
@@ -216,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn faulty_catalogues_are_refused_when_they_are_loaded() {
+    fn invalid_catalogues_are_rejected_when_they_are_parsed() {
         let bad = |fault| Err(CatalogueError::BadRoute(Tier::Light, Call::Core, fault));
         assert!(matches!(Catalogue::parse("models = 1"), Err(CatalogueError::Unreadable(_))));
         assert!(matches!(changed("input = 100_000", "input = -1"), Err(CatalogueError::Unreadable(_))));
@@ -224,10 +220,7 @@ mod tests {
         assert_eq!(changed("[routes.light.core]", "[routes.light.outreach]"), Err(CatalogueError::NoRoute(Tier::Light, Call::Core)));
         assert_eq!(changed("model = \"gpt-6-luna\"", "model = \"gpt-5\""), bad("names an unknown model"));
         assert_eq!(changed("fallback = \"claude-haiku-5-5\"", "fallback = \"gpt-5\""), bad("names an unknown fallback"));
-        assert_eq!(
-            changed("fallback = \"claude-haiku-5-5\"", "fallback = \"gpt-6.1-sol\""),
-            bad("falls back to the provider that has just failed")
-        );
+        assert_eq!(changed("fallback = \"claude-haiku-5-5\"", "fallback = \"gpt-6.1-sol\""), bad("falls back to the same provider"));
         assert_eq!(changed("max_output_tokens = 2500", "max_output_tokens = 1"), bad("needs max_output_tokens from 256 to 64000"));
         assert_eq!(changed("timeout_seconds = 30", "timeout_seconds = 0"), bad("needs timeout_seconds from 1 to 300"));
         let without = changed("fallback = \"claude-haiku-5-5\"", "").unwrap();

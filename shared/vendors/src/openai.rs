@@ -1,14 +1,14 @@
-//! The Responses API of `OpenAI`: what is sent, and how the answer is read.
+//! The Responses API of `OpenAI`: the body of a request, and how the response is read.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::VendorError;
-use crate::ai::{Failure, Reading, Request};
+use crate::error::VendorError;
+use crate::exchange::{Failure, Reading, Request};
 use crate::models::Usage;
 use crate::wire::{Reply, code};
 
-/// The body of a request. Nothing is stored on their side, and the stable parts come first.
+/// Returns the body of a request. `OpenAI` does not store it, and its stable parts come first, for prompt caching.
 pub(crate) fn body(request: &Request<'_>) -> Value {
     let question = request.question;
     json!({
@@ -91,7 +91,7 @@ struct ErrorBody {
     code: Option<String>,
 }
 
-/// Reads an answer: its status, a refusal and a truncation before its text.
+/// Reads a response: its status, a refusal and a truncation take precedence over its text.
 pub(crate) fn read(reply: &Reply) -> Reading {
     if !reply.status.is_success() {
         return Reading::failed(failure(reply));
@@ -108,14 +108,14 @@ pub(crate) fn read(reply: &Reply) -> Reading {
 fn text(response: Response) -> Result<String, Failure> {
     let messages = || response.output.iter().filter(|item| item.kind == "message").filter_map(|item| item.content.as_ref()).flatten();
     if messages().any(|part| part.kind == "refusal") {
-        return Err(Failure::Refused);
+        return Err(Failure::Declined);
     }
     match response.status.as_str() {
-        // Reasoning is an item of its own, and may come first.
+        // Reasoning is a separate item, which may come first.
         "completed" => Ok(messages().filter(|part| part.kind == "output_text").map(|part| part.text.as_str()).collect()),
         "incomplete" => Err(match response.incomplete_details.and_then(|details| details.reason).as_deref() {
             Some("max_output_tokens") => Failure::Truncated,
-            Some("content_filter") => Failure::Refused,
+            Some("content_filter") => Failure::Declined,
             _ => Failure::Vendor(VendorError::Invalid("incomplete for an unknown reason")),
         }),
         "failed" => Err(Failure::Vendor(match response.error.and_then(|error| error.code).as_deref() {
@@ -126,7 +126,7 @@ fn text(response: Response) -> Result<String, Failure> {
     }
 }
 
-/// `input_tokens` includes what was read from the cache and what was written to it.
+/// `input_tokens` includes the tokens that were read from the cache and those that were written to it.
 fn usage(body: &UsageBody) -> Usage {
     let cached = body.input_tokens_details.as_ref().map_or(0, |details| details.cached_tokens);
     let written = body.input_tokens_details.as_ref().map_or(0, |details| details.cache_write_tokens);
@@ -146,6 +146,6 @@ pub(crate) fn failure(reply: &Reply) -> VendorError {
         || matches!(name.as_str(), "insufficient_quota" | "credit_balance_exhausted")
         || name.ends_with("_spend_limit_exceeded")
         || name == "organization_usage_limit_exceeded";
-    // Billing faults come as 429, which otherwise means: wait.
+    // Billing failures have the status 429, which otherwise means to wait.
     if billing { VendorError::QuotaExhausted(name) } else { reply.error(name) }
 }

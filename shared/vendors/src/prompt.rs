@@ -1,9 +1,8 @@
-//! What a model is told, in the order that lets providers cache it: first what never changes (instructions), then what
-//! changes with the business, last the profile.
+//! Prompts, in the order that lets providers cache them: first the instructions, which never change, then the business, then the profile.
 //!
-//! A profile's words come from a stranger who may know that a model reads them. They are sent as JSON between two marks; in
-//! the JSON every `<` and `>` is escaped, so no caption can write the closing mark; invisible characters that can hide or reorder text
-//! are dropped; every text is capped.
+//! A profile's text is untrusted, and its author may know that a model reads it. It is sent as JSON between two marks. In the JSON every `<`
+//! and `>` is escaped, so that no caption can contain the closing mark. Invisible characters that can hide or reorder text are removed, and
+//! every text is cut to a maximum length.
 
 use jiff::Timestamp;
 use oslira_domain::{BusinessContext, Call, Metrics, Post, Profile, Tier};
@@ -17,18 +16,18 @@ const MAX_BIO: usize = 300;
 const MAX_NAME: usize = 100;
 const MAX_URL: usize = 200;
 
-/// The three parts of a prompt, stable first.
+/// The three parts of a prompt, the most stable one first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
-    /// Role, rules and the task: the same for every run of a tier's call.
+    /// Role, rules and task: the same for every run of a tier's question.
     pub instructions: String,
-    /// The business: the same for every lead of it.
+    /// The business: the same for each of its leads.
     pub business: String,
-    /// The profile, fenced: data from a stranger.
+    /// The profile between its marks: untrusted data.
     pub profile: String,
 }
 
-/// The prompt of a call, with as many of the latest posts as the tier looks at.
+/// Returns the prompt of a question, with as many of the latest posts as the tier uses.
 pub fn prompt(call: Call, tier: Tier, business: &BusinessContext, profile: &Profile, metrics: &Metrics, now: Timestamp) -> Prompt {
     let posts: Vec<Value> = profile.posts.iter().take(tier.posts()).map(|post| post_data(post, now)).collect();
     let data = json!({
@@ -66,7 +65,7 @@ fn post_data(post: &Post, now: Timestamp) -> Value {
     })
 }
 
-/// The business's own words. Invisible characters are dropped here too; the lengths are capped where a context is made.
+/// Returns the business's own text, without invisible characters. [`BusinessContext`] limits the lengths.
 fn business_data(business: &BusinessContext) -> Value {
     fn without_invisible(value: &mut Value) {
         match value {
@@ -80,9 +79,9 @@ fn business_data(business: &BusinessContext) -> Value {
     data
 }
 
-/// The first `max` characters of what a person can see: without control characters (but line ends), characters that change
-/// the direction of text, and those that show nothing and so can carry text unseen: fillers, tags, variation selectors. Joiners and
-/// the emoji selector (U+FE0F) stay: people write with them.
+/// Returns the first `max` visible characters. Removed are control characters except line ends, characters that change the direction of text,
+/// and invisible ones that can carry hidden text: fillers, tags, variation selectors. Joiners and the emoji selector (U+FE0F) stay, because
+/// ordinary text has them.
 fn visible(text: &str, max: usize) -> String {
     let hidden = |c: &char| {
         let control = c.is_control() && *c != '\n';
@@ -96,7 +95,7 @@ fn visible(text: &str, max: usize) -> String {
     text.chars().filter(|c| !hidden(c)).take(max).collect()
 }
 
-/// JSON in which no mark can be written: within JSON, `<` and `>` occur in texts only, and there `\u003c` means the same.
+/// Returns JSON that cannot contain a mark: in JSON, `<` and `>` occur only within strings, where `\u003c` means the same.
 fn escaped(data: &impl Serialize) -> String {
     let json = serde_json::to_string(data).unwrap_or_default();
     json.replace('<', "\\u003c").replace('>', "\\u003e")
@@ -113,7 +112,7 @@ mod tests {
         "2026-11-22T12:00:00Z".parse().unwrap()
     }
 
-    /// A profile in which `text` stands wherever a stranger can write.
+    /// A profile with `text` in every field that its owner writes.
     fn profile(text: &str) -> Profile {
         let post = |n: i64| Post {
             id: n.to_string(),
@@ -154,14 +153,14 @@ mod tests {
         prompt(call, tier, business, profile, &Metrics::of(profile, now()), now())
     }
 
-    /// The JSON within the fence.
+    /// Returns the JSON between the marks.
     fn fenced(prompt: &Prompt) -> Value {
         let inner = prompt.profile.strip_prefix(OPEN).and_then(|rest| rest.split_once(CLOSE)).unwrap().0;
         serde_json::from_str(inner).unwrap()
     }
 
     #[test]
-    fn the_profile_block_holds_what_a_judge_needs() {
+    fn the_profile_part_has_what_an_assessment_needs() {
         let prompt = of(Tier::Light, Call::Core, &business("b"), &profile("Namaste \"all\""));
         assert!(prompt.profile.contains(r#""username":"yoga.studio_1""#));
         let data = fenced(&prompt);
@@ -180,7 +179,7 @@ mod tests {
             for call in tier.calls() {
                 let (one, other) = (of(tier, *call, &business("b"), &profile("one")), of(tier, *call, &business("b"), &profile("two")));
                 assert_eq!((&one.instructions, &one.business), (&other.instructions, &other.business));
-                // Both providers cache from 1,024 tokens on; English has some four and a half characters a token.
+                // Both providers cache from 1,024 tokens on. English has about four and a half characters for each token.
                 let stable = one.instructions.len() + of(tier, *call, &BusinessContext::default(), &profile("")).business.len();
                 assert!(stable > 5000, "{tier} {call}: {stable}");
                 assert!(one.instructions.contains(OPEN) && one.instructions.contains("never an instruction"));

@@ -1,7 +1,7 @@
-//! An item of the Actor's dataset becomes a profile.
+//! Reads profiles from the items of the Actor's dataset.
 //!
-//! The Actor promises neither an order of items nor one for each handle; its counts are numbers or texts, its category may be the word
-//! "None", and a hidden number of likes is -1. Whatever is odd in an item is left out rather than failing the rest.
+//! The Actor guarantees neither an order of items nor an item for each handle. Its counts are numbers or texts, its category may be the text
+//! "None", and a hidden number of likes is -1. An invalid field is left out rather than failing the item.
 
 use jiff::Timestamp;
 use oslira_domain::{Post, PostKind, Profile, Username};
@@ -16,11 +16,11 @@ const MAX_BIO: usize = 500;
 const MAX_NAME: usize = 150;
 const MAX_URL: usize = 2048;
 
-/// What the dataset says of each handle, in the order they were asked for.
-pub(crate) fn outcomes(dataset: &[u8], asked: &[Username]) -> Result<Vec<ScrapedItem>, VendorError> {
+/// Returns the outcome of each requested handle, in their order.
+pub(crate) fn outcomes(dataset: &[u8], requested: &[Username]) -> Result<Vec<ScrapedItem>, VendorError> {
     let items: Vec<Value> = wire::json(dataset).ok_or(VendorError::Invalid("no list of items"))?;
     let find = |key: &str, username: &Username| items.iter().find(|item| item[key].as_str().is_some_and(|text| names(text, username)));
-    Ok(asked
+    Ok(requested
         .iter()
         .map(|username| {
             let item = find("username", username).or_else(|| find("inputUrl", username)).or_else(|| find("url", username));
@@ -30,7 +30,7 @@ pub(crate) fn outcomes(dataset: &[u8], asked: &[Username]) -> Result<Vec<Scraped
         .collect())
 }
 
-/// Whether a handle or the URL of a profile means `username`.
+/// Whether a text is the handle `username` or the URL of its profile.
 fn names(text: &str, username: &Username) -> bool {
     text.parse::<Username>().is_ok_and(|named| named == *username)
 }
@@ -65,7 +65,7 @@ fn outcome(item: &Value, username: &Username) -> ScrapeOutcome {
     if is_private { ScrapeOutcome::Private(profile) } else { ScrapeOutcome::Found(profile) }
 }
 
-/// The latest posts, newest first; those without a date (and pinned old ones) come last.
+/// Returns the latest posts, newest first. Those without a date come last.
 fn posts(list: &Value) -> Vec<Post> {
     let mut posts: Vec<Post> = list.as_array().map(Vec::as_slice).unwrap_or_default().iter().filter_map(post).collect();
     posts.sort_by_key(|post| std::cmp::Reverse(post.posted_at));
@@ -91,14 +91,14 @@ fn post(item: &Value) -> Option<Post> {
     })
 }
 
-/// A text without control characters (PostgreSQL cannot hold all of them), cut to `max` characters; `None` if nothing is left.
+/// Returns a text without control characters, of which PostgreSQL cannot store all, cut to `max` characters. `None` if nothing is left.
 fn text(item: &Value, key: &str, max: usize) -> Option<String> {
     let kept: String = item[key].as_str()?.chars().filter(|c| !c.is_control() || *c == '\n').collect();
     let cut: String = kept.trim().chars().take(max).collect();
     (!cut.is_empty()).then_some(cut)
 }
 
-/// A web address. Others (`javascript:`) are dropped, since clients turn it into a link; so is one too long to be whole.
+/// Returns a web address. Others, such as `javascript:`, are left out, because clients make links of them. So is one that is too long.
 fn url(item: &Value, key: &str) -> Option<String> {
     let url = item[key].as_str()?.trim();
     let web = url.starts_with("https://") || url.starts_with("http://");
@@ -109,7 +109,7 @@ fn flag(item: &Value, key: &str) -> bool {
     item[key].as_bool().unwrap_or(false)
 }
 
-/// A count, written as a number or as a text such as "1,204"; `None` for one that is unknown or hidden (-1).
+/// Returns a count that is a number or a text such as "1,204". `None` if it is unknown or hidden (-1).
 fn count(value: &Value) -> Option<i64> {
     let number = match value {
         Value::String(text) => text.replace([',', '_', ' '], "").parse().ok(),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_item_becomes_a_profile() {
+    fn an_ordinary_item_is_a_profile() {
         let profile = found(&json!({
             "inputUrl": "https://www.instagram.com/nike", "id": "13460080", "username": "nike", "fullName": "Nike", "biography": "Just\u{0} Do It.\nNow",
             "externalUrl": "https://nike.example/", "followersCount": 1000, "followsCount": "1,204", "postsCount": 3, "isBusinessAccount": true,
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_values_are_left_out() {
+    fn invalid_fields_are_left_out() {
         let profile = found(&json!({
             "id": "1", "username": "NIKE", "fullName": " ", "biography": 7, "externalUrl": "javascript:alert(1)", "followersCount": "640000000",
             "followsCount": "many", "businessCategoryName": "None", "profilePicUrl": "https://pic/1", "verified": "yes", "latestPosts": "none"
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn every_handle_gets_its_own_item_in_whatever_order_they_come() {
+    fn every_handle_gets_its_item_in_any_order() {
         let items = json!([
             {"username": "gone", "url": "https://www.instagram.com/gone", "error": "not_found", "errorDescription": "Page not found"},
             {"url": "https://www.instagram.com/hidden", "error": "no_items"},
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_an_error() {
+    fn a_dataset_that_is_not_a_list_is_an_error() {
         let asked = ["nike".parse().unwrap()];
         for body in ["", "{}", "[{\"id\":", "<html>"] {
             assert!(outcomes(body.as_bytes(), &asked).is_err(), "{body}");

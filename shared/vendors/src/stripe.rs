@@ -1,14 +1,14 @@
-//! Stripe: customers and Checkout Sessions are made here; what came of them arrives as signed events.
+//! Stripe: creates customers and Checkout Sessions, and reads the signed events that report what came of them.
 //!
-//! Facts from stripe-python 16.1.0, which speaks the same API version.
+//! Facts from stripe-python 16.1.0, which uses the same API version.
 
 mod client;
 mod events;
 mod signature;
 
-pub use client::{CheckoutSession, CreditPurchase, Stripe};
+pub use client::{CheckoutSession, CreditPurchase, Stripe, StripeSecret};
 pub use events::{Effect, Event, InvalidEvent, Reading, Reversal};
-pub use signature::{SignatureError, verify};
+pub use signature::{SignatureError, SignatureVerifier, StripeWebhookSecret};
 
-/// The version of the API that requests ask for and events are laid out in. The webhook endpoint at Stripe must be of the same.
+/// The version of the API for requests and events. The webhook endpoint at Stripe must use the same version.
 pub const API_VERSION: &str = "2026-10-28.endive";

@@ -1,4 +1,4 @@
-//! A server for tests that gives its answers in the order they were scripted and keeps what it was asked.
+//! A server for tests that returns scripted responses in order and records the requests.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,13 +10,13 @@ use tokio::net::{TcpListener, TcpStream};
 /// What the server does with the next request.
 #[derive(Clone)]
 pub(crate) enum Script {
-    /// A whole answer.
+    /// Returns a complete response.
     Answer(u16, &'static str, Vec<u8>),
-    /// An answer that announces more bytes than it has.
+    /// Returns a response with fewer bytes than its length says.
     BreakOff,
-    /// No answer at all: the connection is closed.
+    /// Closes the connection without a response.
     Close,
-    /// No answer for a long time.
+    /// Does not respond for a long time.
     Hang,
 }
 
@@ -26,21 +26,21 @@ impl Script {
     }
 }
 
-/// A request as it arrived.
+/// A recorded request.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct Recorded {
     /// The first line.
     pub(crate) line: String,
     /// All headers, in lower case.
     pub(crate) headers: String,
-    /// The body; null if it is no JSON.
+    /// The body. Null if it is not JSON.
     pub(crate) body: Value,
-    /// The body as it came.
+    /// The body's text.
     pub(crate) text: String,
 }
 
-impl Asked {
-    /// What the header says; empty without one.
+impl Recorded {
+    /// Returns the idempotency key. Empty without one.
     pub(crate) fn idempotency_key(&self) -> String {
         let key = self.headers.lines().find_map(|line| line.strip_prefix("idempotency-key: "));
         key.unwrap_or_default().trim().to_owned()
@@ -49,16 +49,16 @@ impl Asked {
 
 pub(crate) struct Stub {
     pub(crate) url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<Recorded>>>,
 }
 
 impl Stub {
-    /// A server that answers one request after another and then closes connections.
+    /// Starts a server that serves one request after another, and closes further connections.
     pub(crate) async fn new(scripts: Vec<Script>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
         tokio::spawn(async move {
             let mut scripts = scripts.into_iter();
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -67,15 +67,15 @@ impl Stub {
                 answer(stream, scripts.next().unwrap_or(Script::Close)).await;
             }
         });
-        Self { url, asked }
+        Self { url, requests }
     }
 
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    pub(crate) fn requests(&self) -> Vec<Recorded> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
-async fn read(stream: &mut TcpStream) -> Asked {
+async fn read(stream: &mut TcpStream) -> Recorded {
     let mut bytes = Vec::new();
     loop {
         let mut chunk = [0; 8192];
@@ -87,7 +87,12 @@ async fn read(stream: &mut TcpStream) -> Asked {
         let headers = headers.to_lowercase();
         let length = headers.lines().find_map(|header| header.strip_prefix("content-length: ")).map_or(0, |text| text.parse().unwrap());
         if body.len() >= length {
-            return Asked { line: line.to_owned(), headers, body: serde_json::from_str(body).unwrap_or_default(), text: body.to_owned() };
+            return Recorded {
+                line: line.to_owned(),
+                headers,
+                body: serde_json::from_str(body).unwrap_or_default(),
+                text: body.to_owned(),
+            };
         }
     }
 }
@@ -101,7 +106,7 @@ async fn answer(mut stream: TcpStream, script: Script) {
         }
         Script::BreakOff => stream.write_all(b"HTTP/1.1 200 X\r\ncontent-length: 500\r\n\r\n{\"id\":").await.unwrap(),
         Script::Close => {}
-        // In a task of its own, so that the next request is served meanwhile.
+        // In a separate task, so that the next request is served meanwhile.
         Script::Hang => drop(tokio::spawn(async move {
             tokio::time::sleep(Duration::from_mins(1)).await;
             drop(stream);

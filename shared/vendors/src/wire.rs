@@ -1,4 +1,4 @@
-//! HTTP with a vendor: one request, a bounded answer, the failures that all vendors share.
+//! HTTP with a vendor: one request, a response of bounded size, and the failures that all vendors have in common.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 
 use crate::VendorError;
 
-/// The client that the vendors' clients share: connections are kept, redirects are not followed (an API has none, and a
-/// credential must not travel), an unreachable host is noticed in seconds.
+/// Makes the client that the vendors' clients share. It keeps connections, does not follow redirects (an API has none, and a credential must
+/// not go to another host), and detects an unreachable host within seconds.
 ///
 /// # Errors
-/// When TLS cannot be set up.
+/// Fails when TLS cannot be set up.
 pub fn http_client() -> reqwest::Result<Client> {
     oslira_tls::http_builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -23,7 +23,7 @@ pub fn http_client() -> reqwest::Result<Client> {
         .build()
 }
 
-/// An answer with its whole body.
+/// A response with its whole body.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -32,7 +32,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// Sends a request and reads at most `max_bytes` of its answer within `timeout`.
+    /// Sends a request and reads at most `max_bytes` of its response within `timeout`.
     pub(crate) async fn to(request: RequestBuilder, timeout: Duration, max_bytes: usize) -> Result<Self, VendorError> {
         let mut response = request.timeout(timeout).send().await.map_err(|error| transport(&error))?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -46,12 +46,12 @@ impl Reply {
         Ok(Self { status, headers, body })
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, VendorError> {
         json(&self.body).ok_or(VendorError::Invalid("not the documented JSON"))
     }
 
-    /// How long the vendor asks us to wait: in milliseconds, in seconds or until a date.
+    /// Returns how long the vendor says to wait: in milliseconds, in seconds or until a date.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         let text = |name: &str| self.headers.get(name).and_then(|value| value.to_str().ok());
         if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<u64>().ok()) {
@@ -65,8 +65,8 @@ impl Reply {
         Some(date.duration_since(Timestamp::now()).try_into().unwrap_or_default())
     }
 
-    /// The error of a status that every vendor uses alike. `code` is the vendor's, made safe by [`code`]; what only one
-    /// vendor says is that vendor's business, before it asks here.
+    /// Returns the error of a status that has the same meaning for every vendor. `code` is the vendor's, checked by [`code`]. Each client
+    /// handles its vendor's own meanings first.
     pub(crate) fn error(&self, code: String) -> VendorError {
         match self.status.as_u16() {
             401 | 403 => VendorError::Unauthorized,
@@ -78,16 +78,16 @@ impl Reply {
     }
 }
 
-/// A vendor's error code, if it reads like one: it is logged, and a sentence might quote what we sent.
+/// Returns a vendor's error code, if it has the form of a code. It is logged, and a sentence might quote the request.
 pub(crate) fn code(text: Option<&str>) -> String {
     let fits = |text: &&str| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
     text.filter(fits).unwrap_or("no code").to_owned()
 }
 
-/// A connection that broke after the request had been sent, or while it was.
+/// A connection that broke while the request was sent, or after that.
 pub(crate) const BROKEN_OFF: &str = "broken off";
 
-/// Only the kind is kept: reqwest's own text holds the URL.
+/// Keeps only the kind, because reqwest's own text contains the URL.
 fn transport(error: &reqwest::Error) -> VendorError {
     if error.is_timeout() {
         VendorError::Timeout
@@ -100,13 +100,13 @@ fn transport(error: &reqwest::Error) -> VendorError {
     }
 }
 
-/// Reads JSON. Texts cut in the middle of an emoji leave half a surrogate pair, which JSON's grammar allows and Rust's strings do not:
-/// one such caption must not cost a whole dataset.
+/// Parses JSON. A text that was cut in the middle of an emoji ends with a lone surrogate, which JSON's grammar allows and Rust's strings do
+/// not. One such caption must not fail a whole dataset.
 pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes).or_else(|_| serde_json::from_slice(&without_lone_surrogates(bytes))).ok()
 }
 
-/// The same JSON with U+FFFD for each lone surrogate.
+/// Replaces each lone surrogate by U+FFFD.
 fn without_lone_surrogates(json: &[u8]) -> Vec<u8> {
     let escape = |at: usize| {
         let hex = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_all_its_forms() {
+    fn every_form_of_retry_after_is_read() {
         let wait = |headers: &[(&'static str, &str)]| reply(429, headers).retry_after();
         assert_eq!(wait(&[("retry-after-ms", "1500"), ("retry-after", "9")]), Some(Duration::from_millis(1500)));
         assert_eq!(wait(&[("retry-after", "9")]), Some(Duration::from_secs(9)));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_have_one_meaning() {
+    fn each_status_has_its_meaning() {
         let error = |status| reply(status, &[]).error("c".to_owned());
         assert_eq!([error(401), error(403)], [VendorError::Unauthorized, VendorError::Unauthorized]);
         assert_eq!(error(402), VendorError::QuotaExhausted("c".to_owned()));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_reads_like_a_code_is_kept() {
+    fn only_a_text_with_the_form_of_a_code_is_kept() {
         assert_eq!(code(Some("insufficient_quota")), "insufficient_quota");
         for text in [None, Some(""), Some("Sorry, @jane said hi"), Some(&"x".repeat(65))] {
             assert_eq!(code(text), "no code");
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn half_an_emoji_does_not_cost_the_document() {
+    fn half_an_emoji_does_not_fail_the_document() {
         let read = |text: &str| json::<String>(text.as_bytes());
         assert_eq!(read(r#""a\ud83d b""#).as_deref(), Some("a\u{fffd} b"));
         assert_eq!(read(r#""\ude00\ud83d\ude00\ud83d""#).as_deref(), Some("\u{fffd}\u{1f600}\u{fffd}"));

@@ -1,27 +1,29 @@
 //! Signatures and failures, with an unavailable queue: an event that reaches it was accepted.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use lambda_http::Body;
-use oslira_aws::{AwsError, SdkConfig};
+use oslira_aws::SdkConfig;
+use oslira_credential::{Credential, CredentialError};
+use oslira_vendors::stripe::StripeWebhookSecret;
 
 use super::*;
 
 const EVENT: &str = r#"{"id":"evt_1","object":"event","type":"invoice.paid","created":1,"data":{"object":{}}}"#;
 
-/// Returns a webhook with these secrets, and a record of its fetches: whether each was of a fresh secret.
-fn webhook(old: &'static [&'static str], fresh: &'static [&'static str]) -> (StripeWebhook, Arc<Mutex<Vec<bool>>>) {
-    let fetches = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&fetches);
-    let secrets: Fetcher<SigningSecrets, Problem> = Arc::new(move |refresh| {
-        log.lock().unwrap().push(refresh);
-        let secrets = if refresh { fresh } else { old };
-        Box::pin(async move { Ok(SigningSecrets { secrets: secrets.iter().map(|secret| SecretString::from(*secret)).collect() }) })
+/// Returns a webhook whose first fetch of the secrets returns `old`, and every later one `new`, and the number of fetches.
+fn webhook(old: &'static [&'static str], new: &'static [&'static str]) -> (StripeWebhook, Arc<AtomicUsize>) {
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&fetches);
+    let secret = Credential::new(move || {
+        let secrets = if count.fetch_add(1, Ordering::Relaxed) == 0 { old } else { new };
+        std::future::ready(Ok(StripeWebhookSecret { secrets: secrets.iter().map(|secret| (*secret).into()).collect() }))
     });
-    (StripeWebhook { secrets, queue: unreachable_queue() }, fetches)
+    (StripeWebhook { verifier: SignatureVerifier::new(secret), queue: unreachable_queue() }, fetches)
 }
 
 fn unreachable_queue() -> Queue {
@@ -53,7 +55,8 @@ async fn code(webhook: StripeWebhook, delivery: Delivery) -> &'static str {
 
 #[tokio::test]
 async fn only_events_that_stripe_has_signed_are_queued() {
-    let (webhook, fetches) = webhook(&["whsec_a", "whsec_b"], &["whsec_a", "whsec_b"]);
+    let secrets = &["whsec_a", "whsec_b"];
+    let (webhook, _) = self::webhook(secrets, secrets);
     for secret in ["whsec_a", "whsec_b"] {
         let header = signature(secret, EVENT.as_bytes());
         assert_eq!(code(webhook.clone(), delivery(Some(&header), EVENT)).await, "SERVICE_UNAVAILABLE");
@@ -63,10 +66,10 @@ async fn only_events_that_stripe_has_signed_are_queued() {
     assert_eq!(code(webhook.clone(), delivery(None, EVENT)).await, "SIGNATURE_INVALID");
     assert_eq!(code(webhook.clone(), delivery(Some("t=1,v1=00"), EVENT)).await, "SIGNATURE_INVALID");
     assert_eq!(code(webhook.clone(), delivery(Some("nonsense"), EVENT)).await, "SIGNATURE_INVALID");
-    fetches.lock().unwrap().clear();
+    let (webhook, fetches) = self::webhook(secrets, secrets);
     let header = signature("whsec_other", EVENT.as_bytes());
     assert_eq!(code(webhook, delivery(Some(&header), EVENT)).await, "SIGNATURE_INVALID");
-    assert_eq!(*fetches.lock().unwrap(), [false, true]);
+    assert_eq!(fetches.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]
@@ -74,7 +77,7 @@ async fn a_secret_that_was_rolled_just_now_is_fetched() {
     let (webhook, fetches) = webhook(&["whsec_old"], &["whsec_new"]);
     let header = signature("whsec_new", EVENT.as_bytes());
     assert_eq!(code(webhook, delivery(Some(&header), EVENT)).await, "SERVICE_UNAVAILABLE");
-    assert_eq!(*fetches.lock().unwrap(), [false, true]);
+    assert_eq!(fetches.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]
@@ -96,8 +99,7 @@ async fn stripe_gets_503_while_events_cannot_be_queued() {
     let started = Instant::now();
     assert_eq!(code(webhook, delivery(Some(&header), EVENT)).await, "SERVICE_UNAVAILABLE");
     assert!(started.elapsed() < Duration::from_secs(5));
-    let secrets: Fetcher<SigningSecrets, Problem> =
-        Arc::new(|_| Box::pin(async { Err(Problem::from(AwsError::new("secretsmanager", "timeout"))) }));
-    let without_secrets = StripeWebhook { secrets, queue: unreachable_queue() };
+    let secret = Credential::new(|| std::future::ready(Err(CredentialError::Unavailable("timeout".to_owned()))));
+    let without_secrets = StripeWebhook { verifier: SignatureVerifier::new(secret), queue: unreachable_queue() };
     assert_eq!(code(without_secrets, delivery(Some(&header), EVENT)).await, "SERVICE_UNAVAILABLE");
 }

@@ -1,9 +1,9 @@
-//! The types of the answers. A value of one is valid.
+//! The types of the answers. Their values are valid, and their doc comments are the descriptions in the schemas that models get.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A whole number from 0 to 100.
+/// An integer from 0 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "f64", into = "u8")]
 #[schemars(with = "i64", inline)]
@@ -14,7 +14,7 @@ impl TryFrom<f64> for Score {
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and within 0 to 100")]
     fn try_from(number: f64) -> Result<Self, Self::Error> {
-        // A model may write 72 as 72.0: JSON knows no difference.
+        // A model may write 72 as 72.0, which is the same number in JSON.
         let valid = (0.0..=100.0).contains(&number) && number.fract() == 0.0;
         if valid { Ok(Self(number as u8)) } else { Err("a whole number from 0 to 100") }
     }
@@ -51,7 +51,7 @@ impl From<Confidence> for f64 {
     }
 }
 
-/// A text that says something. Control characters are dropped: PostgreSQL cannot hold all of them, and none belongs here.
+/// A text that is not empty. Control characters are removed: PostgreSQL cannot store all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", inline)]
@@ -72,7 +72,7 @@ impl From<Text> for String {
     }
 }
 
-/// An enum whose words in JSON are its variants in snake case.
+/// An enum whose JSON values are its variants in snake case.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($variant:ident),+ }) => {
         $(#[$doc])*
@@ -125,7 +125,7 @@ words!(
     BuyingStage { Unaware, ProblemAware, SolutionAware, ProductAware, PurchaseReady, Unknown }
 );
 
-/// An answer: a struct that is sent as a strict schema and accepts no other field.
+/// An answer: a struct whose strict schema is sent to the model, and which accepts no other field.
 macro_rules! answer {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),+ $(,)? }) => {
         $(#[$doc])*

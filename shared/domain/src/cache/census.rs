@@ -1,13 +1,13 @@
-//! What the cache holds, in numbers.
+//! Statistics of the cache.
 
 use std::time::Duration;
 
 use crate::Tier;
 
-/// How many entries, and how old they are together.
+/// The number of entries and the sum of their ages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Freshness {
-    /// How many.
+    /// The number of entries.
     pub count: u64,
     age_seconds: u64,
 }
@@ -18,7 +18,7 @@ impl Freshness {
         self.age_seconds += age.as_secs();
     }
 
-    /// Their mean age in seconds; 0 where there are none.
+    /// Returns their mean age in seconds, 0 without entries.
     pub const fn avg_age_seconds(&self) -> u64 {
         match self.age_seconds.checked_div(self.count) {
             Some(mean) => mean,
@@ -27,18 +27,18 @@ impl Freshness {
     }
 }
 
-/// The entries counted so far, by the tiers that may still use them.
+/// The entries counted so far, by the tiers that they are young enough for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Census {
-    /// All of them.
+    /// All entries.
     pub all: Freshness,
-    /// What they occupy.
+    /// Their total size in bytes.
     pub bytes: u64,
     by_tier: [Freshness; 3],
 }
 
 impl Census {
-    /// Counts an entry of that age and size.
+    /// Counts an entry of this age and size.
     pub fn add(&mut self, age: Duration, bytes: u64) {
         self.all.add(age);
         self.bytes += bytes;
@@ -49,7 +49,7 @@ impl Census {
         }
     }
 
-    /// Those that are young enough for `tier`.
+    /// Returns the entries that are young enough for `tier`.
     pub fn fresh_for(&self, tier: Tier) -> Freshness {
         Tier::ALL.iter().zip(self.by_tier).find(|(of, _)| **of == tier).map(|(_, fresh)| fresh).unwrap_or_default()
     }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_count_for_every_tier_that_may_use_them() {
+    fn entries_count_for_every_tier_that_they_are_young_enough_for() {
         let mut census = Census::default();
         assert_eq!((census.all.count, census.all.avg_age_seconds()), (0, 0));
         for hours in [0, 6, 7, 12, 13, 24, 25, 160] {

@@ -1,16 +1,16 @@
-//! What makes a cached profile obsolete before its time: the profile is no longer what was cached.
+//! Changes of a profile that invalidate its cache entry.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Profile;
 
-/// As much of a profile as the rules look at.
+/// The part of a profile that is compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Followers.
     pub follower_count: i64,
-    /// The self-description.
+    /// The bio.
     pub bio: String,
     /// Visible to followers only.
     pub is_private: bool,
@@ -29,44 +29,44 @@ impl From<&Profile> for Snapshot {
     }
 }
 
-/// Which rule makes a profile obsolete.
+/// The change that invalidates an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// More than a tenth more or fewer followers.
+    /// The followers changed by more than a tenth.
     FollowerChange,
-    /// The bio is mostly another one.
+    /// The similarity of the bios is less than 0.7.
     BioChange,
     /// Private became public, or the reverse.
     PrivacyChange,
     /// Verified, or no longer.
     VerificationChange,
-    /// There is nothing to compare with any more.
+    /// There is no older profile to compare with.
     TtlExpired,
 }
 
-/// How the number of followers changed.
+/// The change of the number of followers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct FollowerChange {
     /// Before.
     pub old: i64,
     /// Now.
     pub new: i64,
-    /// How many more; negative for fewer.
+    /// The difference. Negative for fewer.
     pub change: i64,
-    /// The same in percent of `old`, rounded to two digits. `None` where there were none before.
+    /// The difference in percent of `old`, rounded to two digits. `None` if there were none before.
     pub change_percent: Option<f64>,
 }
 
-/// How a profile differs from what it was.
+/// The differences between two snapshots of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 pub struct Changes {
-    /// Its followers. Whether they changed enough to matter is [`Changes::followers_changed`].
+    /// The followers. Whether they changed enough is [`Changes::followers_changed`].
     pub follower_count: FollowerChange,
-    /// By more than a tenth of what they were: exactly a tenth is no change, and from none any is.
+    /// Whether the followers changed by more than a tenth of the old number. Any increase from zero counts.
     pub followers_changed: bool,
-    /// The bios have less than 0.7 in common: 0.7 itself is no change.
+    /// Whether the similarity of the bios is less than 0.7.
     pub bio_changed: bool,
     /// Private became public, or the reverse.
     pub privacy_changed: bool,
@@ -75,7 +75,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// What changed from `old` to `new`.
+    /// Compares two snapshots.
     pub fn between(old: &Snapshot, new: &Snapshot) -> Self {
         let (before, now) = (i128::from(old.follower_count), i128::from(new.follower_count));
         let change = new.follower_count.saturating_sub(old.follower_count);
@@ -84,7 +84,7 @@ impl Changes {
         let (distance, longest) = distance(&old.bio, &new.bio);
         Self {
             follower_count: FollowerChange { old: old.follower_count, new: new.follower_count, change, change_percent },
-            // Whole numbers: at a boundary a quotient could fall on either side.
+            // In integers: a quotient at the boundary could be rounded to either side.
             followers_changed: (now - before).abs() * 10 > before,
             bio_changed: distance * 10 > longest * 3,
             privacy_changed: old.is_private != new.is_private,
@@ -92,7 +92,7 @@ impl Changes {
         }
     }
 
-    /// The first rule, in this order, that says the profile is another one now.
+    /// Returns the first change, in this order, that invalidates the entry.
     pub fn reason(&self) -> Option<Reason> {
         let rules = [
             (self.followers_changed, Reason::FollowerChange),
@@ -104,13 +104,13 @@ impl Changes {
     }
 }
 
-/// Levenshtein's distance of two texts in characters (Unicode scalar values), and the length of the longer one.
+/// Returns the Levenshtein distance of two texts in characters (Unicode scalar values), and the length of the longer one.
 fn distance(one: &str, other: &str) -> (usize, usize) {
     (strsim::levenshtein(one, other), one.chars().count().max(other.chars().count()))
 }
 
-/// How much two texts have in common, from 0 to 1: one minus Levenshtein's distance by the length of the longer one. Two empty texts are
-/// the same; an empty one has nothing in common with any other.
+/// Returns the similarity of two texts, from 0 to 1: one minus the Levenshtein distance divided by the length of the longer one. Two empty
+/// texts have the similarity 1; an empty and another one have 0.
 pub fn similarity(one: &str, other: &str) -> f64 {
     let (distance, longest) = distance(one, other);
     #[expect(clippy::cast_precision_loss, reason = "bios are short")]
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_keeps_what_is_compared() {
+    fn a_snapshot_has_what_is_compared() {
         let profile = Profile {
             username: "nike".parse().unwrap(),
             display_name: "Nike".to_owned(),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_percentage_is_rounded_and_there_is_none_of_nothing() {
+    fn the_percentage_is_rounded_and_absent_without_old_followers() {
         let change = |old, new| followers(old, new).follower_count;
         assert_eq!(change(300, 400), FollowerChange { old: 300, new: 400, change: 100, change_percent: Some(33.33) });
         assert_eq!(change(300, 100), FollowerChange { old: 300, new: 100, change: -200, change_percent: Some(-66.67) });
@@ -200,7 +200,7 @@ mod tests {
         assert!(bios("abcdefghij", "abcdefwxyz"), "0.6 is one");
         assert!(!bios("abcdefghij", "abcdefghijklmn"), "4 of 14 is above 0.7");
         assert!(bios("abcdefghij", "abcdefghijklmno"), "5 of 15 is below");
-        // 0.7 exactly, in lengths whose quotient no binary fraction holds.
+        // Exactly 0.7, with lengths whose quotient is no binary fraction.
         for tenths in 1..=50_usize {
             let old = "a".repeat(10 * tenths);
             let at = format!("{}{}", "a".repeat(7 * tenths), "b".repeat(3 * tenths));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_bios_are_alike_and_unlike_any_other() {
+    fn empty_bios_are_equal_and_differ_from_any_other() {
         assert!(!bios("", ""));
         assert!(bios("", "a") && bios("a", ""));
         assert_eq!((similarity("", ""), similarity("", "a"), similarity("a", "")), (1.0, 0.0, 0.0));
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn an_emoji_is_as_long_as_a_letter() {
-        // By bytes, three of these four-byte characters would weigh as much as twelve letters.
+        // In bytes, three of these characters would count as twelve letters.
         assert!(!bios("☕abcdefg🚀🎉", "☕abcdefxyz"), "three of ten characters");
         assert!(bios("☕abcdefg🚀🎉", "☕abcdewxyz"), "four of ten");
         assert!(!bios("🚀🚀🚀🚀🚀🚀🚀🎉🎉🎉", "🚀🚀🚀🚀🚀🚀🚀☕☕☕") && bios("🚀", "🎉"));
@@ -274,7 +274,7 @@ mod tests {
             prop_assert!((shared - similarity(&other, &one)).abs() < 1e-12);
             prop_assert_eq!(bios(&one, &other), bios(&other, &one));
             prop_assert!(!bios(&one, &one));
-            // Away from the boundary the exact rule and the number that is shown agree.
+            // Away from the boundary the exact rule and the rounded number agree.
             if (shared - 0.7).abs() > 1e-9 {
                 prop_assert_eq!(bios(&one, &other), shared < 0.7);
             }

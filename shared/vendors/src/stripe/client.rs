@@ -1,8 +1,9 @@
-//! What we ask Stripe for.
+//! Calls to Stripe.
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use oslira_credential::{Credential, CredentialError};
 use oslira_domain::{AccountId, Credits};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, RequestBuilder};
@@ -14,52 +15,66 @@ use super::API_VERSION;
 use crate::VendorError;
 use crate::wire::{Reply, code};
 
-/// How long one attempt may take. Stripe answers within a second nearly always.
+/// The timeout of one attempt. Stripe nearly always responds within a second.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long a call may take with its retries: an endpoint that makes two calls still answers within API Gateway's 30 seconds.
-const PATIENCE: Duration = Duration::from_secs(12);
-/// How often a call is made again.
+/// The time limit of a call with its retries. An endpoint that makes two calls still responds within API Gateway's 30 seconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(12);
+/// How often a call is retried.
 const RETRIES: u32 = 2;
-/// The pause before the first retry, doubled for the second.
+/// The pause before the first retry. The second one is twice as long.
 const PAUSE: Duration = Duration::from_millis(500);
 const MAX_BYTES: usize = 1 << 20;
 
-/// The client. Every call is retried where Stripe says that this makes sense; what changes something carries a key under which Stripe
-/// does it once.
+/// The secret `stripe`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StripeSecret {
+    /// The API key.
+    pub api_key: SecretString,
+}
+
+impl StripeSecret {
+    /// Whether the key is for real money.
+    fn is_live(&self) -> bool {
+        ["sk_live_", "rk_live_"].iter().any(|prefix| self.api_key.expose_secret().starts_with(prefix))
+    }
+}
+
+/// The client. Every call is retried if Stripe allows it. Calls that change something carry an idempotency key.
 #[derive(Debug, Clone)]
 pub struct Stripe {
     http: Client,
     base_url: String,
+    secret: Credential<StripeSecret>,
     pause: Duration,
 }
 
 /// A purchase of credits, paid once.
 #[derive(Debug, Clone, Copy)]
 pub struct CreditPurchase<'a> {
-    /// Who buys.
+    /// The account that buys.
     pub account_id: AccountId,
     /// The account's customer.
     pub customer: &'a str,
-    /// How many credits.
+    /// The number of credits.
     pub credits: Credits,
-    /// What they cost together, in US cents.
+    /// Their total price in US cents.
     pub total_cents: i64,
-    /// Where the browser goes after paying. Stripe puts the session's id in the place of `{CHECKOUT_SESSION_ID}`.
+    /// Where the browser goes after paying. Stripe replaces `{CHECKOUT_SESSION_ID}` with the session's id.
     pub success_url: &'a str,
-    /// Where the browser goes when the buyer turns back.
+    /// Where the browser goes when the buyer cancels.
     pub cancel_url: &'a str,
-    /// The same key gives the same session for a day, and an error for another purchase. At most 255 characters.
+    /// At most 255 characters. For a day, the same key returns the same session, and an error for another purchase.
     pub idempotency_key: &'a str,
 }
 
-/// A page at Stripe where a purchase is paid.
+/// A page of Stripe's where a purchase is paid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckoutSession {
-    /// Stripe's id of it (`cs_…`).
+    /// Stripe's id of the session (`cs_…`).
     pub id: String,
-    /// The page.
+    /// The page's address.
     pub url: String,
-    /// Until when it can be paid.
+    /// When the session expires.
     pub expires_at: Timestamp,
 }
 
@@ -98,43 +113,48 @@ struct ErrorBody {
 }
 
 impl Stripe {
-    /// A client of the API at `base_url` (Stripe's own: `https://api.stripe.com`), without `/v1`.
-    pub fn new(http: Client, base_url: impl Into<String>) -> Self {
+    /// Makes a client of the API at `base_url`, without `/v1`. Stripe's own is `https://api.stripe.com`.
+    pub fn new(http: Client, base_url: impl Into<String>, secret: Credential<StripeSecret>) -> Self {
         let base_url: String = base_url.into();
-        Self { http, base_url: base_url.trim_end_matches('/').to_owned(), pause: PAUSE }
+        Self { http, base_url: base_url.trim_end_matches('/').to_owned(), secret, pause: PAUSE }
     }
 
-    /// The account's customer (`cus_…`). However many ask at once with the same `email`, all get the same one, for a day.
-    ///
-    /// Stripe refuses another body under a key that it knows, so another address makes another key. And it keeps an answer of 500 under
-    /// its key for that day: then the creation is asked for under a second key. Both may leave a customer that nobody uses, which costs
-    /// nothing; an account that cannot pay would.
+    /// Whether the API key is one of live mode, if `livemode`, or of test mode. A key of the other mode is fetched again first.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn create_customer(&self, api_key: &SecretString, account_id: AccountId, email: Option<&str>) -> Result<String, VendorError> {
+    /// Fails with [`CredentialError`] when there is no key.
+    pub async fn has_key_of_mode(&self, livemode: bool) -> Result<bool, CredentialError> {
+        Ok(self.secret.current().await?.is_live() == livemode || self.secret.renewed().await?.is_live() == livemode)
+    }
+
+    /// Creates the account's customer and returns its id (`cus_…`). Concurrent and repeated calls with the same `email` return the same
+    /// customer for a day.
+    ///
+    /// Stripe rejects another body under a known idempotency key, so another address makes another key. It also keeps a response of 500 under
+    /// its key for that day: the creation is then repeated under a second key. Either may leave an unused customer, which costs nothing,
+    /// whereas an account without a customer could not pay.
+    ///
+    /// # Errors
+    /// Fails with [`VendorError`].
+    pub async fn create_customer(&self, account_id: AccountId, email: Option<&str>) -> Result<String, VendorError> {
         let account = account_id.to_string();
         let mut form = vec![("metadata[account_id]", account.as_str())];
         form.extend(email.map(|email| ("email", email)));
         let address = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, email.unwrap_or_default().as_bytes());
         let key = format!("customer:{account}:{}", hex::encode(&address.as_ref()[..8]));
-        let reply = match self.post(api_key, "customers", &form, &key).await {
-            Err(VendorError::Overloaded(500)) => self.post(api_key, "customers", &form, &format!("{key}:2")).await,
+        let reply = match self.post("customers", &form, &key).await {
+            Err(VendorError::Overloaded(500)) => self.post("customers", &form, &format!("{key}:2")).await,
             other => other,
         };
         let created: Created = reply?.json()?;
         id(created.id)
     }
 
-    /// A page where the purchase is paid. Whether it was is told by events, which carry the purchase in their metadata.
+    /// Creates a page where the purchase can be paid. Events report the payment; they carry the purchase in their metadata.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn create_checkout_session(
-        &self,
-        api_key: &SecretString,
-        purchase: &CreditPurchase<'_>,
-    ) -> Result<CheckoutSession, VendorError> {
+    /// Fails with [`VendorError`].
+    pub async fn create_checkout_session(&self, purchase: &CreditPurchase<'_>) -> Result<CheckoutSession, VendorError> {
         let (account, credits, cents) = (purchase.account_id.to_string(), purchase.credits.to_string(), purchase.total_cents.to_string());
         let product = format!("{credits} Oslira credits");
         let form = [
@@ -151,44 +171,50 @@ impl Stripe {
             ("metadata[account_id]", &account),
             ("metadata[credits]", &credits),
             ("metadata[total_cents]", &cents),
-            // Also on the payment, for whoever looks at it in Stripe's dashboard.
+            // Also on the payment, where Stripe's dashboard displays it.
             ("payment_intent_data[metadata][kind]", "credits"),
             ("payment_intent_data[metadata][account_id]", &account),
             ("payment_intent_data[metadata][credits]", &credits),
             ("payment_intent_data[metadata][total_cents]", &cents),
         ];
-        let session: SessionBody = self.post(api_key, "checkout/sessions", &form, purchase.idempotency_key).await?.json()?;
+        let session: SessionBody = self.post("checkout/sessions", &form, purchase.idempotency_key).await?.json()?;
         Ok(CheckoutSession {
             id: id(session.id)?,
-            url: session.url.ok_or(VendorError::Invalid("a session without a page"))?,
-            expires_at: Timestamp::from_second(session.expires_at).map_err(|_| VendorError::Invalid("an impossible time"))?,
+            url: session.url.ok_or(VendorError::Invalid("a session without an address"))?,
+            expires_at: Timestamp::from_second(session.expires_at).map_err(|_| VendorError::Invalid("a time out of range"))?,
         })
     }
 
-    /// The invoice (`in_…`) that a payment (`pi_…`) pays, if it pays one. Neither the payment nor its charge says so.
+    /// Returns the invoice (`in_…`) that a payment (`pi_…`) pays, if it pays one. Neither the payment nor its charge contains it.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn invoice_of_payment(&self, api_key: &SecretString, payment_intent: &str) -> Result<Option<String>, VendorError> {
+    /// Fails with [`VendorError`].
+    pub async fn invoice_of_payment(&self, payment_intent: &str) -> Result<Option<String>, VendorError> {
         let url = format!("{}/v1/invoice_payments", self.base_url);
         let query = [("payment[type]", "payment_intent"), ("payment[payment_intent]", payment_intent)];
-        let found: InvoicePayments = self.send(api_key, || self.http.get(&url).query(&query)).await?.json()?;
+        let found: InvoicePayments = self.send(|| self.http.get(&url).query(&query)).await?.json()?;
         let Some(payment) = found.data.into_iter().next() else { return Ok(None) };
         let invoice = payment.invoice.as_str().or_else(|| payment.invoice["id"].as_str());
         invoice.map(|text| id(text.to_owned())).transpose()
     }
 
-    async fn post(&self, api_key: &SecretString, path: &str, form: &[(&str, &str)], idempotency_key: &str) -> Result<Reply, VendorError> {
+    async fn post(&self, path: &str, form: &[(&str, &str)], idempotency_key: &str) -> Result<Reply, VendorError> {
         let url = format!("{}/v1/{path}", self.base_url);
-        self.send(api_key, || self.http.post(&url).form(form).header("idempotency-key", idempotency_key)).await
+        self.send(|| self.http.post(&url).form(form).header("idempotency-key", idempotency_key)).await
     }
 
-    /// Sends a request until it is answered, Stripe says that trying again is useless, or patience is over.
-    async fn send(&self, api_key: &SecretString, request: impl Fn() -> RequestBuilder) -> Result<Reply, VendorError> {
+    /// Sends a request, with a renewed key if the current one is refused.
+    async fn send(&self, request: impl Fn() -> RequestBuilder) -> Result<Reply, VendorError> {
+        let request = &request;
+        self.secret.with(|secret| async move { self.send_with(&secret.api_key, request).await }).await
+    }
+
+    /// Sends a request until Stripe responds with success, says that a retry is useless, or the time is up.
+    async fn send_with(&self, api_key: &SecretString, request: impl Fn() -> RequestBuilder) -> Result<Reply, VendorError> {
         let started = Instant::now();
         let mut retries = 0;
         loop {
-            let timeout = ATTEMPT_TIMEOUT.min(PATIENCE.saturating_sub(started.elapsed()));
+            let timeout = ATTEMPT_TIMEOUT.min(CALL_TIMEOUT.saturating_sub(started.elapsed()));
             let request = request().bearer_auth(api_key.expose_secret()).header("stripe-version", API_VERSION);
             let (error, again, asked) = match Reply::to(request, timeout, MAX_BYTES).await {
                 Ok(reply) if reply.status.is_success() => return Ok(reply),
@@ -203,8 +229,8 @@ impl Stripe {
                 }
             };
             let pause = (self.pause * 2_u32.pow(retries)).mul_f64(rand::random_range(0.5..=1.0)).max(asked.unwrap_or_default());
-            // A second is the least that another attempt needs.
-            if !again || retries == RETRIES || started.elapsed() + pause + Duration::from_secs(1) > PATIENCE {
+            // Another attempt needs at least a second.
+            if !again || retries == RETRIES || started.elapsed() + pause + Duration::from_secs(1) > CALL_TIMEOUT {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;
@@ -213,22 +239,22 @@ impl Stripe {
     }
 }
 
-/// What Stripe itself says about trying again.
+/// Returns whether Stripe says to retry, if it does.
 fn should_retry(headers: &HeaderMap) -> Option<bool> {
     headers.get("stripe-should-retry")?.to_str().ok()?.parse().ok()
 }
 
-/// An id of Stripe's, which goes on into the database and into URLs.
+/// Checks an id of Stripe's, which is used in the database and in URLs.
 fn id(text: String) -> Result<String, VendorError> {
     let valid = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if valid { Ok(text) } else { Err(VendorError::Invalid("an id that is none")) }
+    if valid { Ok(text) } else { Err(VendorError::Invalid("a malformed id")) }
 }
 
 fn failure(reply: &Reply) -> VendorError {
     let body = reply.json::<ErrorEnvelope>().ok().map(|body| body.error);
     let code = code(body.as_ref().and_then(|error| error.code.as_deref().or(error.kind.as_deref())));
     match reply.status.as_u16() {
-        // At Stripe this is a card that was declined.
+        // For Stripe this means a declined card.
         402 => VendorError::Rejected { status: 402, code },
         _ => reply.error(code),
     }
@@ -236,22 +262,23 @@ fn failure(reply: &Reply) -> VendorError {
 
 #[cfg(test)]
 mod tests {
+    use oslira_credential::Refusal;
     use serde_json::json;
 
     use super::*;
-    use crate::stub::{Asked, Script, Stub};
-
-    fn key() -> SecretString {
-        "sk_test_secret".into()
-    }
+    use crate::stub::{Recorded, Script, Stub};
 
     fn account() -> AccountId {
         "00000000-0000-0000-0000-00000000000a".parse().unwrap()
     }
 
+    fn client(base_url: impl Into<String>, api_key: &str) -> Stripe {
+        Stripe::new(crate::http_client().unwrap(), base_url, Credential::fixed(StripeSecret { api_key: api_key.into() }))
+    }
+
     async fn serving(scripts: Vec<Script>) -> (Stripe, Stub) {
         let stub = Stub::new(scripts).await;
-        let stripe = Stripe::new(crate::http_client().unwrap(), format!("{}/", stub.url));
+        let stripe = client(format!("{}/", stub.url), "sk_test_secret");
         (Stripe { pause: Duration::from_millis(1), ..stripe }, stub)
     }
 
@@ -266,12 +293,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_customer_is_made_once_for_an_account() {
+    async fn a_customer_is_created_once_for_an_account() {
         let body = json!({"id": "cus_1", "object": "customer", "email": "jane@example.com"});
         let (stripe, stub) = serving(vec![Script::json(200, &body), Script::json(200, &body)]).await;
-        assert_eq!(stripe.create_customer(&key(), account(), Some("jane+a@example.com")).await.unwrap(), "cus_1");
-        assert_eq!(stripe.create_customer(&key(), account(), None).await.unwrap(), "cus_1");
-        let asked = stub.asked();
+        assert_eq!(stripe.create_customer(account(), Some("jane+a@example.com")).await.unwrap(), "cus_1");
+        assert_eq!(stripe.create_customer(account(), None).await.unwrap(), "cus_1");
+        let asked = stub.requests();
         assert_eq!(asked[0].line, "POST /v1/customers HTTP/1.1");
         for header in [
             "authorization: bearer sk_test_secret",
@@ -289,12 +316,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_that_stripe_keeps_blocks_no_checkout() {
+    async fn a_stored_500_does_not_block_the_checkout() {
         let kept = refused(500, &json!({"type": "api_error"}));
         let scripts = [vec![kept; 3], vec![Script::json(200, &json!({"id": "cus_1"}))]].concat();
         let (stripe, stub) = serving(scripts).await;
-        assert_eq!(stripe.create_customer(&key(), account(), None).await.unwrap(), "cus_1");
-        let keys: Vec<String> = stub.asked().iter().map(Asked::idempotency_key).collect();
+        assert_eq!(stripe.create_customer(account(), None).await.unwrap(), "cus_1");
+        let keys: Vec<String> = stub.requests().iter().map(Recorded::idempotency_key).collect();
         assert!(keys[0] == keys[1] && keys[1] == keys[2] && keys[3] == format!("{}:2", keys[0]), "{keys:?}");
     }
 
@@ -313,10 +340,10 @@ mod tests {
             cancel_url: "https://app.example/credits?checkout=cancelled",
             idempotency_key: "purchase:a:b",
         };
-        let session = stripe.create_checkout_session(&key(), &purchase).await.unwrap();
+        let session = stripe.create_checkout_session(&purchase).await.unwrap();
         assert_eq!((session.id.as_str(), session.expires_at.as_second()), ("cs_test_a1", 1_795_400_000));
         assert_eq!(session.url, "https://checkout.stripe.com/c/pay/cs_test_a1");
-        let asked = stub.asked().remove(0);
+        let asked = stub.requests().remove(0);
         assert_eq!(asked.line, "POST /v1/checkout/sessions HTTP/1.1");
         assert!(asked.headers.contains("idempotency-key: purchase:a:b"));
         let form = form(&asked.text);
@@ -336,11 +363,11 @@ mod tests {
         assert!(form.iter().all(|(name, _)| !name.contains("payment_method_types"))); // endive took it away
 
         let (stripe, _stub) = serving(vec![Script::json(200, &json!({"id": "cs_1", "url": null, "expires_at": 1}))]).await;
-        assert!(matches!(stripe.create_checkout_session(&key(), &purchase).await, Err(VendorError::Invalid(_))));
+        assert!(matches!(stripe.create_checkout_session(&purchase).await, Err(VendorError::Invalid(_))));
     }
 
     #[tokio::test]
-    async fn a_payment_leads_to_its_invoice_if_it_has_one() {
+    async fn a_payment_has_an_invoice_or_none() {
         let list = |data: Value| Script::json(200, &json!({"object": "list", "data": data, "has_more": false}));
         let scripts = vec![
             list(json!([{"id": "inpay_1", "object": "invoice_payment", "invoice": "in_1", "status": "paid"}])),
@@ -349,11 +376,11 @@ mod tests {
             list(json!([{"id": "inpay_1", "invoice": "../in"}])),
         ];
         let (stripe, stub) = serving(scripts).await;
-        assert_eq!(stripe.invoice_of_payment(&key(), "pi_1").await.unwrap().as_deref(), Some("in_1"));
-        assert_eq!(stripe.invoice_of_payment(&key(), "pi_1&limit=0").await.unwrap().as_deref(), Some("in_2"));
-        assert_eq!(stripe.invoice_of_payment(&key(), "pi_1").await, Ok(None));
-        assert!(matches!(stripe.invoice_of_payment(&key(), "pi_1").await, Err(VendorError::Invalid(_))));
-        let asked = stub.asked();
+        assert_eq!(stripe.invoice_of_payment("pi_1").await.unwrap().as_deref(), Some("in_1"));
+        assert_eq!(stripe.invoice_of_payment("pi_1&limit=0").await.unwrap().as_deref(), Some("in_2"));
+        assert_eq!(stripe.invoice_of_payment("pi_1").await, Ok(None));
+        assert!(matches!(stripe.invoice_of_payment("pi_1").await, Err(VendorError::Invalid(_))));
+        let asked = stub.requests();
         let path = "GET /v1/invoice_payments?payment%5Btype%5D=payment_intent&payment%5Bpayment_intent%5D=pi_1 HTTP/1.1";
         assert_eq!(asked[0].line, path);
         assert!(asked[1].line.contains("=pi_1%26limit%3D0 "));
@@ -361,45 +388,45 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hiccup_is_tried_again_under_the_same_key() {
+    async fn a_temporary_failure_is_retried_with_the_same_idempotency_key() {
         let customer = Script::json(200, &json!({"id": "cus_1"}));
         let busy = refused(409, &json!({"type": "invalid_request_error", "code": "idempotency_key_in_use"}));
         for first in [busy, refused(429, &json!({"code": "rate_limit"})), refused(500, &json!({"type": "api_error"})), Script::Close] {
             let (stripe, stub) = serving(vec![first, Script::BreakOff, customer.clone()]).await;
-            assert_eq!(stripe.create_customer(&key(), account(), None).await.unwrap(), "cus_1");
-            let asked = stub.asked();
+            assert_eq!(stripe.create_customer(account(), None).await.unwrap(), "cus_1");
+            let asked = stub.requests();
             assert_eq!(asked.len(), 3);
             assert!(asked.iter().all(|asked| asked.headers.contains("idempotency-key: customer:0000")));
             assert!(asked.iter().all(|other| other.text == asked[0].text));
         }
         let (stripe, stub) = serving(vec![Script::Close; 9]).await;
-        assert!(stripe.create_customer(&key(), account(), None).await.unwrap_err().is_retryable());
-        assert_eq!(stub.asked().len(), 3);
+        assert!(stripe.create_customer(account(), None).await.unwrap_err().is_retryable());
+        assert_eq!(stub.requests().len(), 3);
     }
 
     #[tokio::test]
-    async fn stripe_says_whether_and_when_to_try_again() {
+    async fn stripe_decides_whether_and_when_to_retry() {
         let answer = |status, headers| Script::Answer(status, headers, br#"{"error":{"type":"api_error"}}"#.to_vec());
         let customer = Script::json(200, &json!({"id": "cus_1"}));
         let (stripe, stub) = serving(vec![answer(503, "Stripe-Should-Retry: false\r\n"), customer.clone()]).await;
-        assert_eq!(stripe.create_customer(&key(), account(), None).await, Err(VendorError::Overloaded(503)));
-        assert_eq!(stub.asked().len(), 1);
+        assert_eq!(stripe.create_customer(account(), None).await, Err(VendorError::Overloaded(503)));
+        assert_eq!(stub.requests().len(), 1);
         let (stripe, stub) = serving(vec![answer(400, "Stripe-Should-Retry: true\r\n"), customer.clone()]).await;
-        assert_eq!(stripe.create_customer(&key(), account(), None).await.unwrap(), "cus_1");
-        assert_eq!(stub.asked().len(), 2);
+        assert_eq!(stripe.create_customer(account(), None).await.unwrap(), "cus_1");
+        assert_eq!(stub.requests().len(), 2);
         // A second is waited for, a minute is not.
         let started = Instant::now();
         let (stripe, _stub) = serving(vec![answer(429, "Retry-After: 1\r\n"), customer.clone()]).await;
-        assert_eq!(stripe.create_customer(&key(), account(), None).await.unwrap(), "cus_1");
+        assert_eq!(stripe.create_customer(account(), None).await.unwrap(), "cus_1");
         assert!(started.elapsed() >= Duration::from_secs(1));
         let (stripe, stub) = serving(vec![answer(429, "Retry-After: 60\r\n"), customer]).await;
         let limited = VendorError::RateLimited { retry_after: Some(Duration::from_mins(1)) };
-        assert_eq!(stripe.create_customer(&key(), account(), None).await, Err(limited));
-        assert_eq!(stub.asked().len(), 1);
+        assert_eq!(stripe.create_customer(account(), None).await, Err(limited));
+        assert_eq!(stub.requests().len(), 1);
     }
 
     #[tokio::test]
-    async fn refusals_are_final_and_tell_nothing() {
+    async fn rejections_are_final_and_contain_nothing_private() {
         let rejected = |status, code: &str| VendorError::Rejected { status, code: code.to_owned() };
         let cases = [
             (401, json!({"type": "invalid_request_error"}), VendorError::Unauthorized),
@@ -413,10 +440,35 @@ mod tests {
         for (status, mut body, expected) in cases {
             body["message"] = json!("Invalid API Key provided: sk_test_secret of jane@example.com");
             let (stripe, stub) = serving(vec![refused(status, &body)]).await;
-            let error = stripe.create_customer(&key(), account(), Some("jane@example.com")).await.unwrap_err();
+            let error = stripe.create_customer(account(), Some("jane@example.com")).await.unwrap_err();
             assert_eq!(error, expected);
             assert!(!format!("{error} {error:?}").contains("secret") && !format!("{error:?}").contains("jane"));
-            assert_eq!(stub.asked().len(), 1);
+            assert_eq!(stub.requests().len(), if error.is_refusal() { 2 } else { 1 });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_key_is_renewed_for_the_same_request() {
+        let refusal = Script::json(401, &json!({"error": {"type": "invalid_request_error"}}));
+        let stub = Stub::new(vec![refusal, Script::json(200, &json!({"id": "cus_1"}))]).await;
+        let keys = std::sync::Mutex::new(vec!["sk_test_new", "sk_test_old"]);
+        let secret = Credential::new(move || {
+            let api_key = keys.lock().unwrap().pop().unwrap().into();
+            std::future::ready(Ok(StripeSecret { api_key }))
+        });
+        let stripe = Stripe::new(crate::http_client().unwrap(), &stub.url, secret);
+        assert_eq!(stripe.create_customer(account(), None).await.unwrap(), "cus_1");
+        let asked = stub.requests();
+        assert!(asked[0].headers.contains("bearer sk_test_old") && asked[1].headers.contains("bearer sk_test_new"));
+        assert_eq!(asked[0].idempotency_key(), asked[1].idempotency_key());
+    }
+
+    #[tokio::test]
+    async fn the_mode_of_the_key_is_known() {
+        for (api_key, live) in [("sk_live_1", true), ("rk_live_1", true), ("sk_test_1", false), ("", false)] {
+            let stripe = client("http://127.0.0.1:1", api_key);
+            assert_eq!(stripe.has_key_of_mode(live).await, Ok(true), "{api_key}");
+            assert_eq!(stripe.has_key_of_mode(!live).await, Ok(false), "{api_key}");
         }
     }
 }

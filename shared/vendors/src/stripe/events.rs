@@ -1,30 +1,36 @@
-//! What Stripe's events mean for us.
+//! Stripe's events and their effects.
 //!
-//! Read field by field, in the layout of [`API_VERSION`](super::API_VERSION) and tolerant of what it adds. Where Stripe sends an id or
-//! the object itself, both will do. Errors name fields and never hold their values: they are logged.
+//! Objects are read as far as they are used (`layout`); other fields are ignored. Errors are logged: they name fields and never contain their
+//! values.
 
-mod object;
+mod layout;
 
 use oslira_domain::AccountId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::object::{Object, missing};
+use self::layout::{
+    Charge, Customer, Dispute, DisputeStatus, Id, Invoice, Line, LineKind, List, PaidPurchase, Payment, Purchase, PurchaserMetadata,
+    Session, Subscription, read,
+};
+
+/// The currency of all prices.
+const CURRENCY: &str = "usd";
 
 /// An event as Stripe delivers it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Event {
-    /// Stripe's id of it (`evt_…`), the same however often it is delivered.
+    /// Stripe's id of the event (`evt_…`), which is the same in every delivery.
     pub id: String,
-    /// What happened, such as `invoice.paid`.
+    /// Its type, such as `invoice.paid`.
     #[serde(rename = "type")]
     pub kind: String,
     /// When it happened, in seconds since 1970.
     pub created: i64,
-    /// Whether real money is meant. Events of Stripe's test mode are none of a live system's, and the other way round.
+    /// Whether it is about real money. A live system must ignore events of test mode, and the other way round.
     #[serde(default)]
     pub livemode: bool,
-    /// In whose layout its object is.
+    /// The version of the API whose layout its object has.
     #[serde(default)]
     pub api_version: Option<String>,
     data: Data,
@@ -35,59 +41,69 @@ struct Data {
     object: Value,
 }
 
-/// An event that we cannot make sense of. Trying again does not help; another version of this code, or of the endpoint at Stripe, does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// An event that cannot be read. Retrying does not help; another version of this code, or of the endpoint at Stripe, may.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub struct InvalidEvent {
-    /// Which field of the event's object.
-    pub path: &'static str,
+    /// The field of the event's object, as a JSON pointer.
+    pub path: String,
     /// What is wrong with it.
     pub problem: &'static str,
+}
+
+impl InvalidEvent {
+    fn new(path: &str, problem: &'static str) -> Self {
+        Self { path: path.to_owned(), problem }
+    }
+
+    fn missing(path: String) -> Self {
+        Self { path, problem: "is missing: is the endpoint of our API version?" }
+    }
 }
 
 /// What an event changes, as `apply_stripe_event` in the database takes it. Amounts are cents, times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Effect {
-    /// Nothing.
+    /// The event changes nothing.
     Ignored,
-    /// Which customer an account is.
+    /// The customer of an account was created, changed or deleted.
     Customer {
         /// The customer.
         customer: String,
         /// The account.
         account_id: AccountId,
-        /// Whether we made it for this account. Otherwise it is somebody who pays for the account and said so.
+        /// Whether the backend created it for this account. Otherwise a customer paid for the account and named it.
         made_by_us: bool,
-        /// Whether it is gone.
+        /// Whether it was deleted.
         deleted: bool,
     },
     /// A purchase of credits has been paid.
     Payment {
         /// The Checkout Session.
         session_id: String,
-        /// The payment; none if there was nothing to pay.
+        /// The payment. None if there was nothing to pay.
         payment_intent: Option<String>,
-        /// Who bought.
+        /// The account that bought.
         account_id: AccountId,
-        /// How many credits.
+        /// The number of credits.
         credits: i64,
-        /// What was paid.
+        /// The amount that was paid.
         amount_cents: i64,
         /// The account's customer.
         customer: Option<String>,
     },
-    /// How a subscription stands.
+    /// A subscription was created or changed.
     Subscription {
         /// The subscription.
         subscription_id: String,
-        /// Whose it is.
+        /// Its customer.
         customer: String,
-        /// Whose it is, if its metadata says so.
+        /// Its account, if its metadata names it.
         account_id: Option<AccountId>,
-        /// Stripe's word for how it stands.
+        /// Its status, as Stripe names it.
         status: String,
-        /// The price, by which we know the plan.
+        /// The price, which determines the plan.
         price_id: String,
         /// When the current period began.
         period_start: i64,
@@ -97,32 +113,32 @@ pub enum Effect {
         canceled_at: Option<i64>,
         /// Whether it ends with the period.
         cancel_at_period_end: bool,
-        /// Whether it has ended for good.
+        /// Whether it has ended.
         deleted: bool,
     },
-    /// An invoice was paid, or could not be.
+    /// An invoice was paid, or its payment failed.
     Invoice {
         /// The invoice.
         invoice_id: String,
-        /// Whose it is.
+        /// Its customer.
         customer: String,
-        /// The subscription it is for.
+        /// Its subscription.
         subscription_id: Option<String>,
         /// Whether it was paid.
         paid: bool,
-        /// What was to be paid.
+        /// The amount that was due.
         amount_due: i64,
-        /// What was paid.
+        /// The amount that was paid.
         amount_paid: i64,
-        /// In which currency.
+        /// Its currency.
         currency: String,
-        /// The price of the period that it charges; none if it only settles a change of plans.
+        /// The price of the period that it charges. None if it only settles a change of plans.
         price_id: Option<String>,
-        /// What it charges for the subscription: whole periods, and what a change of plans leaves to be settled.
+        /// Its lines about the subscription: whole periods and prorations.
         lines: Vec<InvoiceLine>,
-        /// What it comes to, before what the customer has to his credit.
+        /// Its total, before the customer's credit balance is applied.
         total: i64,
-        /// Whose it is, if the subscription's metadata says so.
+        /// Its account, if the subscription's metadata names it.
         account_id: Option<AccountId>,
         /// When that period begins.
         period_start: Option<i64>,
@@ -130,43 +146,43 @@ pub enum Effect {
         period_end: Option<i64>,
         /// Its page at Stripe.
         hosted_invoice_url: Option<String>,
-        /// Why it was made, such as `subscription_cycle`.
+        /// Why it was created, such as `subscription_cycle`.
         billing_reason: Option<String>,
-        /// When it was made.
+        /// When it was created.
         created: i64,
     },
-    /// Money went back.
+    /// A payment was refunded or disputed.
     Reversal {
-        /// What it had paid: an invoice (`in_…`), or else the payment of a purchase (`pi_…`).
+        /// What had been paid: an invoice (`in_…`), or else the payment of a purchase (`pi_…`).
         source: String,
         /// The charge.
         charge: String,
-        /// All that has been refunded of the charge so far.
+        /// The amount of the charge that has been refunded so far.
         refunded_cents: Option<i64>,
         /// The dispute.
         dispute_id: Option<String>,
-        /// What is disputed.
+        /// The disputed amount.
         disputed_cents: Option<i64>,
-        /// Whether the dispute was decided for us.
+        /// Whether the dispute was won.
         dispute_won: bool,
     },
 }
 
-/// What an invoice charges at one price; negative for what it gives back.
+/// What an invoice charges at one price. Negative for a credit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InvoiceLine {
-    /// The price, by which we know the plan.
+    /// The price, which determines the plan.
     pub price_id: String,
-    /// How much.
+    /// The amount.
     pub amount: i64,
 }
 
-/// What was read from an event.
+/// What an event contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
-    /// All there is to know.
+    /// Its effect.
     Effect(Effect),
-    /// Money went back. Whether it had paid an invoice or a purchase has to be asked.
+    /// A reversal. Stripe has to be queried for whether the payment had paid an invoice or a purchase.
     Reversal(Reversal),
 }
 
@@ -183,7 +199,7 @@ pub struct Reversal {
 }
 
 impl Reversal {
-    /// The effect, once it is known which invoice the payment had paid, if any.
+    /// Returns the effect of a reversal of a payment that had paid this invoice, if any.
     pub fn of(self, invoice: Option<String>) -> Effect {
         Effect::Reversal {
             source: invoice.unwrap_or(self.payment_intent),
@@ -197,25 +213,25 @@ impl Reversal {
 }
 
 impl Event {
-    /// Reads an event, whatever its object is.
+    /// Parses an event with any object.
     ///
     /// # Errors
-    /// When it is no event.
+    /// Fails when the body is not an event.
     pub fn parse(body: &[u8]) -> Result<Self, InvalidEvent> {
-        let no_event = InvalidEvent { path: "the body", problem: "is no event of Stripe's" };
-        let value: Value = serde_json::from_slice(body).map_err(|_| no_event)?;
+        let no_event = || InvalidEvent::new("the body", "is not an event of Stripe's");
+        let value: Value = serde_json::from_slice(body).map_err(|_| no_event())?;
         if value["object"] != "event" {
-            return Err(no_event); // thin events, for example, which only point to their object
+            return Err(no_event()); // thin events, for example, which only refer to their object
         }
-        serde_json::from_value(value).map_err(|_| no_event)
+        serde_json::from_value(value).map_err(|_| no_event())
     }
 
-    /// What it means for us.
+    /// Reads the event's object.
     ///
     /// # Errors
-    /// When the object is not laid out as the event's type and our API version say, or contradicts itself.
+    /// Fails when the object does not have the layout of the event's type and our API version, or contradicts itself.
     pub fn read(&self) -> Result<Reading, InvalidEvent> {
-        let object = Object(&self.data.object);
+        let object = &self.data.object;
         let effect = match self.kind.as_str() {
             "customer.created" | "customer.updated" => customer(object, false)?,
             "customer.deleted" => customer(object, true)?,
@@ -235,23 +251,24 @@ impl Event {
     }
 }
 
-/// An account's customer says whose it is; others are none of ours.
-fn customer(object: Object<'_>, deleted: bool) -> Result<Effect, InvalidEvent> {
-    let Some(account_id) = object.account("/metadata/account_id")? else { return Ok(Effect::Ignored) };
-    Ok(Effect::Customer { customer: object.id("/id")?, account_id, made_by_us: true, deleted })
+/// A customer that was created for an account names it in its metadata. Other customers are ignored.
+fn customer(object: &Value, deleted: bool) -> Result<Effect, InvalidEvent> {
+    let Customer { id, metadata } = read(object)?;
+    let account_id = metadata.and_then(|metadata| metadata.account_id);
+    Ok(account_id.map_or(Effect::Ignored, |account_id| Effect::Customer { customer: id.0, account_id, made_by_us: true, deleted }))
 }
 
-/// Somebody who pays for an account: through a link that names it, which anybody can write, so it says no more than that.
-fn payer(customer: String, account_id: AccountId) -> Effect {
-    Effect::Customer { customer, account_id, made_by_us: false, deleted: false }
+/// A customer who pays for an account through a link that names the account. Anyone can write such a link, so that it proves nothing else.
+fn payer(customer: Id, account_id: AccountId) -> Effect {
+    Effect::Customer { customer: customer.0, account_id, made_by_us: false, deleted: false }
 }
 
-fn session(object: Object<'_>) -> Result<Effect, InvalidEvent> {
-    let customer = object.optional_id("/customer")?;
-    match (object.text("/mode")?, object.at("/metadata/kind").and_then(Value::as_str)) {
-        ("payment", Some("credits")) => purchase(object, customer),
-        // Whoever subscribes through a link of ours is named in it.
-        ("subscription", _) => match (customer, object.at("/client_reference_id").and_then(Value::as_str).map(str::parse)) {
+fn session(object: &Value) -> Result<Effect, InvalidEvent> {
+    let session: Session = read(object)?;
+    match (session.mode.as_str(), session.metadata.and_then(|metadata| metadata.kind).as_deref()) {
+        ("payment", Some("credits")) => purchase(object, session.customer),
+        // A link to subscribe names the account.
+        ("subscription", _) => match (session.customer, session.client_reference_id.as_deref().map(str::parse)) {
             (Some(customer), Some(Ok(account_id))) => Ok(payer(customer, account_id)),
             _ => Ok(Effect::Ignored),
         },
@@ -259,123 +276,132 @@ fn session(object: Object<'_>) -> Result<Effect, InvalidEvent> {
     }
 }
 
-/// A purchase counts when it is paid, which for some ways of paying is days after the session is completed.
-fn purchase(object: Object<'_>, customer: Option<String>) -> Result<Effect, InvalidEvent> {
-    let account_id = object.account("/metadata/account_id")?.ok_or(missing("/metadata/account_id"))?;
-    if object.account("/client_reference_id")?.is_some_and(|other| other != account_id) {
-        return Err(InvalidEvent { path: "/client_reference_id", problem: "is not the account of the purchase" });
+/// A purchase counts when it is paid, which for some payment methods is days after the session is completed.
+fn purchase(object: &Value, customer: Option<Id>) -> Result<Effect, InvalidEvent> {
+    let Purchase { client_reference_id, metadata: PurchaserMetadata { account_id }, payment_status } = read(object)?;
+    if client_reference_id.is_some_and(|other| other != account_id) {
+        return Err(InvalidEvent::new("/client_reference_id", "is not the account of the purchase"));
     }
-    if !matches!(object.text("/payment_status")?, "paid" | "no_payment_required") {
+    if !matches!(payment_status.as_str(), "paid" | "no_payment_required") {
         return Ok(customer.map_or(Effect::Ignored, |customer| payer(customer, account_id)));
     }
-    object.in_our_currency()?;
-    if object.number("/amount_subtotal")? != object.digits("/metadata/total_cents")? {
-        return Err(InvalidEvent { path: "/amount_subtotal", problem: "is not the price of the purchase" });
+    let paid: PaidPurchase = read(object)?;
+    ensure_our_currency(&paid.currency)?;
+    if paid.amount_subtotal != paid.metadata.total_cents {
+        return Err(InvalidEvent::new("/amount_subtotal", "is not the price of the purchase"));
     }
     Ok(Effect::Payment {
-        session_id: object.id("/id")?,
-        payment_intent: object.optional_id("/payment_intent")?,
+        session_id: paid.id.0,
+        payment_intent: paid.payment_intent.map(|id| id.0),
         account_id,
-        credits: object.digits("/metadata/credits")?,
-        amount_cents: object.number("/amount_total")?,
-        customer,
+        credits: paid.metadata.credits,
+        amount_cents: paid.amount_total,
+        customer: customer.map(|id| id.0),
     })
 }
 
-/// Subscriptions of ours have one item, and since the version `basil` the period is the item's.
-fn subscription(object: Object<'_>, deleted: bool) -> Result<Effect, InvalidEvent> {
+fn subscription(object: &Value, deleted: bool) -> Result<Effect, InvalidEvent> {
+    let subscription: Subscription = read(object)?;
+    let item = subscription.items.data.into_iter().next().ok_or_else(|| InvalidEvent::missing("/items/data/0".to_owned()))?;
     Ok(Effect::Subscription {
-        subscription_id: object.id("/id")?,
-        customer: object.id("/customer")?,
-        account_id: object.account("/metadata/account_id")?,
-        status: object.text("/status")?.to_owned(),
-        price_id: object.id("/items/data/0/price")?,
-        period_start: object.number("/items/data/0/current_period_start")?,
-        period_end: object.number("/items/data/0/current_period_end")?,
-        canceled_at: object.optional_number("/canceled_at")?,
-        cancel_at_period_end: object.at("/cancel_at_period_end") == Some(&Value::Bool(true)),
+        subscription_id: subscription.id.0,
+        customer: subscription.customer.0,
+        account_id: subscription.metadata.and_then(|metadata| metadata.account_id),
+        status: subscription.status,
+        price_id: item.price.0,
+        period_start: item.current_period_start,
+        period_end: item.current_period_end,
+        canceled_at: subscription.canceled_at,
+        cancel_at_period_end: subscription.cancel_at_period_end == Some(true),
         deleted,
     })
 }
 
-fn invoice(object: Object<'_>, paid: bool) -> Result<Effect, InvalidEvent> {
-    // Null for an invoice without a subscription, absent before `basil`, where the subscription stood elsewhere.
-    if object.0.get("parent").is_none() {
-        return Err(missing("/parent"));
-    }
-    let lines = subscription_lines(object)?;
-    // Not the rest of a period after a change of plans.
-    let line = lines.iter().find(|line| !is_proration(**line)).copied();
-    let charge =
-        |line: &Object<'_>| Ok(InvoiceLine { price_id: line.id("/pricing/price_details/price")?, amount: line.number("/amount")? });
+fn invoice(object: &Value, paid: bool) -> Result<Effect, InvalidEvent> {
+    let invoice: Invoice = read(object)?;
+    let lines = subscription_lines(&invoice.lines)?;
+    // The period that the invoice charges, and not the rest of one after a change of plans.
+    let charged = lines.iter().find(|(_, is_proration)| !is_proration).map(|(line, _)| line);
+    let period = charged.map(|line| line.period.ok_or_else(|| InvalidEvent::missing("/lines/data/period".to_owned()))).transpose()?;
+    let details = invoice.parent.and_then(|parent| parent.subscription_details);
+    let (subscription, metadata) = details.map_or((None, None), |details| (details.subscription, details.metadata));
     Ok(Effect::Invoice {
-        invoice_id: object.id("/id")?,
-        customer: object.id("/customer")?,
-        subscription_id: object.optional_id("/parent/subscription_details/subscription")?,
+        invoice_id: invoice.id.0,
+        customer: invoice.customer.0,
+        subscription_id: subscription.map(|id| id.0),
         paid,
-        amount_due: object.number("/amount_due")?,
-        amount_paid: object.number("/amount_paid")?,
-        currency: object.text("/currency")?.to_owned(),
-        price_id: line.map(|line| line.id("/pricing/price_details/price")).transpose()?,
-        lines: lines.iter().map(charge).collect::<Result<_, _>>()?,
-        total: object.number("/total")?,
-        account_id: object.account("/parent/subscription_details/metadata/account_id")?,
-        period_start: line.map(|line| line.number("/period/start")).transpose()?,
-        period_end: line.map(|line| line.number("/period/end")).transpose()?,
-        hosted_invoice_url: object.optional_text("/hosted_invoice_url")?.map(str::to_owned),
-        billing_reason: object.optional_text("/billing_reason")?.map(str::to_owned),
-        created: object.number("/created")?,
+        amount_due: invoice.amount_due,
+        amount_paid: invoice.amount_paid,
+        currency: invoice.currency,
+        price_id: charged.map(|line| line.pricing.price_details.price.0.clone()),
+        period_start: period.map(|period| period.start),
+        period_end: period.map(|period| period.end),
+        lines: lines
+            .into_iter()
+            .map(|(line, _)| InvoiceLine { price_id: line.pricing.price_details.price.0, amount: line.amount })
+            .collect(),
+        total: invoice.total,
+        account_id: metadata.and_then(|metadata| metadata.account_id),
+        hosted_invoice_url: invoice.hosted_invoice_url,
+        billing_reason: invoice.billing_reason,
+        created: invoice.created,
     })
 }
 
-/// The lines that are about a subscription. An event carries the first ones only: one that left some out cannot be reckoned with.
-fn subscription_lines(invoice: Object<'_>) -> Result<Vec<Object<'_>>, InvalidEvent> {
-    let lines = invoice.at("/lines/data").and_then(Value::as_array).ok_or(missing("/lines/data"))?;
-    if invoice.at("/lines/has_more") == Some(&Value::Bool(true)) {
-        return Err(InvalidEvent {
-            path: "/lines/has_more",
-            problem: "an invoice of more lines than its event tells has to be booked by hand",
-        });
+/// Returns the lines that are about a subscription, each with whether it is a proration. An event contains the first lines only: one that left
+/// some out cannot be applied.
+fn subscription_lines(lines: &List<Value>) -> Result<Vec<(Line, bool)>, InvalidEvent> {
+    if lines.has_more == Some(true) {
+        return Err(InvalidEvent::new("/lines/has_more", "an invoice with more lines than its event has to be applied by hand"));
     }
-    let of_subscription = |line: &Object<'_>| line.0["parent"]["type"] == "subscription_item_details" || is_proration(*line);
-    Ok(lines.iter().map(Object).filter(of_subscription).collect())
+    let mut found = Vec::new();
+    for (index, line) in lines.data.iter().enumerate() {
+        let within = |error: InvalidEvent| InvalidEvent { path: format!("/lines/data/{index}{}", error.path), ..error };
+        let LineKind { parent } = read(line).map_err(within)?;
+        let Some(parent) = parent else { continue };
+        let is_proration = parent.is_proration();
+        if parent.kind.as_deref() == Some("subscription_item_details") || is_proration {
+            found.push((read(line).map_err(within)?, is_proration));
+        }
+    }
+    Ok(found)
 }
 
-/// Whether a line settles a change of plans. Stripe tells so in two places, depending on how the subscription is billed.
-fn is_proration(line: Object<'_>) -> bool {
-    ["/parent/subscription_item_details/proration", "/parent/invoice_item_details/proration"]
-        .into_iter()
-        .any(|path| line.at(path) == Some(&Value::Bool(true)))
-}
-
-fn refund(charge: Object<'_>) -> Result<Reading, InvalidEvent> {
-    let Some(payment_intent) = charge.optional_id("/payment_intent")? else { return Ok(Reading::Effect(Effect::Ignored)) };
-    charge.in_our_currency()?;
+fn refund(object: &Value) -> Result<Reading, InvalidEvent> {
+    let Payment { payment_intent: Some(payment_intent) } = read(object)? else { return Ok(Reading::Effect(Effect::Ignored)) };
+    let charge: Charge = read(object)?;
+    ensure_our_currency(&charge.currency)?;
     Ok(Reading::Reversal(Reversal {
-        payment_intent,
-        charge: charge.id("/id")?,
-        refunded_cents: Some(charge.number("/amount_refunded")?),
+        payment_intent: payment_intent.0,
+        charge: charge.id.0,
+        refunded_cents: Some(charge.amount_refunded),
         dispute_id: None,
         disputed_cents: None,
         dispute_won: false,
     }))
 }
 
-fn dispute(dispute: Object<'_>) -> Result<Reading, InvalidEvent> {
-    let Some(payment_intent) = dispute.optional_id("/payment_intent")? else { return Ok(Reading::Effect(Effect::Ignored)) };
-    // An inquiry moves no money; if it becomes a dispute, `funds_withdrawn` tells.
-    if dispute.text("/status")?.starts_with("warning_") {
+fn dispute(object: &Value) -> Result<Reading, InvalidEvent> {
+    let Payment { payment_intent: Some(payment_intent) } = read(object)? else { return Ok(Reading::Effect(Effect::Ignored)) };
+    let DisputeStatus { status } = read(object)?;
+    // An inquiry moves no money. If it becomes a dispute, `funds_withdrawn` reports it.
+    if status.starts_with("warning_") {
         return Ok(Reading::Effect(Effect::Ignored));
     }
-    dispute.in_our_currency()?;
+    let dispute: Dispute = read(object)?;
+    ensure_our_currency(&dispute.currency)?;
     Ok(Reading::Reversal(Reversal {
-        payment_intent,
-        charge: dispute.id("/charge")?,
+        payment_intent: payment_intent.0,
+        charge: dispute.charge.0,
         refunded_cents: None,
-        dispute_id: Some(dispute.id("/id")?),
-        disputed_cents: Some(dispute.number("/amount")?),
-        dispute_won: dispute.text("/status")? == "won",
+        dispute_id: Some(dispute.id.0),
+        disputed_cents: Some(dispute.amount),
+        dispute_won: status == "won",
     }))
+}
+
+fn ensure_our_currency(currency: &str) -> Result<(), InvalidEvent> {
+    if currency == CURRENCY { Ok(()) } else { Err(InvalidEvent::new("/currency", "is not the currency of our prices")) }
 }
 
 #[cfg(test)]

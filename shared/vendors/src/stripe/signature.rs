@@ -1,41 +1,76 @@
-//! The signature of a webhook: HMAC-SHA256 over its time and its body, byte by byte as they were sent.
+//! The signature of a webhook: HMAC-SHA256 over its time and the exact bytes of its body.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use jiff::Timestamp;
+use oslira_credential::{Credential, CredentialError, Refusal};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 
-/// How far a signature's time may lie from ours, in seconds. A recorded request is worthless after that; one from a future that far
-/// away was not signed by Stripe just now either.
+/// How many seconds a signature's time may differ from the current time. An intercepted request is useless after that.
 const TOLERANCE_SECONDS: u64 = 300;
 
-/// Why a signature was not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SignatureError {
-    /// The header is not of the form `t=…,v1=…`, or holds no `v1`.
-    #[error("the signature header is malformed")]
-    Malformed,
-    /// It was signed too long ago, or in the future.
-    #[error("the signature's time is more than {TOLERANCE_SECONDS} s away")]
-    Stale,
-    /// It was made with none of the secrets, or for another body.
-    #[error("the signature does not match")]
-    Mismatch,
+/// The secret `stripe-webhook`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StripeWebhookSecret {
+    /// The signing secrets of the endpoint: one, or two while it is being rolled.
+    pub secrets: Vec<SecretString>,
 }
 
-/// Checks the header `Stripe-Signature` of a request with this body: one of its `v1` signatures must have been made with one of the
-/// secrets. While a secret is being rolled Stripe signs with both, and we know both.
-///
-/// # Errors
-/// Says why not. After [`SignatureError::Mismatch`] a fresh copy of the secrets may help.
-pub fn verify(header: &str, body: &[u8], secrets: &[SecretString], now: Timestamp) -> Result<(), SignatureError> {
+/// Verifies that Stripe signed a webhook's body.
+#[derive(Debug, Clone)]
+pub struct SignatureVerifier {
+    secret: Credential<StripeWebhookSecret>,
+}
+
+/// Why a signature was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// The header does not have the form `t=…,v1=…`, or has no `v1`.
+    #[error("the signature header is malformed")]
+    Malformed,
+    /// It was made too long ago, or in the future.
+    #[error("the signature's time differs by more than {TOLERANCE_SECONDS} s")]
+    Stale,
+    /// It was made with none of the signing secrets, or for another body.
+    #[error("the signature does not match")]
+    Mismatch,
+    /// The signing secrets cannot be fetched.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+}
+
+/// A signature that does not match may have been made with a secret that was rolled just now.
+impl Refusal for SignatureError {
+    fn is_refusal(&self) -> bool {
+        *self == Self::Mismatch
+    }
+}
+
+impl SignatureVerifier {
+    /// Makes a verifier of signatures that are made with `secret`.
+    pub fn new(secret: Credential<StripeWebhookSecret>) -> Self {
+        Self { secret }
+    }
+
+    /// Verifies the header `Stripe-Signature` of a request with this body: one of its `v1` signatures must have been made with one of the
+    /// signing secrets. While a secret is being rolled, Stripe signs with the old and the new one.
+    ///
+    /// # Errors
+    /// Fails with [`SignatureError`].
+    pub async fn verify(&self, header: &str, body: &[u8], now: Timestamp) -> Result<(), SignatureError> {
+        self.secret.with(|secret| std::future::ready(verify(header, body, &secret.secrets, now))).await
+    }
+}
+
+fn verify(header: &str, body: &[u8], secrets: &[SecretString], now: Timestamp) -> Result<(), SignatureError> {
     let (mut time, mut signatures) = (None, Vec::new());
     for element in header.split(',') {
         match element.trim().split_once('=').ok_or(SignatureError::Malformed)? {
             ("t", text) if time.is_none() => time = Some(text),
             ("t", _) => return Err(SignatureError::Malformed),
             ("v1", text) => signatures.push(text),
-            _ => {} // `v0` is for tests, and other schemes may come
+            _ => {} // `v0` is for tests, and Stripe may add other schemes
         }
     }
     let time = time.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).ok_or(SignatureError::Malformed)?;
@@ -47,7 +82,7 @@ pub fn verify(header: &str, body: &[u8], secrets: &[SecretString], now: Timestam
         return Err(SignatureError::Stale);
     }
     let signatures: Vec<Vec<u8>> = signatures.into_iter().filter_map(|text| hex::decode(text).ok()).collect();
-    // An empty secret would let everybody sign.
+    // Anyone can sign with an empty secret.
     let secrets = secrets.iter().map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty());
     let mut matches = false;
     for secret in secrets {
@@ -85,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_signature_is_the_one_that_stripes_own_library_makes() {
+    fn the_signature_is_that_of_stripes_own_library() {
         // stripe.WebhookSignature._compute_signature("1795400000.{}", "whsec_sandbox")
         let known = "t=1795400000,v1=5bdfac207dba75b5817ff072c21dd507a22734df8a51f13e7ebaccf85afae1b4";
         assert_eq!(check(known, b"{}", &["whsec_sandbox"], AT), Ok(()));
@@ -121,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn five_minutes_are_forgiven_either_way() {
+    fn a_difference_of_five_minutes_is_accepted_either_way() {
         for now in [AT - 300, AT - 1, AT + 300] {
             assert_eq!(check(&header("whsec_a"), BODY, &["whsec_a"], now), Ok(()));
         }
@@ -133,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_none_is_malformed() {
+    fn a_malformed_header_is_rejected() {
         let v1 = sign("whsec_a", AT, BODY);
         for header in [
             String::new(),

@@ -1,6 +1,5 @@
 //! Whole analyses, and money, on the stack.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,8 +7,9 @@ use futures::future::try_join_all;
 use local::{Demo, Stack};
 use serde_json::{Value, json};
 
+use oslira_credential::Credential;
 use oslira_db::workflow::Admission;
-use oslira_db::{AdminDb, Credential};
+use oslira_db::{AdminDb, DatabaseLogin};
 use oslira_domain::Run;
 
 use super::table::{Row, median};
@@ -206,11 +206,7 @@ pub(super) async fn debits(stack: &Stack) -> Result<Vec<Row>> {
 
 async fn debit(stack: &Stack, demo: &Demo, client: usize) -> Result<()> {
     let url = stack.info().admin_database_url.clone();
-    let source: oslira_db::CredentialSource = Arc::new(move |_| {
-        let url = url.clone().into();
-        Box::pin(async move { Ok(Credential { url, ca: None }) })
-    });
-    let db = AdminDb::new(source);
+    let db = AdminDb::new(Credential::fixed(DatabaseLogin { url: url.into(), ca: None }));
     for number in 0..DEBITS {
         let run: Run = serde_json::from_value(json!({
             "run_id": format!("run_{:032x}", rand::random::<u128>()), "account_id": demo.account_id,

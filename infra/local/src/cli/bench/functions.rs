@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use local::{Demo, Stack};
+use oslira_credential::Credential;
 use oslira_db::leads::{LeadFilter, LeadOrder};
-use oslira_db::{Claims, Credential, DbError, Slice, UserDb};
+use oslira_db::{Claims, DatabaseLogin, Slice, UserDb};
 use oslira_domain::{LeadId, RunId, UserId};
 use serde_json::{Value, json};
 use zip::CompressionMethod;
@@ -101,11 +101,8 @@ impl Reader {
         let lead: LeadId = serde_json::from_value(result["lead_id"].clone())?;
         let user: UserId = serde_json::from_value(json!(stack.owner_of(&demo).await?))?;
         let url = stack.info().database_url.clone();
-        let source: oslira_db::CredentialSource = Arc::new(move |_| {
-            let url = url.clone().into();
-            Box::pin(async move { Ok::<_, DbError>(Credential { url, ca: None }) })
-        });
-        Ok(Self { demo, claims: Claims { user_id: user }, db: UserDb::new(source), lead, run })
+        let login = Credential::fixed(DatabaseLogin { url: url.into(), ca: None });
+        Ok(Self { demo, claims: Claims { user_id: user }, db: UserDb::new(login), lead, run })
     }
 
     /// The statement of an endpoint, on a connection of its kind.

@@ -1,16 +1,16 @@
-//! Links and handles in a text that is meant to be sent.
+//! Finds links and handles in a text that is meant to be sent.
 
 use oslira_domain::Username;
 use serde_json::Value;
 
-/// The endings of bare host names that count as links. A list, because a missing blank after a full stop is no host name.
+/// The endings of bare host names that count as links. A list, because a missing blank after a full stop does not make a host name.
 const ENDINGS: [&str; 52] = [
     "ai", "app", "au", "biz", "bio", "br", "ca", "cc", "ch", "click", "cloud", "club", "cn", "co", "com", "de", "dev", "ee", "es", "eu",
     "fr", "fun", "fyi", "gg", "gl", "icu", "info", "io", "jp", "kr", "link", "live", "ly", "me", "net", "nl", "online", "org", "page",
     "pl", "ru", "sh", "shop", "site", "store", "tech", "top", "tv", "uk", "vip", "website", "xyz",
 ];
 
-/// Whether `value`, a text or a list of texts, holds a link, an address, or a handle other than the lead's.
+/// Whether `value`, a text or a list of texts, contains a link, an address, or a handle other than the lead's.
 pub(super) fn any(value: &Value, lead: &Username) -> bool {
     match value {
         Value::String(text) => text.split(|c: char| c.is_whitespace() || "()[]{}<>\"'„“”‘’,;|".contains(c)).any(|word| is_one(word, lead)),
@@ -20,7 +20,7 @@ pub(super) fn any(value: &Value, lead: &Username) -> bool {
 }
 
 fn is_one(word: &str, lead: &Username) -> bool {
-    // Full-width forms of the characters that make a link read as the usual ones.
+    // Full-width characters are read as the usual ones.
     let plain: String = word.chars().map(|c| if matches!(c, '\u{ff01}'..='\u{ff5e}') { narrow(c) } else { c }).collect();
     let word = plain.to_lowercase();
     let word = word.trim_matches(|c: char| ".:!?…*_~`-".contains(c));
@@ -31,12 +31,12 @@ fn is_one(word: &str, lead: &Username) -> bool {
         return !(before.is_empty() && is_lead);
     }
     if word == lead.as_str() {
-        return false; // handles may hold dots
+        return false; // handles may contain dots
     }
     word.contains("://")
         || word.starts_with("www.")
         || match word.split_once(['/', '?', '#', ':']) {
-            // With something behind it, it is a link whatever its ending.
+            // With a path, it is a link whatever its ending.
             Some((host, _)) => is_host(host, |ending| ending.len() > 1 && ending.chars().all(char::is_alphabetic)),
             None => is_host(word, |ending| ENDINGS.contains(&ending)),
         }
@@ -50,7 +50,7 @@ fn is_host(word: &str, is_ending: impl Fn(&str) -> bool) -> bool {
     })
 }
 
-/// The usual form of a full-width character, or the character itself.
+/// Returns the usual form of a full-width character, or the character itself.
 fn narrow(c: char) -> char {
     u32::from(c).checked_sub(0xfee0).and_then(char::from_u32).unwrap_or(c)
 }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_otherwise_is_not() {
+    fn ordinary_text_is_not_found() {
         for text in [
             "Hi @yoga.studio.me, your Sunday class looked calm.",
             "Hi @Yoga.Studio.Me! Lovely.",

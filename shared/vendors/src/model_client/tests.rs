@@ -2,7 +2,8 @@ use oslira_domain::Tier;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::stub::{Asked as Sent, Script, Stub};
+use crate::prompt::Prompt;
+use crate::stub::{Recorded, Script, Stub};
 
 fn light() -> Value {
     json!({
@@ -11,7 +12,7 @@ fn light() -> Value {
     })
 }
 
-/// A Responses answer, with reasoning before the message.
+/// A response of the Responses API, with reasoning before the message.
 fn openai_body(status: &str, part: &Value) -> Value {
     json!({
         "id": "resp_1", "object": "response", "status": status, "error": null, "incomplete_details": null,
@@ -48,37 +49,45 @@ fn anthropic_error(status: u16, kind: &str, code: Option<&str>) -> Script {
     Script::json(status, &json!({"type": "error", "error": {"type": kind, "message": "@jane", "details": details}, "request_id": "req_1"}))
 }
 
-fn keys() -> Keys {
-    Keys { openai: Some("sk-secret".into()), anthropic: Some("sk-ant-secret".into()) }
+fn key(api_key: &str) -> Credential<ModelSecret> {
+    Credential::fixed(ModelSecret { api_key: api_key.into() })
+}
+
+fn no_key() -> Credential<ModelSecret> {
+    Credential::new(|| std::future::ready(Err(CredentialError::Missing("oslira/test/model".to_owned()))))
+}
+
+fn secrets() -> ModelSecrets {
+    ModelSecrets { openai: key("sk-secret"), anthropic: key("sk-ant-secret") }
 }
 
 struct Outcome {
-    result: Result<Answer, AskError>,
+    result: Result<Answer, ModelError>,
     attempts: Vec<Attempt>,
-    openai: Vec<Sent>,
-    anthropic: Vec<Sent>,
+    openai: Vec<Recorded>,
+    anthropic: Vec<Recorded>,
 }
 
 impl Outcome {
-    /// How it ended, and provider and error of each try.
-    fn story(&self) -> (Option<AskError>, Vec<(Provider, Option<&str>)>) {
-        let tries = self.attempts.iter().map(|attempt| (attempt.provider, attempt.error.as_deref())).collect();
-        (self.result.as_ref().err().copied(), tries)
+    /// Returns how it ended, and provider and error of each attempt.
+    fn summary(&self) -> (Option<ModelError>, Vec<(Provider, Option<&str>)>) {
+        let attempts = self.attempts.iter().map(|attempt| (attempt.provider, attempt.error.as_deref())).collect();
+        (self.result.as_ref().err().cloned(), attempts)
     }
 }
 
-/// What is asked, with which keys, for how long, and how many tries are booked before no further one is wanted.
+/// The question, the keys, the time limit, and the number of attempts that are allowed.
 struct Setting {
     api: OpenAiApi,
-    keys: Keys,
+    secrets: ModelSecrets,
     call: Call,
     time: Duration,
-    wanted: usize,
+    max_attempts: usize,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { api: OpenAiApi::Responses, keys: keys(), call: Call::Core, time: Duration::from_mins(1), wanted: usize::MAX }
+        Self { api: OpenAiApi::Responses, secrets: secrets(), call: Call::Core, time: Duration::from_mins(1), max_attempts: usize::MAX }
     }
 }
 
@@ -87,7 +96,8 @@ async fn ask_in(setting: Setting, openai: Vec<Script>, anthropic: Vec<Script>) -
     let (first, second) = (Endpoint::new(format!("{}/v1/", openai.url)), Endpoint::new(&anthropic.url));
     let mut endpoints = Endpoints { openai: first, openai_api: setting.api, anthropic: second };
     endpoints.openai.headers.insert("cf-aig-authorization", "Bearer gateway".parse().unwrap());
-    let models = Models::new(crate::http_client().unwrap(), endpoints, Catalogue::builtin(), Some(Duration::from_millis(300)));
+    let timeout_cap = Some(Duration::from_millis(300));
+    let client = ModelClient::new(crate::http_client().unwrap(), endpoints, setting.secrets, Catalogue::builtin(), timeout_cap);
     let prompt = Prompt { instructions: "INSTRUCTIONS".to_owned(), business: "BUSINESS".to_owned(), profile: "PROFILE".to_owned() };
     let question = Question {
         tier: if setting.call == Call::Core { Tier::Light } else { Tier::Deep },
@@ -98,27 +108,27 @@ async fn ask_in(setting: Setting, openai: Vec<Script>, anthropic: Vec<Script>) -
         safety_id: "account-1".to_owned(),
     };
     let mut attempts = Vec::new();
-    let book = async |attempt| {
+    let record = async |attempt| {
         attempts.push(attempt);
-        if attempts.len() < setting.wanted { Next::Continue } else { Next::Stop }
+        if attempts.len() < setting.max_attempts { Next::Continue } else { Next::Stop }
     };
-    let result = models.ask(&setting.keys, &question, Instant::now() + setting.time, book).await;
+    let result = client.answer(&question, Instant::now() + setting.time, record).await;
     attempts.extend(result.as_ref().ok().map(|answer| answer.attempt.clone()));
-    Outcome { result, attempts, openai: openai.asked(), anthropic: anthropic.asked() }
+    Outcome { result, attempts, openai: openai.requests(), anthropic: anthropic.requests() }
 }
 
-async fn ask_with(keys: Keys, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
-    ask_in(Setting { keys, ..Setting::default() }, openai, anthropic).await
+async fn ask_with(secrets: ModelSecrets, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
+    ask_in(Setting { secrets, ..Setting::default() }, openai, anthropic).await
 }
 
 async fn ask(openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
-    ask_with(keys(), openai, anthropic).await
+    ask_with(secrets(), openai, anthropic).await
 }
 
 use Provider::{Anthropic, OpenAi};
 
 #[tokio::test]
-async fn openai_is_asked_first_with_the_stable_parts_first_and_a_strict_schema() {
+async fn openai_is_used_first_with_the_stable_parts_first_and_a_strict_schema() {
     let outcome = ask(vec![openai_text(&light().to_string())], vec![]).await;
     let answer = outcome.result.unwrap();
     assert_eq!(answer.output, light());
@@ -151,13 +161,13 @@ async fn openai_is_asked_first_with_the_stable_parts_first_and_a_strict_schema()
 }
 
 #[tokio::test]
-async fn anthropic_answers_when_openai_is_overloaded_and_the_cost_is_booked_on_it() {
+async fn anthropic_answers_when_openai_is_overloaded_and_the_cost_is_its_own() {
     let outcome = ask(
         vec![openai_error(503, "service_unavailable_error", "server_is_overloaded")],
         vec![anthropic("end_turn", &light().to_string())],
     )
     .await;
-    assert_eq!(outcome.story(), (None, vec![(OpenAi, Some("the vendor is overloaded or failing (503)")), (Anthropic, None)]));
+    assert_eq!(outcome.summary(), (None, vec![(OpenAi, Some("the vendor is overloaded or failing (503)")), (Anthropic, None)]));
     let attempt = &outcome.attempts[1];
     let tokens = [attempt.input_tokens, attempt.cached_input_tokens, attempt.cache_write_tokens, attempt.output_tokens];
     assert_eq!(tokens, [3100, 2000, 100, 300]);
@@ -182,35 +192,35 @@ async fn anthropic_answers_when_openai_is_overloaded_and_the_cost_is_booked_on_i
 }
 
 #[tokio::test]
-async fn every_temporary_failure_moves_on_to_the_other_provider_and_is_retryable_if_that_fails_too() {
+async fn every_temporary_failure_falls_back_to_the_other_provider_and_is_retryable_if_that_fails_too() {
     let slow = Script::Answer(429, "retry-after: 7\r\n", b"{}".to_vec());
     let cases = [
         (openai_error(429, "rate_limit_error", "slow_down"), "too many requests"),
         (slow, "too many requests, retry after 7000 ms"),
         (openai_error(500, "server_error", "x"), "the vendor is overloaded or failing (500)"),
-        (Script::Hang, "no answer in time"),
+        (Script::Hang, "no response in time"),
         (Script::Close, "the connection failed (broken off)"),
         (Script::BreakOff, "the connection failed (broken off)"),
-        (Script::Answer(200, "", b"{\"id\":\"resp_1\",\"sta".to_vec()), "the answer is not understood: not the documented JSON"),
+        (Script::Answer(200, "", b"{\"id\":\"resp_1\",\"sta".to_vec()), "the response is not understood: not the documented JSON"),
         (Script::json(200, &json!({"status": "failed", "error": {"code": "server_error"}})), "the vendor is overloaded or failing (200)"),
         (Script::json(200, &json!({"status": "failed", "error": {"code": "rate_limit_exceeded"}})), "too many requests"),
-        (Script::json(200, &json!({"status": "queued"})), "the answer is not understood: neither completed nor failed"),
+        (Script::json(200, &json!({"status": "queued"})), "the response is not understood: neither completed nor failed"),
         (
             Script::json(200, &json!({"status": "incomplete", "incomplete_details": {"reason": "steered"}})),
-            "the answer is not understood: incomplete for an unknown reason",
+            "the response is not understood: incomplete for an unknown reason",
         ),
     ];
     for (script, error) in cases {
         let outcome = ask(vec![script], vec![anthropic_error(529, "overloaded_error", None)]).await;
         let tries = vec![(OpenAi, Some(error)), (Anthropic, Some("the vendor is overloaded or failing (529)"))];
-        assert_eq!(outcome.story(), (Some(AskError::Retryable), tries));
+        assert_eq!(outcome.summary(), (Some(ModelError::Unavailable), tries));
         let timeout = if error.contains("in time") { AttemptStatus::Timeout } else { AttemptStatus::Error };
         assert_eq!(outcome.attempts[0].status, timeout);
     }
 }
 
 #[tokio::test]
-async fn used_up_quotas_are_not_waited_for() {
+async fn used_up_quotas_are_final() {
     let cases = [
         (429, "insufficient_quota", "credit_balance_exhausted"),
         (429, "insufficient_quota", "insufficient_quota"),
@@ -222,34 +232,34 @@ async fn used_up_quotas_are_not_waited_for() {
         let limit = anthropic_error(429, "rate_limit_error", Some("enforced_spend_limit_reached"));
         let outcome = ask(vec![openai_error(status, kind, code)], vec![limit]).await;
         let (ours, theirs) = (format!("the quota is used up ({code})"), "the quota is used up (enforced_spend_limit_reached)");
-        assert_eq!(outcome.story(), (Some(AskError::Rejected), vec![(OpenAi, Some(ours.as_str())), (Anthropic, Some(theirs))]));
+        assert_eq!(outcome.summary(), (Some(ModelError::Rejected), vec![(OpenAi, Some(ours.as_str())), (Anthropic, Some(theirs))]));
     }
     let outcome =
         ask(vec![openai_error(400, "invalid_request_error", "invalid_json_schema")], vec![anthropic_error(402, "billing_error", None)])
             .await;
-    assert_eq!(outcome.story().0, Some(AskError::Rejected));
+    assert_eq!(outcome.summary().0, Some(ModelError::Rejected));
     let outcome =
         ask(vec![openai_error(404, "x", "model_not_found")], vec![anthropic_error(429, "rate_limit_error", Some("ramp_limit_exceeded"))])
             .await;
-    assert_eq!(outcome.story().0, Some(AskError::Retryable));
+    assert_eq!(outcome.summary().0, Some(ModelError::Unavailable));
 }
 
 #[tokio::test]
-async fn a_refusal_is_final_whoever_says_it() {
+async fn a_refusal_of_either_provider_is_final() {
     let refusal = openai_body("completed", &json!({"type": "refusal", "refusal": "I will not judge @jane"}));
     let mut filtered = openai_body("incomplete", &json!({"type": "output_text", "text": "{"}));
     filtered["incomplete_details"] = json!({"reason": "content_filter"});
     for body in [refusal, filtered] {
         let outcome = ask(vec![Script::json(200, &body)], vec![]).await;
-        assert_eq!(outcome.story(), (Some(AskError::Refused), vec![(OpenAi, Some("the model declined"))]));
+        assert_eq!(outcome.summary(), (Some(ModelError::Declined), vec![(OpenAi, Some("the model declined"))]));
         assert!(outcome.anthropic.is_empty() && outcome.attempts[0].cost > MicroUsd::ZERO);
     }
     let outcome = ask(vec![Script::Close], vec![anthropic("refusal", "")]).await;
-    assert_eq!(outcome.story().0, Some(AskError::Refused));
+    assert_eq!(outcome.summary().0, Some(ModelError::Declined));
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_its_schema_is_asked_for_once_more() {
+async fn an_answer_that_does_not_fit_its_schema_is_requested_once_more() {
     let good = light().to_string();
     for bad in
         ["", "Sure! Here it is:", "{\"overall_score\":", "{}", &good.replace("72", "720"), &good.replace("\"red_flags\"", "\"flags\"")]
@@ -259,13 +269,17 @@ async fn an_answer_that_breaks_its_schema_is_asked_for_once_more() {
         assert_eq!(outcome.openai[0].body, outcome.openai[1].body);
 
         let outcome = ask(vec![openai_text(bad), openai_text(bad)], vec![]).await;
-        assert_eq!((outcome.story().0, outcome.attempts.len(), outcome.anthropic.len()), (Some(AskError::InvalidOutput), 2, 0), "{bad}");
+        assert_eq!(
+            (outcome.summary().0, outcome.attempts.len(), outcome.anthropic.len()),
+            (Some(ModelError::InvalidOutput), 2, 0),
+            "{bad}"
+        );
         assert!(outcome.attempts.iter().all(|attempt| attempt.cost == MicroUsd(483)));
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_did_not_fit_is_asked_for_with_twice_the_room() {
+async fn a_truncated_answer_is_requested_with_twice_the_budget() {
     let mut cut = openai_body("incomplete", &json!({"type": "output_text", "text": "{\"overall"}));
     cut["incomplete_details"] = json!({"reason": "max_output_tokens"});
     let cut = Script::json(200, &cut);
@@ -274,8 +288,8 @@ async fn an_answer_that_did_not_fit_is_asked_for_with_twice_the_room() {
     assert_eq!(outcome.openai.iter().map(|sent| sent.body["max_output_tokens"].clone()).collect::<Vec<_>>(), [2500, 5000]);
 
     let outcome = ask(vec![cut.clone(), cut], vec![]).await;
-    let story = (Some(AskError::InvalidOutput), vec![(OpenAi, Some("the answer did not fit into its budget")); 2]);
-    assert_eq!(outcome.story(), story);
+    let summary = (Some(ModelError::InvalidOutput), vec![(OpenAi, Some("the answer did not fit into its budget")); 2]);
+    assert_eq!(outcome.summary(), summary);
 
     for reason in ["max_tokens", "model_context_window_exceeded"] {
         let outcome = ask(vec![Script::Close], vec![anthropic(reason, "{"), anthropic("end_turn", &light().to_string())]).await;
@@ -284,33 +298,45 @@ async fn an_answer_that_did_not_fit_is_asked_for_with_twice_the_room() {
 }
 
 #[tokio::test]
-async fn a_second_try_that_meets_an_overload_moves_on_too() {
+async fn an_overload_of_the_second_attempt_falls_back_too() {
     let outcome = ask(vec![openai_text("{}"), openai_error(500, "x", "x")], vec![anthropic("end_turn", &light().to_string())]).await;
     assert_eq!((outcome.result.is_ok(), outcome.attempts.len()), (true, 3));
     let outcome = ask(vec![Script::Close], vec![anthropic("tool_use", "")]).await;
-    assert_eq!(outcome.story().0, Some(AskError::Retryable));
+    assert_eq!(outcome.summary().0, Some(ModelError::Unavailable));
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_the_callers_to_renew() {
-    let outcome = ask(vec![openai_error(401, "invalid_request_error", "invalid_api_key")], vec![]).await;
-    assert_eq!(outcome.story(), (Some(AskError::Unauthorized(OpenAi)), vec![(OpenAi, Some("the credential was refused"))]));
-    assert!(outcome.anthropic.is_empty());
-    let outcome = ask(vec![Script::Close], vec![anthropic_error(401, "authentication_error", None)]).await;
-    assert_eq!(outcome.story().0, Some(AskError::Unauthorized(Anthropic)));
+async fn a_refused_key_is_renewed_and_a_provider_that_refuses_that_too_is_left_out() {
+    let refusal = || openai_error(401, "invalid_request_error", "invalid_api_key");
+    let refused = (OpenAi, Some("the credential was refused"));
+    let outcome = ask(vec![refusal(), openai_text(&light().to_string())], vec![]).await;
+    assert_eq!(outcome.summary(), (None, vec![refused, (OpenAi, None)]));
+    let outcome = ask(vec![refusal(), refusal()], vec![anthropic("end_turn", &light().to_string())]).await;
+    assert_eq!(outcome.summary(), (None, vec![refused, refused, (Anthropic, None)]));
+    let refusals = || anthropic_error(401, "authentication_error", None);
+    let outcome = ask(vec![refusal(), refusal()], vec![refusals(), refusals()]).await;
+    assert_eq!((outcome.summary().0, outcome.attempts.len()), (Some(ModelError::Rejected), 4));
+    let outcome = ask(vec![Script::Close], vec![refusals(), refusals()]).await;
+    assert_eq!(outcome.summary().0, Some(ModelError::Unavailable));
 }
 
 #[tokio::test]
-async fn a_provider_without_a_key_is_not_asked() {
-    let without_openai = Keys { openai: None, ..keys() };
+async fn a_provider_without_a_key_is_not_used() {
+    let without_openai = ModelSecrets { openai: no_key(), ..secrets() };
     let outcome = ask_with(without_openai, vec![], vec![anthropic("end_turn", &light().to_string())]).await;
-    assert_eq!((outcome.story(), outcome.openai.len()), ((None, vec![(Anthropic, None)]), 0));
-    let outcome = ask_with(Keys::default(), vec![], vec![]).await;
-    assert_eq!(outcome.story(), (Some(AskError::Rejected), vec![]));
+    assert_eq!((outcome.summary(), outcome.openai.len()), ((None, vec![(Anthropic, None)]), 0));
+    let without_anthropic = ModelSecrets { anthropic: no_key(), ..secrets() };
+    let outcome = ask_with(without_anthropic.clone(), vec![Script::Close], vec![]).await;
+    assert_eq!(outcome.summary().0, Some(ModelError::Unavailable));
+    let outcome = ask_with(without_anthropic, vec![openai_error(400, "x", "x")], vec![]).await;
+    assert_eq!(outcome.summary().0, Some(ModelError::Rejected));
+    // Secrets Manager may have failed for a moment: that is no reason to fail a run.
+    let outcome = ask_with(ModelSecrets { openai: no_key(), anthropic: no_key() }, vec![], vec![]).await;
+    assert_eq!(outcome.summary(), (Some(ModelError::Credential(CredentialError::Missing("oslira/test/model".to_owned()))), vec![]));
 }
 
 #[tokio::test]
-async fn nothing_that_is_logged_holds_a_key_or_a_strangers_words() {
+async fn nothing_that_is_logged_contains_a_key_or_the_text_of_others() {
     let words = light().to_string().replace("Runs a studio.", "").replace("pursue", "@jane");
     let cases = [
         vec![openai_error(401, "x", "key of @jane")],
@@ -320,33 +346,33 @@ async fn nothing_that_is_logged_holds_a_key_or_a_strangers_words() {
     for scripts in cases {
         let outcome = ask(scripts, vec![anthropic_error(400, "@jane", Some("@jane"))]).await;
         let error = outcome.result.unwrap_err();
-        let logged = format!("{error} {error:?} {:?} {:?}", outcome.attempts, keys());
+        let logged = format!("{error} {error:?} {:?} {:?}", outcome.attempts, secrets());
         assert!(!logged.contains("secret") && !logged.contains("jane"), "{logged}");
     }
 }
 
 #[tokio::test]
-async fn no_try_begins_that_could_not_end_in_time() {
+async fn no_attempt_starts_that_could_not_end_in_time() {
     let answers = || vec![openai_text(&light().to_string())];
     let outcome = ask_in(Setting { time: Duration::from_millis(250), ..Setting::default() }, answers(), vec![]).await;
-    assert_eq!((outcome.story(), outcome.openai.len()), ((Some(AskError::Retryable), vec![]), 0));
-    // Time for one try of 300 ms that hangs, not for the other provider's.
+    assert_eq!((outcome.summary(), outcome.openai.len()), ((Some(ModelError::Unavailable), vec![]), 0));
+    // There is time for one attempt of 300 ms that hangs, not for the other provider's.
     let setting = Setting { time: Duration::from_millis(450), ..Setting::default() };
     let outcome = ask_in(setting, vec![Script::Hang], vec![anthropic("end_turn", &light().to_string())]).await;
-    assert_eq!(outcome.story(), (Some(AskError::Retryable), vec![(OpenAi, Some("no answer in time"))]));
+    assert_eq!(outcome.summary(), (Some(ModelError::Unavailable), vec![(OpenAi, Some("no response in time"))]));
     assert!(outcome.anthropic.is_empty());
 }
 
 #[tokio::test]
-async fn whoever_books_a_try_can_stop_the_next() {
-    let setting = Setting { wanted: 1, ..Setting::default() };
+async fn the_caller_can_stop_the_next_attempt() {
+    let setting = Setting { max_attempts: 1, ..Setting::default() };
     let outcome = ask_in(setting, vec![openai_text("{}"), openai_text(&light().to_string())], vec![]).await;
-    assert_eq!((outcome.story().0, outcome.attempts.len(), outcome.openai.len()), (Some(AskError::Stopped), 1, 1));
+    assert_eq!((outcome.summary().0, outcome.attempts.len(), outcome.openai.len()), (Some(ModelError::Stopped), 1, 1));
     assert_eq!(outcome.attempts[0].cost, MicroUsd(483));
 }
 
 #[tokio::test]
-async fn a_message_with_a_link_or_a_foreign_handle_is_asked_for_once_more() {
+async fn a_message_with_a_link_or_another_handle_is_requested_once_more() {
     let message = |text: &str, angle: &str| openai_text(&json!({ "outreach_message": text, "outreach_angles": [angle] }).to_string());
     let setting = || Setting { call: Call::Outreach, ..Setting::default() };
     let good = || message("Hi @yoga.studio, how was Sunday's class?", "The class.");
@@ -354,8 +380,8 @@ async fn a_message_with_a_link_or_a_foreign_handle_is_asked_for_once_more() {
         let outcome = ask_in(setting(), vec![bad.clone(), good()], vec![]).await;
         assert_eq!((outcome.result.is_ok(), outcome.attempts.len()), (true, 2));
         let outcome = ask_in(setting(), vec![bad.clone(), bad], vec![]).await;
-        let why = Some("the message holds a link or somebody else's handle");
-        assert_eq!(outcome.story(), (Some(AskError::InvalidOutput), vec![(OpenAi, why); 2]));
+        let why = Some("the message contains a link or another person's handle");
+        assert_eq!(outcome.summary(), (Some(ModelError::InvalidOutput), vec![(OpenAi, why); 2]));
     }
 }
 

@@ -1,4 +1,4 @@
-//! A server that knows the Chat Completions API only.
+//! A server with the Chat Completions API only.
 
 use super::*;
 
@@ -19,11 +19,16 @@ fn said(text: &str) -> Value {
 }
 
 async fn ask_in_chat(openai: Vec<Script>) -> Outcome {
-    ask_in(Setting { api: OpenAiApi::Chat, keys: Keys { anthropic: None, ..keys() }, ..Setting::default() }, openai, vec![]).await
+    ask_in(
+        Setting { api: OpenAiApi::Chat, secrets: ModelSecrets { anthropic: no_key(), ..secrets() }, ..Setting::default() },
+        openai,
+        vec![],
+    )
+    .await
 }
 
 #[tokio::test]
-async fn it_is_asked_for_the_same_with_what_all_such_servers_understand() {
+async fn the_request_has_only_what_all_such_servers_understand() {
     let outcome = ask_in_chat(vec![completion("stop", &said(&light().to_string()))]).await;
     let answer = outcome.result.unwrap();
     assert_eq!(answer.output, light());
@@ -51,28 +56,28 @@ async fn it_is_asked_for_the_same_with_what_all_such_servers_understand() {
 }
 
 #[tokio::test]
-async fn an_answer_that_did_not_fit_is_asked_for_with_more_room() {
+async fn a_truncated_answer_is_requested_with_a_larger_budget() {
     let outcome = ask_in_chat(vec![completion("length", &said("{")), completion("stop", &said(&light().to_string()))]).await;
     assert_eq!(outcome.result.unwrap().output, light());
     assert_eq!(outcome.openai[1].body["max_completion_tokens"], 5000);
 }
 
 #[tokio::test]
-async fn refusals_and_faults_are_what_they_are_in_the_other_api() {
+async fn refusals_and_failures_mean_the_same_as_in_the_other_api() {
     let refusal = json!({"role": "assistant", "content": null, "refusal": "I cannot."});
     for (scripts, expected) in [
-        (vec![completion("stop", &refusal)], AskError::Refused),
-        (vec![completion("content_filter", &said(""))], AskError::Refused),
-        (vec![completion("stop", &said("no JSON")), completion("stop", &said("nor this"))], AskError::InvalidOutput),
-        (vec![openai_error(401, "invalid_request_error", "invalid_api_key")], AskError::Unauthorized(OpenAi)),
-        (vec![openai_error(429, "rate_limit_error", "rate_limit_exceeded")], AskError::Retryable),
+        (vec![completion("stop", &refusal)], ModelError::Declined),
+        (vec![completion("content_filter", &said(""))], ModelError::Declined),
+        (vec![completion("stop", &said("no JSON")), completion("stop", &said("nor this"))], ModelError::InvalidOutput),
+        (vec![openai_error(401, "invalid_request_error", "invalid_api_key"); 2], ModelError::Rejected),
+        (vec![openai_error(429, "rate_limit_error", "rate_limit_exceeded")], ModelError::Unavailable),
     ] {
         assert_eq!(ask_in_chat(scripts).await.result.unwrap_err(), expected);
     }
 }
 
 #[test]
-fn only_its_two_apis_have_names() {
+fn only_the_two_supported_apis_have_names() {
     assert_eq!("chat".parse(), Ok(OpenAiApi::Chat));
     assert_eq!("responses".parse(), Ok(OpenAiApi::default()));
     assert!("Chat".parse::<OpenAiApi>().is_err());
