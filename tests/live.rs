@@ -1,4 +1,4 @@
-//! Live mode, with a second sandbox in the place of the real vendors: it takes other keys than the stand-ins do.
+//! Live mode, with a second sandbox in the place of the real vendors. It accepts other keys than the stack's own sandbox.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::harness::{Value, World, json, stack_test, until};
 const KEYS: [&str; 2] = ["apify_real_token", "sk-real-openai"];
 
 #[stack_test(alone)]
-async fn with_keys_the_vendors_are_asked_where_they_are_and_nowhere_else(world: Arc<World>) {
+async fn with_keys_only_the_real_vendors_are_called(world: Arc<World>) {
     let credentials = Credentials { apify: KEYS[0].to_owned(), openai: KEYS[1].to_owned(), ..Credentials::default() };
     let vendors = sandbox::serve(sandbox::Options { credentials, ..sandbox::Options::default() }).await.unwrap();
     let base = &vendors.base_url;
@@ -42,7 +42,7 @@ async fn with_keys_the_vendors_are_asked_where_they_are_and_nowhere_else(world: 
     .await;
     assert_eq!(ended["data"]["status"], "completed", "{ended}");
 
-    // A wrong key would have been refused, so what was asked there was asked with the right one.
+    // A wrong key would have been refused, so these calls had the right one.
     let calls = async |sandbox: &str, vendor: &str| -> Vec<Value> {
         let url = format!("{sandbox}/_control/calls?vendor={vendor}&match=livelead");
         http.get(url).send().await.unwrap().json().await.unwrap()

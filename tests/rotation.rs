@@ -1,4 +1,4 @@
-//! New passwords for the database's logins while requests run and processes start: none fails.
+//! The passwords of the database's logins are rotated while requests run and processes start: no request fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,14 +25,14 @@ fn url_of(secret: &Value) -> &str {
     secret["url"].as_str().unwrap()
 }
 
-/// The same URL with another password.
+/// Returns the URL with another password.
 fn with_password(url: &str, password: &str) -> String {
     let config: Config = url.parse().unwrap();
     let old = std::str::from_utf8(config.get_password().unwrap()).unwrap();
     url.replacen(&format!(":{old}@"), &format!(":{password}@"), 1)
 }
 
-/// Reads and runs that go on until they are told to stop.
+/// Requests and runs that continue until `over` is set.
 struct Load {
     world: Arc<World>,
     account: Account,
@@ -80,7 +80,7 @@ async fn passwords_of_the_database_are_rotated_while_requests_run(world: Arc<Wor
                 put(&world, name, &new).await;
                 rotated.push((old, new));
             }
-            // Between the secret and the database: processes that start now read a password that is not valid yet.
+            // The secret has the new password before the database: processes that start now read one that is not valid yet.
             let started = join_all((0..4).map(|_| load.account.get("/api/leads")));
             let nothing = json!({});
             let (started, migrated) = tokio::join!(started, world.invoke("migrate", &nothing));
@@ -92,7 +92,7 @@ async fn passwords_of_the_database_are_rotated_while_requests_run(world: Arc<Wor
                 assert!(connect(url_of(old)).await.is_err(), "the old password is of no use");
                 connect(url_of(new)).await.unwrap();
             }
-            // Who still has a connection of the old password needs another one.
+            // A process with a connection of the old password needs another one.
             let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename LIKE 'oslira%' AND state = 'idle'";
             assert!(world.db.value::<i64>(end, &[]).await.unwrap() > 0);
             load.until_answered(50).await;

@@ -1,4 +1,4 @@
-//! Which cached profile serves which analysis.
+//! Which cache entry serves which analysis.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ async fn an_entry_too_old_for_all_is_replaced(world: Arc<World>) {
     world.put_cached(&handle, aged(&entry, 13 * 3600).to_string()).await;
     assert!(!fetches(&account, &handle, "light").await);
     assert!(fetches(&account, &handle, "deep").await);
-    // Half a minute less than a day still serves; a second more does not, nor does what comes from the future.
+    // An entry that is half a minute younger than a day serves. One that is a second older, or from the future, does not.
     world.put_cached(&handle, aged(&entry, 24 * 3600 - 30).to_string()).await;
     assert!(!fetches(&account, &handle, "light").await);
     for seconds in [24 * 3600 + 1, -3600] {
@@ -62,7 +62,7 @@ async fn an_entry_too_shallow_for_deep_serves_light(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn damaged_and_foreign_entries_are_replaced(world: Arc<World>) {
+async fn damaged_entries_and_those_of_other_profiles_are_replaced(world: Arc<World>) {
     let account = world.account(20).await;
     let (handle, other) = (world.handle("damaged"), world.handle("other"));
     account.lead(&handle).await;
@@ -89,7 +89,7 @@ async fn damaged_and_foreign_entries_are_replaced(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn misses_of_one_handle_at_once_leave_one_good_entry(world: Arc<World>) {
+async fn concurrent_misses_of_a_handle_leave_one_valid_entry(world: Arc<World>) {
     let handle = world.handle("crowd");
     let runs = (0..4).map(|_| {
         let (world, handle) = (world.clone(), handle.clone());
@@ -98,7 +98,7 @@ async fn misses_of_one_handle_at_once_leave_one_good_entry(world: Arc<World>) {
             let ended = account.run(&handle, "light").await;
             assert_eq!(ended.status(), "completed", "{}", ended.progress);
             let result = account.result(&ended.run_id).await.data(200);
-            // Each pays for what it asked for, and for nothing twice.
+            // Each run is charged once.
             assert_eq!(result["cost"]["apify_micro_usd"] == json!(0), result["cache_hit"] == json!(true), "{result}");
             result["metrics"].clone()
         }
@@ -109,9 +109,9 @@ async fn misses_of_one_handle_at_once_leave_one_good_entry(world: Arc<World>) {
     assert!(is_fresh(&world.entry(&handle).await));
 }
 
-/// Between the look into the cache and the start of the Actor another run may have been faster.
+/// Another run may cache the profile between the look-up and the start of the Actor.
 #[stack_test]
-async fn a_profile_that_came_meanwhile_is_not_fetched_again(world: Arc<World>) {
+async fn a_profile_that_was_cached_meanwhile_is_not_fetched_again(world: Arc<World>) {
     let (account, other) = (world.account(5).await, world.account(5).await);
     let handle = world.handle("meanwhile");
     let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
@@ -126,7 +126,7 @@ async fn a_profile_that_came_meanwhile_is_not_fetched_again(world: Arc<World>) {
     let found = world.invoke("scrape", &json!({ "run": run, "profile": looked })).await.unwrap();
     assert_eq!((&found["hit"], found["at"]["key"].as_str()), (&json!(true), Some(&*profile_cache_key(&handle))));
     assert_eq!((world.actor_calls(&handle, "start").await, account.vendor_costs().await), (1, 0));
-    // What came is too old for this tier: then it is fetched after all.
+    // An entry that is too old for the tier is fetched again.
     let entry = world.entry(&handle).await;
     world.put_cached(&handle, aged(&entry, 7 * 3600).to_string()).await;
     let fetched = world.invoke("scrape", &json!({ "run": run, "profile": looked })).await.unwrap();

@@ -7,11 +7,11 @@ use super::is_fresh;
 use crate::harness::{World, json, stack_test, until};
 
 #[stack_test]
-async fn a_dropped_profile_is_fetched_anew(world: Arc<World>) {
+async fn a_removed_entry_is_fetched_again(world: Arc<World>) {
     let account = world.account(3).await;
     let handle = world.handle("dropped");
     let lead = account.lead(&handle).await;
-    // Twice: what is gone already is as good.
+    // Twice, because removing an absent entry succeeds as well.
     for _ in 0..2 {
         let data = account.force_refresh(&lead).await.data(200);
         assert_eq!((data["lead_id"].as_str(), data["username"].as_str()), (Some(&*lead), Some(&*handle)));
@@ -24,7 +24,7 @@ async fn a_dropped_profile_is_fetched_anew(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn a_run_at_work_keeps_the_profile_that_it_started_with(world: Arc<World>) {
+async fn a_run_in_progress_keeps_the_entry_that_it_started_with(world: Arc<World>) {
     let account = world.account(3).await;
     let handle = world.handle("kept");
     let lead = account.lead(&handle).await;
@@ -39,7 +39,7 @@ async fn a_run_at_work_keeps_the_profile_that_it_started_with(world: Arc<World>)
 }
 
 #[stack_test]
-async fn ten_drops_an_hour_and_account(world: Arc<World>) {
+async fn an_account_has_ten_removals_an_hour(world: Arc<World>) {
     let (one, other) = (world.account(1).await, world.account(1).await);
     let handle = world.handle("dropper");
     let lead = one.lead(&handle).await;

@@ -1,4 +1,4 @@
-//! The profile cache: what analyses take from it, and the three endpoints that look after it.
+//! The profile cache: which entries serve an analysis, and the three endpoints of the cache.
 
 mod analyses;
 mod checks;
@@ -7,21 +7,21 @@ mod numbers;
 
 use crate::harness::{Account, Ended, Value, json};
 
-/// An entry that was scraped so many seconds ago.
+/// Returns the entry with an age of `seconds`.
 fn aged(entry: &Value, seconds: i64) -> Value {
     let mut entry = entry.clone();
     entry["scraped_at"] = json!((jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds)).to_string());
     entry
 }
 
-/// Whether an entry is what a scrape leaves, and young.
+/// Whether an entry was written by a scrape just now.
 fn is_fresh(entry: &Value) -> bool {
     let scraped_at: jiff::Timestamp = entry["scraped_at"].as_str().unwrap().parse().unwrap();
     entry["version"] == 1 && entry["depth"] == 12 && jiff::Timestamp::now().duration_since(scraped_at).as_secs() < 600
 }
 
 impl Account {
-    /// Analyses a handle and answers the lead that it became.
+    /// Analyzes a handle and returns its lead.
     async fn lead(&self, handle: &str) -> String {
         let ended: Ended = self.run(handle, "light").await;
         assert_eq!(ended.status(), "completed", "{}", ended.progress);
@@ -29,7 +29,7 @@ impl Account {
         result["lead_id"].as_str().expect("a lead").to_owned()
     }
 
-    /// A lead of a handle that no analysis would accept now.
+    /// Creates a lead of a handle that cannot be analyzed now.
     async fn old_lead(&self, handle: &str, is_private: bool) -> String {
         let sql = "INSERT INTO leads (account_id, business_profile_id, username, follower_count, bio, is_private)
                    VALUES ($1::text::uuid, $2::text::uuid, $3, 1000, 'coffee', $4) RETURNING id::text";
@@ -44,13 +44,13 @@ impl Account {
         self.post(&format!("/api/leads/{lead}/force-refresh"), &json!({})).await
     }
 
-    /// What was booked for the account, with a run or without.
+    /// Returns the recorded costs of the account, with a run or without.
     async fn vendor_costs(&self) -> i64 {
         let sql = "SELECT coalesce(sum(cost_micro_usd), 0)::int8 FROM ai_usage_logs WHERE account_id = $1::text::uuid";
         self.world.db.value(sql, &[&self.id]).await.expect("a sum")
     }
 
-    /// The scrapes without a run, as they were booked: how each ended.
+    /// Returns the recorded statuses of the scrapes without a run.
     async fn recorded_checks(&self) -> Vec<String> {
         let sql = "SELECT status FROM ai_usage_logs WHERE account_id = $1::text::uuid AND run_id IS NULL AND provider = 'apify'
                    AND api_call_type = 'scrape' ORDER BY created_at";

@@ -9,7 +9,7 @@ async fn statistics(account: &Account) -> Value {
 }
 
 #[stack_test]
-async fn statistics_count_and_name_nobody(world: Arc<World>) {
+async fn statistics_are_counts_without_names(world: Arc<World>) {
     let (account, other) = (world.account(1).await, world.account(0).await);
     let handle = world.handle("counted");
     account.lead(&handle).await;
@@ -40,7 +40,7 @@ async fn statistics_are_for_members(world: Arc<World>) {
 }
 
 #[stack_test(alone)]
-async fn looks_into_the_cache_are_counted(world: Arc<World>) {
+async fn cache_look_ups_are_counted(world: Arc<World>) {
     let account = world.account(3).await;
     let handle = world.handle("looked");
     let looks = |data: &Value| {

@@ -120,11 +120,11 @@ fn compare<'a>(baselines: &'a [(Baseline, Option<Snapshot>)], now: &Snapshot) ->
 
 /// Describes the change for people.
 fn details(reason: Reason, old: Option<&Snapshot>, new: &Snapshot) -> String {
-    let Some(old) = old else { return "There is no earlier copy of the profile to compare with.".to_owned() };
+    let Some(old) = old else { return "There is no earlier profile to compare with.".to_owned() };
     match reason {
         Reason::FollowerChange => format!("{} followers became {}.", old.follower_count, new.follower_count),
         Reason::BioChange => {
-            format!("The bio is a different one: the old and the new have {:.2} in common.", similarity(&old.bio, &new.bio))
+            format!("The bio has changed: the similarity of the old and the new one is {:.2}.", similarity(&old.bio, &new.bio))
         }
         Reason::PrivacyChange if new.is_private => "The profile became private.".to_owned(),
         Reason::PrivacyChange => "The profile became public.".to_owned(),
@@ -170,13 +170,13 @@ mod tests {
     #[test]
     fn every_reason_has_a_description() {
         let (old, private) = (profile(1000), Snapshot { is_private: true, is_verified: true, bio: String::new(), follower_count: 5 });
-        let told = |reason, old: &Snapshot, new: &Snapshot| details(reason, Some(old), new);
-        assert_eq!(told(Reason::FollowerChange, &old, &private), "1000 followers became 5.");
-        assert!(told(Reason::BioChange, &old, &private).contains("0.00 in common"));
-        assert_eq!(told(Reason::PrivacyChange, &old, &private), "The profile became private.");
-        assert_eq!(told(Reason::PrivacyChange, &private, &old), "The profile became public.");
-        assert_eq!(told(Reason::VerificationChange, &old, &private), "The profile was verified.");
-        assert_eq!(told(Reason::VerificationChange, &private, &old), "The profile is no longer verified.");
+        let described = |reason, old: &Snapshot, new: &Snapshot| details(reason, Some(old), new);
+        assert_eq!(described(Reason::FollowerChange, &old, &private), "1000 followers became 5.");
+        assert!(described(Reason::BioChange, &old, &private).contains("is 0.00"));
+        assert_eq!(described(Reason::PrivacyChange, &old, &private), "The profile became private.");
+        assert_eq!(described(Reason::PrivacyChange, &private, &old), "The profile became public.");
+        assert_eq!(described(Reason::VerificationChange, &old, &private), "The profile was verified.");
+        assert_eq!(described(Reason::VerificationChange, &private, &old), "The profile is no longer verified.");
         assert!(details(Reason::TtlExpired, None, &old).contains("no earlier copy"));
     }
 

@@ -1,8 +1,7 @@
 //! [`Credential`]: the value of a secret, cached, and fetched again when the service that it authenticates to refuses it.
 //!
 //! A value is kept for five minutes. Concurrent callers share one fetch. A refused value is fetched again at once, which is how a rotation
-//! reaches running functions. Where the value comes from is the business of whoever makes the credential: Secrets Manager in functions, a
-//! fixed value in tools and tests.
+//! reaches running functions. The value comes from Secrets Manager in functions, and is fixed in tools and tests.
 
 use std::fmt;
 use std::future::Future;

@@ -93,11 +93,9 @@ impl<'a> Idempotency<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use jiff::Timestamp;
     use lambda_http::Body;
-    use oslira_db::DbError;
+    use oslira_credential::{Credential, CredentialError};
     use oslira_domain::UserId;
     use serde_json::json;
     use uuid::Uuid;
@@ -117,7 +115,7 @@ mod tests {
 
     /// A database that cannot be reached.
     fn no_database() -> UserDb {
-        UserDb::new(Arc::new(|_| Box::pin(async { Err(DbError::no_credential("none in tests")) })))
+        UserDb::new(Credential::new(|| std::future::ready(Err(CredentialError::Unavailable("none in tests".to_owned())))))
     }
 
     fn response(number: i32) -> Reply {

@@ -1,7 +1,7 @@
 //! The life of an Actor run: start, remember, wait, record, read, and abort when its profiles are not needed any longer.
 //!
 //! An Actor run costs money and cannot be started idempotently. So it is remembered with its [`Owner`] before anything else happens, and
-//! whoever repeats the work waits for it instead of starting another. Its cost is recorded as soon as its end is known, once. While Apify
+//! a repeated call waits for it instead of starting another. Its cost is recorded as soon as its end is known, once. While Apify
 //! cannot be reached, the cost is on Apify's invoice only.
 
 mod error;
@@ -123,7 +123,7 @@ impl Scraper {
             }
         };
         let remembered = owner.remember(&self.db, &started.id).await;
-        // Without being remembered, nobody would find it again.
+        // An Actor run that is not remembered would never be found again.
         if !matches!(&remembered, Ok(Some(id)) if *id == started.id) {
             self.abort(owner, started, limits, clock).await;
         }

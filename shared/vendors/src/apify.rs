@@ -288,10 +288,12 @@ mod tests {
             finished_at: "2026-11-22T12:00:00Z".parse().ok(),
         };
         assert_eq!(run, expected);
-        let asked = stub.requests().remove(0);
-        assert_eq!(asked.line, "POST /v2/actors/apify~instagram-profile-scraper/runs?timeout=140 HTTP/1.1");
-        assert_eq!(asked.body, json!({"usernames": ["nike", "adidas"]}));
-        assert!(asked.headers.contains("authorization: bearer apify_secret") && asked.headers.contains("content-type: application/json"));
+        let request = stub.requests().remove(0);
+        assert_eq!(request.line, "POST /v2/actors/apify~instagram-profile-scraper/runs?timeout=140 HTTP/1.1");
+        assert_eq!(request.body, json!({"usernames": ["nike", "adidas"]}));
+        assert!(
+            request.headers.contains("authorization: bearer apify_secret") && request.headers.contains("content-type: application/json")
+        );
 
         let (apify, stub) = serving(Script::json(200, &run_body("SUCCEEDED"))).await;
         assert_eq!(apify.wait("Run1", Duration::from_secs(999)).await.unwrap().status, ActorRunStatus::Succeeded);
@@ -350,8 +352,8 @@ mod tests {
         let scripts = [
             Script::BreakOff,
             Script::Close,
-            Script::Answer(200, "", b"{\"data\":{\"id\":".to_vec()),
-            Script::Answer(502, "", b"<html>".to_vec()),
+            Script::Respond(200, "", b"{\"data\":{\"id\":".to_vec()),
+            Script::Respond(502, "", b"<html>".to_vec()),
         ];
         for script in scripts {
             let (apify, _stub) = serving(script).await;
@@ -360,7 +362,7 @@ mod tests {
         let unreached = client("http://127.0.0.1:1").start(&[]).await.unwrap_err();
         assert_eq!(unreached, VendorError::Transport("no connection"));
         assert!(!Apify::may_have_started(&unreached));
-        for script in [Script::BreakOff, Script::Close, Script::Answer(201, "", b"{\"data\":{\"id\":".to_vec())] {
+        for script in [Script::BreakOff, Script::Close, Script::Respond(201, "", b"{\"data\":{\"id\":".to_vec())] {
             let (apify, _stub) = serving(script).await;
             assert!(Apify::may_have_started(&apify.start(&[]).await.unwrap_err()));
         }

@@ -125,10 +125,10 @@ mod tests {
     use super::*;
     use ScrapeOutcome::{Blocked, Found, NotFound, Private};
 
-    fn scrape(items: &Value, asked: &[&str]) -> Vec<ScrapeOutcome> {
-        let asked: Vec<Username> = asked.iter().map(|name| name.parse().unwrap()).collect();
-        let found = outcomes(items.to_string().as_bytes(), &asked).unwrap();
-        assert_eq!(found.iter().map(|item| item.username.clone()).collect::<Vec<_>>(), asked);
+    fn scrape(items: &Value, requested: &[&str]) -> Vec<ScrapeOutcome> {
+        let requested: Vec<Username> = requested.iter().map(|name| name.parse().unwrap()).collect();
+        let found = outcomes(items.to_string().as_bytes(), &requested).unwrap();
+        assert_eq!(found.iter().map(|item| item.username.clone()).collect::<Vec<_>>(), requested);
         found.into_iter().map(|item| item.outcome).collect()
     }
 
@@ -208,10 +208,10 @@ mod tests {
 
     #[test]
     fn a_dataset_that_is_not_a_list_is_an_error() {
-        let asked = ["nike".parse().unwrap()];
+        let requested = ["nike".parse().unwrap()];
         for body in ["", "{}", "[{\"id\":", "<html>"] {
-            assert!(outcomes(body.as_bytes(), &asked).is_err(), "{body}");
+            assert!(outcomes(body.as_bytes(), &requested).is_err(), "{body}");
         }
-        assert!(outcomes(b"[1, null, [], \"x\"]", &asked).is_ok());
+        assert!(outcomes(b"[1, null, [], \"x\"]", &requested).is_ok());
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 #[derive(Clone)]
 pub(crate) enum Script {
     /// Returns a complete response.
-    Answer(u16, &'static str, Vec<u8>),
+    Respond(u16, &'static str, Vec<u8>),
     /// Returns a response with fewer bytes than its length says.
     BreakOff,
     /// Closes the connection without a response.
@@ -22,7 +22,7 @@ pub(crate) enum Script {
 
 impl Script {
     pub(crate) fn json(status: u16, body: &Value) -> Self {
-        Self::Answer(status, "", body.to_string().into_bytes())
+        Self::Respond(status, "", body.to_string().into_bytes())
     }
 }
 
@@ -64,7 +64,7 @@ impl Stub {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let request = read(&mut stream).await;
                 log.lock().unwrap().push(request);
-                answer(stream, scripts.next().unwrap_or(Script::Close)).await;
+                respond(stream, scripts.next().unwrap_or(Script::Close)).await;
             }
         });
         Self { url, requests }
@@ -97,9 +97,9 @@ async fn read(stream: &mut TcpStream) -> Recorded {
     }
 }
 
-async fn answer(mut stream: TcpStream, script: Script) {
+async fn respond(mut stream: TcpStream, script: Script) {
     match script {
-        Script::Answer(status, headers, body) => {
+        Script::Respond(status, headers, body) => {
             let head = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n", body.len());
             stream.write_all(head.as_bytes()).await.unwrap();
             stream.write_all(&body).await.unwrap();

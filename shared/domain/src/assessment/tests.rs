@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-/// A believable answer of a call.
+/// Returns a realistic answer to a question.
 fn answer(call: Call, tier: Tier) -> Value {
     let judgement = json!({
         "overall_score": 72, "niche_fit_score": 80, "engagement_score": 55.0, "confidence_level": 0.75, "summary_text": " Runs a studio.\u{0} ",
@@ -49,7 +49,7 @@ fn walk(schema: &Value, check: &mut impl FnMut(&Map<String, Value>)) {
 }
 
 #[test]
-fn schemas_keep_to_what_both_strict_modes_accept() {
+fn schemas_have_only_what_both_strict_modes_accept() {
     const KEYWORDS: [&str; 8] = ["type", "enum", "properties", "required", "items", "description", "additionalProperties", "title"];
     for tier in Tier::ALL {
         for call in tier.calls() {
@@ -78,7 +78,7 @@ fn schemas_keep_to_what_both_strict_modes_accept() {
 }
 
 #[test]
-fn a_believable_answer_of_every_call_is_read_and_tidied() {
+fn a_realistic_answer_to_every_question_is_parsed_and_tidied() {
     for tier in Tier::ALL {
         for call in tier.calls() {
             let fields = parse(*call, tier, &answer(*call, tier)).unwrap();
@@ -91,13 +91,13 @@ fn a_believable_answer_of_every_call_is_read_and_tidied() {
 }
 
 #[test]
-fn what_breaks_the_schema_is_named_by_its_place_and_never_by_its_text() {
+fn an_invalid_field_is_named_by_its_path_and_never_by_its_text() {
     let broken = |key: &str, value: Value| {
         let mut answer = answer(Call::Core, Tier::Light);
         answer[key] = value;
         parse(Call::Core, Tier::Light, &answer).unwrap_err().to_string()
     };
-    let at = |place: &str| format!("the answer of `core` breaks its schema at `{place}`");
+    let at = |path: &str| format!("the answer to `core` does not fit its schema at `{path}`");
     for value in [json!(101), json!(-1), json!(50.5), json!("secret"), json!(null)] {
         assert_eq!(broken("overall_score", value), at("overall_score"));
     }
@@ -113,7 +113,7 @@ fn what_breaks_the_schema_is_named_by_its_place_and_never_by_its_text() {
 }
 
 #[test]
-fn a_report_is_flat_and_deeper_tiers_have_all_that_shallower_ones_have() {
+fn a_report_is_flat_and_a_deeper_tier_has_every_field_of_the_others() {
     let [light, deep, xray] = Tier::ALL.map(|tier| merge(tier, &answers(tier)).unwrap());
     for report in [&light, &deep, &xray] {
         let scores = (report.overall_score, report.niche_fit_score, report.engagement_score, report.confidence_level);
@@ -125,7 +125,7 @@ fn a_report_is_flat_and_deeper_tiers_have_all_that_shallower_ones_have() {
 }
 
 #[test]
-fn no_two_calls_of_a_tier_say_the_same_field() {
+fn no_two_questions_of_a_tier_have_the_same_field() {
     for tier in Tier::ALL {
         let named: usize = tier.calls().iter().map(|call| schema(*call, tier)["properties"].as_object().unwrap().len()).sum();
         assert_eq!(merge(tier, &answers(tier)).unwrap().fields.len(), named);
@@ -137,13 +137,16 @@ fn a_report_needs_every_answer() {
     let mut deep = answers(Tier::Deep);
     deep.remove("outreach");
     let missing = merge(Tier::Deep, &deep).unwrap_err();
-    assert_eq!((&missing, missing.to_string().as_str()), (&InvalidOutput::Missing(Call::Outreach), "the call `outreach` has no answer"));
+    assert_eq!(
+        (&missing, missing.to_string().as_str()),
+        (&InvalidOutput::Missing(Call::Outreach), "the question `outreach` has no answer")
+    );
     deep.insert("outreach".to_owned(), json!({}));
     assert!(matches!(merge(Tier::Deep, &deep), Err(InvalidOutput::Broken { call: Call::Outreach, .. })));
 }
 
 #[test]
-fn values_go_back_to_plain_numbers_and_texts() {
+fn values_convert_to_plain_numbers_and_texts() {
     let score = Score::try_from(72.0).unwrap();
     assert_eq!((u8::from(score), i16::from(score)), (72, 72));
     assert_eq!(f64::from(Confidence::try_from(0.5).unwrap()).to_string(), "0.5");

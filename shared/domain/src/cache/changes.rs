@@ -79,7 +79,7 @@ impl Changes {
     pub fn between(old: &Snapshot, new: &Snapshot) -> Self {
         let (before, now) = (i128::from(old.follower_count), i128::from(new.follower_count));
         let change = new.follower_count.saturating_sub(old.follower_count);
-        #[expect(clippy::cast_precision_loss, reason = "followers are far below 2^53, and this is only shown")]
+        #[expect(clippy::cast_precision_loss, reason = "followers are far below 2^53, and this number is only displayed")]
         let change_percent = (old.follower_count > 0).then(|| (change as f64 / old.follower_count as f64 * 10_000.0).round() / 100.0);
         let (distance, longest) = distance(&old.bio, &new.bio);
         Self {

@@ -91,7 +91,7 @@ impl Default for Setting {
     }
 }
 
-async fn ask_in(setting: Setting, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
+async fn answer_in(setting: Setting, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
     let (openai, anthropic) = (Stub::new(openai).await, Stub::new(anthropic).await);
     let (first, second) = (Endpoint::new(format!("{}/v1/", openai.url)), Endpoint::new(&anthropic.url));
     let mut endpoints = Endpoints { openai: first, openai_api: setting.api, anthropic: second };
@@ -117,19 +117,19 @@ async fn ask_in(setting: Setting, openai: Vec<Script>, anthropic: Vec<Script>) -
     Outcome { result, attempts, openai: openai.requests(), anthropic: anthropic.requests() }
 }
 
-async fn ask_with(secrets: ModelSecrets, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
-    ask_in(Setting { secrets, ..Setting::default() }, openai, anthropic).await
+async fn answer_with(secrets: ModelSecrets, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
+    answer_in(Setting { secrets, ..Setting::default() }, openai, anthropic).await
 }
 
-async fn ask(openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
-    ask_with(secrets(), openai, anthropic).await
+async fn answer(openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
+    answer_with(secrets(), openai, anthropic).await
 }
 
 use Provider::{Anthropic, OpenAi};
 
 #[tokio::test]
 async fn openai_is_used_first_with_the_stable_parts_first_and_a_strict_schema() {
-    let outcome = ask(vec![openai_text(&light().to_string())], vec![]).await;
+    let outcome = answer(vec![openai_text(&light().to_string())], vec![]).await;
     let answer = outcome.result.unwrap();
     assert_eq!(answer.output, light());
     let attempt = &answer.attempt;
@@ -162,7 +162,7 @@ async fn openai_is_used_first_with_the_stable_parts_first_and_a_strict_schema() 
 
 #[tokio::test]
 async fn anthropic_answers_when_openai_is_overloaded_and_the_cost_is_its_own() {
-    let outcome = ask(
+    let outcome = answer(
         vec![openai_error(503, "service_unavailable_error", "server_is_overloaded")],
         vec![anthropic("end_turn", &light().to_string())],
     )
@@ -193,7 +193,7 @@ async fn anthropic_answers_when_openai_is_overloaded_and_the_cost_is_its_own() {
 
 #[tokio::test]
 async fn every_temporary_failure_falls_back_to_the_other_provider_and_is_retryable_if_that_fails_too() {
-    let slow = Script::Answer(429, "retry-after: 7\r\n", b"{}".to_vec());
+    let slow = Script::Respond(429, "retry-after: 7\r\n", b"{}".to_vec());
     let cases = [
         (openai_error(429, "rate_limit_error", "slow_down"), "too many requests"),
         (slow, "too many requests, retry after 7000 ms"),
@@ -201,7 +201,7 @@ async fn every_temporary_failure_falls_back_to_the_other_provider_and_is_retryab
         (Script::Hang, "no response in time"),
         (Script::Close, "the connection failed (broken off)"),
         (Script::BreakOff, "the connection failed (broken off)"),
-        (Script::Answer(200, "", b"{\"id\":\"resp_1\",\"sta".to_vec()), "the response is not understood: not the documented JSON"),
+        (Script::Respond(200, "", b"{\"id\":\"resp_1\",\"sta".to_vec()), "the response is not understood: not the documented JSON"),
         (Script::json(200, &json!({"status": "failed", "error": {"code": "server_error"}})), "the vendor is overloaded or failing (200)"),
         (Script::json(200, &json!({"status": "failed", "error": {"code": "rate_limit_exceeded"}})), "too many requests"),
         (Script::json(200, &json!({"status": "queued"})), "the response is not understood: neither completed nor failed"),
@@ -211,7 +211,7 @@ async fn every_temporary_failure_falls_back_to_the_other_provider_and_is_retryab
         ),
     ];
     for (script, error) in cases {
-        let outcome = ask(vec![script], vec![anthropic_error(529, "overloaded_error", None)]).await;
+        let outcome = answer(vec![script], vec![anthropic_error(529, "overloaded_error", None)]).await;
         let tries = vec![(OpenAi, Some(error)), (Anthropic, Some("the vendor is overloaded or failing (529)"))];
         assert_eq!(outcome.summary(), (Some(ModelError::Unavailable), tries));
         let timeout = if error.contains("in time") { AttemptStatus::Timeout } else { AttemptStatus::Error };
@@ -230,17 +230,19 @@ async fn used_up_quotas_are_final() {
     ];
     for (status, kind, code) in cases {
         let limit = anthropic_error(429, "rate_limit_error", Some("enforced_spend_limit_reached"));
-        let outcome = ask(vec![openai_error(status, kind, code)], vec![limit]).await;
+        let outcome = answer(vec![openai_error(status, kind, code)], vec![limit]).await;
         let (ours, theirs) = (format!("the quota is used up ({code})"), "the quota is used up (enforced_spend_limit_reached)");
         assert_eq!(outcome.summary(), (Some(ModelError::Rejected), vec![(OpenAi, Some(ours.as_str())), (Anthropic, Some(theirs))]));
     }
     let outcome =
-        ask(vec![openai_error(400, "invalid_request_error", "invalid_json_schema")], vec![anthropic_error(402, "billing_error", None)])
+        answer(vec![openai_error(400, "invalid_request_error", "invalid_json_schema")], vec![anthropic_error(402, "billing_error", None)])
             .await;
     assert_eq!(outcome.summary().0, Some(ModelError::Rejected));
-    let outcome =
-        ask(vec![openai_error(404, "x", "model_not_found")], vec![anthropic_error(429, "rate_limit_error", Some("ramp_limit_exceeded"))])
-            .await;
+    let outcome = answer(
+        vec![openai_error(404, "x", "model_not_found")],
+        vec![anthropic_error(429, "rate_limit_error", Some("ramp_limit_exceeded"))],
+    )
+    .await;
     assert_eq!(outcome.summary().0, Some(ModelError::Unavailable));
 }
 
@@ -250,11 +252,11 @@ async fn a_refusal_of_either_provider_is_final() {
     let mut filtered = openai_body("incomplete", &json!({"type": "output_text", "text": "{"}));
     filtered["incomplete_details"] = json!({"reason": "content_filter"});
     for body in [refusal, filtered] {
-        let outcome = ask(vec![Script::json(200, &body)], vec![]).await;
+        let outcome = answer(vec![Script::json(200, &body)], vec![]).await;
         assert_eq!(outcome.summary(), (Some(ModelError::Declined), vec![(OpenAi, Some("the model declined"))]));
         assert!(outcome.anthropic.is_empty() && outcome.attempts[0].cost > MicroUsd::ZERO);
     }
-    let outcome = ask(vec![Script::Close], vec![anthropic("refusal", "")]).await;
+    let outcome = answer(vec![Script::Close], vec![anthropic("refusal", "")]).await;
     assert_eq!(outcome.summary().0, Some(ModelError::Declined));
 }
 
@@ -264,11 +266,11 @@ async fn an_answer_that_does_not_fit_its_schema_is_requested_once_more() {
     for bad in
         ["", "Sure! Here it is:", "{\"overall_score\":", "{}", &good.replace("72", "720"), &good.replace("\"red_flags\"", "\"flags\"")]
     {
-        let outcome = ask(vec![openai_text(bad), openai_text(&good)], vec![]).await;
+        let outcome = answer(vec![openai_text(bad), openai_text(&good)], vec![]).await;
         assert_eq!((outcome.result.is_ok(), outcome.attempts.len()), (true, 2), "{bad}");
         assert_eq!(outcome.openai[0].body, outcome.openai[1].body);
 
-        let outcome = ask(vec![openai_text(bad), openai_text(bad)], vec![]).await;
+        let outcome = answer(vec![openai_text(bad), openai_text(bad)], vec![]).await;
         assert_eq!(
             (outcome.summary().0, outcome.attempts.len(), outcome.anthropic.len()),
             (Some(ModelError::InvalidOutput), 2, 0),
@@ -283,25 +285,25 @@ async fn a_truncated_answer_is_requested_with_twice_the_budget() {
     let mut cut = openai_body("incomplete", &json!({"type": "output_text", "text": "{\"overall"}));
     cut["incomplete_details"] = json!({"reason": "max_output_tokens"});
     let cut = Script::json(200, &cut);
-    let outcome = ask(vec![cut.clone(), openai_text(&light().to_string())], vec![]).await;
+    let outcome = answer(vec![cut.clone(), openai_text(&light().to_string())], vec![]).await;
     assert!(outcome.result.is_ok());
     assert_eq!(outcome.openai.iter().map(|sent| sent.body["max_output_tokens"].clone()).collect::<Vec<_>>(), [2500, 5000]);
 
-    let outcome = ask(vec![cut.clone(), cut], vec![]).await;
+    let outcome = answer(vec![cut.clone(), cut], vec![]).await;
     let summary = (Some(ModelError::InvalidOutput), vec![(OpenAi, Some("the answer did not fit into its budget")); 2]);
     assert_eq!(outcome.summary(), summary);
 
     for reason in ["max_tokens", "model_context_window_exceeded"] {
-        let outcome = ask(vec![Script::Close], vec![anthropic(reason, "{"), anthropic("end_turn", &light().to_string())]).await;
+        let outcome = answer(vec![Script::Close], vec![anthropic(reason, "{"), anthropic("end_turn", &light().to_string())]).await;
         assert_eq!((outcome.result.is_ok(), outcome.anthropic[1].body["max_tokens"].as_u64()), (true, Some(5000)));
     }
 }
 
 #[tokio::test]
 async fn an_overload_of_the_second_attempt_falls_back_too() {
-    let outcome = ask(vec![openai_text("{}"), openai_error(500, "x", "x")], vec![anthropic("end_turn", &light().to_string())]).await;
+    let outcome = answer(vec![openai_text("{}"), openai_error(500, "x", "x")], vec![anthropic("end_turn", &light().to_string())]).await;
     assert_eq!((outcome.result.is_ok(), outcome.attempts.len()), (true, 3));
-    let outcome = ask(vec![Script::Close], vec![anthropic("tool_use", "")]).await;
+    let outcome = answer(vec![Script::Close], vec![anthropic("tool_use", "")]).await;
     assert_eq!(outcome.summary().0, Some(ModelError::Unavailable));
 }
 
@@ -309,29 +311,29 @@ async fn an_overload_of_the_second_attempt_falls_back_too() {
 async fn a_refused_key_is_renewed_and_a_provider_that_refuses_that_too_is_left_out() {
     let refusal = || openai_error(401, "invalid_request_error", "invalid_api_key");
     let refused = (OpenAi, Some("the credential was refused"));
-    let outcome = ask(vec![refusal(), openai_text(&light().to_string())], vec![]).await;
+    let outcome = answer(vec![refusal(), openai_text(&light().to_string())], vec![]).await;
     assert_eq!(outcome.summary(), (None, vec![refused, (OpenAi, None)]));
-    let outcome = ask(vec![refusal(), refusal()], vec![anthropic("end_turn", &light().to_string())]).await;
+    let outcome = answer(vec![refusal(), refusal()], vec![anthropic("end_turn", &light().to_string())]).await;
     assert_eq!(outcome.summary(), (None, vec![refused, refused, (Anthropic, None)]));
     let refusals = || anthropic_error(401, "authentication_error", None);
-    let outcome = ask(vec![refusal(), refusal()], vec![refusals(), refusals()]).await;
+    let outcome = answer(vec![refusal(), refusal()], vec![refusals(), refusals()]).await;
     assert_eq!((outcome.summary().0, outcome.attempts.len()), (Some(ModelError::Rejected), 4));
-    let outcome = ask(vec![Script::Close], vec![refusals(), refusals()]).await;
+    let outcome = answer(vec![Script::Close], vec![refusals(), refusals()]).await;
     assert_eq!(outcome.summary().0, Some(ModelError::Unavailable));
 }
 
 #[tokio::test]
 async fn a_provider_without_a_key_is_not_used() {
     let without_openai = ModelSecrets { openai: no_key(), ..secrets() };
-    let outcome = ask_with(without_openai, vec![], vec![anthropic("end_turn", &light().to_string())]).await;
+    let outcome = answer_with(without_openai, vec![], vec![anthropic("end_turn", &light().to_string())]).await;
     assert_eq!((outcome.summary(), outcome.openai.len()), ((None, vec![(Anthropic, None)]), 0));
     let without_anthropic = ModelSecrets { anthropic: no_key(), ..secrets() };
-    let outcome = ask_with(without_anthropic.clone(), vec![Script::Close], vec![]).await;
+    let outcome = answer_with(without_anthropic.clone(), vec![Script::Close], vec![]).await;
     assert_eq!(outcome.summary().0, Some(ModelError::Unavailable));
-    let outcome = ask_with(without_anthropic, vec![openai_error(400, "x", "x")], vec![]).await;
+    let outcome = answer_with(without_anthropic, vec![openai_error(400, "x", "x")], vec![]).await;
     assert_eq!(outcome.summary().0, Some(ModelError::Rejected));
     // Secrets Manager may have failed for a moment: that is no reason to fail a run.
-    let outcome = ask_with(ModelSecrets { openai: no_key(), anthropic: no_key() }, vec![], vec![]).await;
+    let outcome = answer_with(ModelSecrets { openai: no_key(), anthropic: no_key() }, vec![], vec![]).await;
     assert_eq!(outcome.summary(), (Some(ModelError::Credential(CredentialError::Missing("oslira/test/model".to_owned()))), vec![]));
 }
 
@@ -344,7 +346,7 @@ async fn nothing_that_is_logged_contains_a_key_or_the_text_of_others() {
         vec![openai_text(&words), openai_text(&words)],
     ];
     for scripts in cases {
-        let outcome = ask(scripts, vec![anthropic_error(400, "@jane", Some("@jane"))]).await;
+        let outcome = answer(scripts, vec![anthropic_error(400, "@jane", Some("@jane"))]).await;
         let error = outcome.result.unwrap_err();
         let logged = format!("{error} {error:?} {:?} {:?}", outcome.attempts, secrets());
         assert!(!logged.contains("secret") && !logged.contains("jane"), "{logged}");
@@ -354,11 +356,11 @@ async fn nothing_that_is_logged_contains_a_key_or_the_text_of_others() {
 #[tokio::test]
 async fn no_attempt_starts_that_could_not_end_in_time() {
     let answers = || vec![openai_text(&light().to_string())];
-    let outcome = ask_in(Setting { time: Duration::from_millis(250), ..Setting::default() }, answers(), vec![]).await;
+    let outcome = answer_in(Setting { time: Duration::from_millis(250), ..Setting::default() }, answers(), vec![]).await;
     assert_eq!((outcome.summary(), outcome.openai.len()), ((Some(ModelError::Unavailable), vec![]), 0));
     // There is time for one attempt of 300 ms that hangs, not for the other provider's.
     let setting = Setting { time: Duration::from_millis(450), ..Setting::default() };
-    let outcome = ask_in(setting, vec![Script::Hang], vec![anthropic("end_turn", &light().to_string())]).await;
+    let outcome = answer_in(setting, vec![Script::Hang], vec![anthropic("end_turn", &light().to_string())]).await;
     assert_eq!(outcome.summary(), (Some(ModelError::Unavailable), vec![(OpenAi, Some("no response in time"))]));
     assert!(outcome.anthropic.is_empty());
 }
@@ -366,7 +368,7 @@ async fn no_attempt_starts_that_could_not_end_in_time() {
 #[tokio::test]
 async fn the_caller_can_stop_the_next_attempt() {
     let setting = Setting { max_attempts: 1, ..Setting::default() };
-    let outcome = ask_in(setting, vec![openai_text("{}"), openai_text(&light().to_string())], vec![]).await;
+    let outcome = answer_in(setting, vec![openai_text("{}"), openai_text(&light().to_string())], vec![]).await;
     assert_eq!((outcome.summary().0, outcome.attempts.len(), outcome.openai.len()), (Some(ModelError::Stopped), 1, 1));
     assert_eq!(outcome.attempts[0].cost, MicroUsd(483));
 }
@@ -377,9 +379,9 @@ async fn a_message_with_a_link_or_another_handle_is_requested_once_more() {
     let setting = || Setting { call: Call::Outreach, ..Setting::default() };
     let good = || message("Hi @yoga.studio, how was Sunday's class?", "The class.");
     for bad in [message("Look at https://evil.example", "x"), message("Ask @evil", "x"), message("Hi.", "Mention evil.com")] {
-        let outcome = ask_in(setting(), vec![bad.clone(), good()], vec![]).await;
+        let outcome = answer_in(setting(), vec![bad.clone(), good()], vec![]).await;
         assert_eq!((outcome.result.is_ok(), outcome.attempts.len()), (true, 2));
-        let outcome = ask_in(setting(), vec![bad.clone(), bad], vec![]).await;
+        let outcome = answer_in(setting(), vec![bad.clone(), bad], vec![]).await;
         let why = Some("the message contains a link or another person's handle");
         assert_eq!(outcome.summary(), (Some(ModelError::InvalidOutput), vec![(OpenAi, why); 2]));
     }

@@ -216,7 +216,7 @@ impl Stripe {
         loop {
             let timeout = ATTEMPT_TIMEOUT.min(CALL_TIMEOUT.saturating_sub(started.elapsed()));
             let request = request().bearer_auth(api_key.expose_secret()).header("stripe-version", API_VERSION);
-            let (error, again, asked) = match Reply::to(request, timeout, MAX_BYTES).await {
+            let (error, again, retry_after) = match Reply::to(request, timeout, MAX_BYTES).await {
                 Ok(reply) if reply.status.is_success() => return Ok(reply),
                 Ok(reply) => {
                     let error = failure(&reply);
@@ -228,7 +228,7 @@ impl Stripe {
                     (error, again, None)
                 }
             };
-            let pause = (self.pause * 2_u32.pow(retries)).mul_f64(rand::random_range(0.5..=1.0)).max(asked.unwrap_or_default());
+            let pause = (self.pause * 2_u32.pow(retries)).mul_f64(rand::random_range(0.5..=1.0)).max(retry_after.unwrap_or_default());
             // Another attempt needs at least a second.
             if !again || retries == RETRIES || started.elapsed() + pause + Duration::from_secs(1) > CALL_TIMEOUT {
                 return Err(error);
@@ -298,21 +298,21 @@ mod tests {
         let (stripe, stub) = serving(vec![Script::json(200, &body), Script::json(200, &body)]).await;
         assert_eq!(stripe.create_customer(account(), Some("jane+a@example.com")).await.unwrap(), "cus_1");
         assert_eq!(stripe.create_customer(account(), None).await.unwrap(), "cus_1");
-        let asked = stub.requests();
-        assert_eq!(asked[0].line, "POST /v1/customers HTTP/1.1");
+        let sent = stub.requests();
+        assert_eq!(sent[0].line, "POST /v1/customers HTTP/1.1");
         for header in [
             "authorization: bearer sk_test_secret",
             "stripe-version: 2026-10-28.endive",
             "content-type: application/x-www-form-urlencoded",
             "idempotency-key: customer:00000000-0000-0000-0000-00000000000a:",
         ] {
-            assert!(asked[0].headers.contains(header), "{header}");
+            assert!(sent[0].headers.contains(header), "{header}");
         }
         let account_field = ("metadata[account_id]".to_owned(), account().to_string());
-        assert_eq!(form(&asked[0].text), [account_field.clone(), ("email".to_owned(), "jane+a@example.com".to_owned())]);
-        assert_eq!(form(&asked[1].text), [account_field]);
+        assert_eq!(form(&sent[0].text), [account_field.clone(), ("email".to_owned(), "jane+a@example.com".to_owned())]);
+        assert_eq!(form(&sent[1].text), [account_field]);
         // Another body needs another key.
-        assert_ne!(asked[0].idempotency_key(), asked[1].idempotency_key());
+        assert_ne!(sent[0].idempotency_key(), sent[1].idempotency_key());
     }
 
     #[tokio::test]
@@ -343,10 +343,10 @@ mod tests {
         let session = stripe.create_checkout_session(&purchase).await.unwrap();
         assert_eq!((session.id.as_str(), session.expires_at.as_second()), ("cs_test_a1", 1_795_400_000));
         assert_eq!(session.url, "https://checkout.stripe.com/c/pay/cs_test_a1");
-        let asked = stub.requests().remove(0);
-        assert_eq!(asked.line, "POST /v1/checkout/sessions HTTP/1.1");
-        assert!(asked.headers.contains("idempotency-key: purchase:a:b"));
-        let form = form(&asked.text);
+        let sent = stub.requests().remove(0);
+        assert_eq!(sent.line, "POST /v1/checkout/sessions HTTP/1.1");
+        assert!(sent.headers.contains("idempotency-key: purchase:a:b"));
+        let form = form(&sent.text);
         let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         assert_eq!(field("success_url"), Some(purchase.success_url));
         assert_eq!(field("mode"), Some("payment"));
@@ -380,11 +380,11 @@ mod tests {
         assert_eq!(stripe.invoice_of_payment("pi_1&limit=0").await.unwrap().as_deref(), Some("in_2"));
         assert_eq!(stripe.invoice_of_payment("pi_1").await, Ok(None));
         assert!(matches!(stripe.invoice_of_payment("pi_1").await, Err(VendorError::Invalid(_))));
-        let asked = stub.requests();
+        let sent = stub.requests();
         let path = "GET /v1/invoice_payments?payment%5Btype%5D=payment_intent&payment%5Bpayment_intent%5D=pi_1 HTTP/1.1";
-        assert_eq!(asked[0].line, path);
-        assert!(asked[1].line.contains("=pi_1%26limit%3D0 "));
-        assert!(!asked[0].headers.contains("idempotency-key"));
+        assert_eq!(sent[0].line, path);
+        assert!(sent[1].line.contains("=pi_1%26limit%3D0 "));
+        assert!(!sent[0].headers.contains("idempotency-key"));
     }
 
     #[tokio::test]
@@ -394,10 +394,10 @@ mod tests {
         for first in [busy, refused(429, &json!({"code": "rate_limit"})), refused(500, &json!({"type": "api_error"})), Script::Close] {
             let (stripe, stub) = serving(vec![first, Script::BreakOff, customer.clone()]).await;
             assert_eq!(stripe.create_customer(account(), None).await.unwrap(), "cus_1");
-            let asked = stub.requests();
-            assert_eq!(asked.len(), 3);
-            assert!(asked.iter().all(|asked| asked.headers.contains("idempotency-key: customer:0000")));
-            assert!(asked.iter().all(|other| other.text == asked[0].text));
+            let sent = stub.requests();
+            assert_eq!(sent.len(), 3);
+            assert!(sent.iter().all(|request| request.headers.contains("idempotency-key: customer:0000")));
+            assert!(sent.iter().all(|other| other.text == sent[0].text));
         }
         let (stripe, stub) = serving(vec![Script::Close; 9]).await;
         assert!(stripe.create_customer(account(), None).await.unwrap_err().is_retryable());
@@ -406,7 +406,7 @@ mod tests {
 
     #[tokio::test]
     async fn stripe_decides_whether_and_when_to_retry() {
-        let answer = |status, headers| Script::Answer(status, headers, br#"{"error":{"type":"api_error"}}"#.to_vec());
+        let answer = |status, headers| Script::Respond(status, headers, br#"{"error":{"type":"api_error"}}"#.to_vec());
         let customer = Script::json(200, &json!({"id": "cus_1"}));
         let (stripe, stub) = serving(vec![answer(503, "Stripe-Should-Retry: false\r\n"), customer.clone()]).await;
         assert_eq!(stripe.create_customer(account(), None).await, Err(VendorError::Overloaded(503)));
@@ -458,9 +458,9 @@ mod tests {
         });
         let stripe = Stripe::new(crate::http_client().unwrap(), &stub.url, secret);
         assert_eq!(stripe.create_customer(account(), None).await.unwrap(), "cus_1");
-        let asked = stub.requests();
-        assert!(asked[0].headers.contains("bearer sk_test_old") && asked[1].headers.contains("bearer sk_test_new"));
-        assert_eq!(asked[0].idempotency_key(), asked[1].idempotency_key());
+        let sent = stub.requests();
+        assert!(sent[0].headers.contains("bearer sk_test_old") && sent[1].headers.contains("bearer sk_test_new"));
+        assert_eq!(sent[0].idempotency_key(), sent[1].idempotency_key());
     }
 
     #[tokio::test]

@@ -18,8 +18,8 @@ fn said(text: &str) -> Value {
     json!({"role": "assistant", "content": text, "refusal": null})
 }
 
-async fn ask_in_chat(openai: Vec<Script>) -> Outcome {
-    ask_in(
+async fn answer_in_chat(openai: Vec<Script>) -> Outcome {
+    answer_in(
         Setting { api: OpenAiApi::Chat, secrets: ModelSecrets { anthropic: no_key(), ..secrets() }, ..Setting::default() },
         openai,
         vec![],
@@ -29,7 +29,7 @@ async fn ask_in_chat(openai: Vec<Script>) -> Outcome {
 
 #[tokio::test]
 async fn the_request_has_only_what_all_such_servers_understand() {
-    let outcome = ask_in_chat(vec![completion("stop", &said(&light().to_string()))]).await;
+    let outcome = answer_in_chat(vec![completion("stop", &said(&light().to_string()))]).await;
     let answer = outcome.result.unwrap();
     assert_eq!(answer.output, light());
     let attempt = &answer.attempt;
@@ -57,7 +57,7 @@ async fn the_request_has_only_what_all_such_servers_understand() {
 
 #[tokio::test]
 async fn a_truncated_answer_is_requested_with_a_larger_budget() {
-    let outcome = ask_in_chat(vec![completion("length", &said("{")), completion("stop", &said(&light().to_string()))]).await;
+    let outcome = answer_in_chat(vec![completion("length", &said("{")), completion("stop", &said(&light().to_string()))]).await;
     assert_eq!(outcome.result.unwrap().output, light());
     assert_eq!(outcome.openai[1].body["max_completion_tokens"], 5000);
 }
@@ -72,7 +72,7 @@ async fn refusals_and_failures_mean_the_same_as_in_the_other_api() {
         (vec![openai_error(401, "invalid_request_error", "invalid_api_key"); 2], ModelError::Rejected),
         (vec![openai_error(429, "rate_limit_error", "rate_limit_exceeded")], ModelError::Unavailable),
     ] {
-        assert_eq!(ask_in_chat(scripts).await.result.unwrap_err(), expected);
+        assert_eq!(answer_in_chat(scripts).await.result.unwrap_err(), expected);
     }
 }
 
