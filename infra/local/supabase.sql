@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS auth.users (
 );
 REVOKE ALL ON auth.users FROM PUBLIC, anon, authenticated;
 
--- After a transaction a custom setting reads '' rather than NULL, hence the nullifs.
+-- After a transaction, a custom setting is '' instead of NULL, hence the nullifs.
 CREATE OR REPLACE FUNCTION auth.jwt() RETURNS jsonb
 LANGUAGE sql STABLE AS $$
     SELECT coalesce(nullif(current_setting('request.jwt.claim', true), ''), nullif(current_setting('request.jwt.claims', true), ''))::jsonb

@@ -1,4 +1,4 @@
-//! The least that a Lambda in Rust can be. It is never deployed: `cargo local bench` measures the others beside it.
+//! A minimal Lambda function. It is never deployed: `cargo local bench` compares the other functions with it.
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
-"""What `cargo local schemathesis` adds to Schemathesis: two tenants.
+"""Extends Schemathesis with two tenants, for `cargo local schemathesis`.
 
-The requests are one tenant's. A good part of them carries ids of the other, whose rows hold words that no answer may contain.
-TENANTS names the file with both; COUNTS is where the numbers of the run are written.
+One tenant sends the requests. Many of them contain ids of the other tenant, whose rows contain words that no response may contain.
+TENANTS is the file with both tenants; COUNTS is the file for the counts of the run.
 """
 
 import atexit
@@ -16,9 +16,9 @@ import schemathesis
 
 with open(os.environ["TENANTS"], encoding="utf-8") as file:
     TENANTS = json.load(file)
-OWN, STRANGER = TENANTS["own"], TENANTS["stranger"]
+OWN, OTHER = TENANTS["own"], TENANTS["other"]
 
-# Where a path or a body asks for an id, and whose ids fit there.
+# The parameters and fields with an id, and the kind of the id.
 IDS = {"runId": "runs", "leadId": "leads", "profileId": "profiles", "batchId": "batches", "businessProfileId": "profiles"}
 
 lock = threading.Lock()
@@ -26,7 +26,7 @@ counts = Counter()
 
 
 def chance(*parts):
-    """A number from 0 to 99 that follows from the generated input: shrinking and repeating find the same again."""
+    """Returns a number from 0 to 99 that depends only on the generated input, so that shrinking and repeating find the same case."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 100
 
@@ -36,11 +36,11 @@ def picked(ids, value):
 
 
 def replaced(name, value):
-    """The generated id, one of the caller's own, or one of the stranger's."""
+    """Returns the generated id, one of the caller's tenant, or one of the other tenant."""
     kind = IDS[name]
     drawn = chance(name, value)
     if drawn < 40:
-        return picked(STRANGER[kind], value)
+        return picked(OTHER[kind], value)
     if drawn < 80:
         return picked(OWN[kind], value)
     return value
@@ -71,7 +71,7 @@ def map_headers(context, headers):
         if drawn < 60:
             del headers["X-Account-Id"]
         elif drawn < 80:
-            headers["X-Account-Id"] = picked(STRANGER["accounts"], headers["X-Account-Id"])
+            headers["X-Account-Id"] = picked(OTHER["accounts"], headers["X-Account-Id"])
     return headers
 
 
@@ -80,7 +80,7 @@ tokens = itertools.cycle(OWN["tokens"])
 
 @schemathesis.auth(refresh_interval=None)
 class Owner:
-    """The tenant's people take turns, as a limit of requests counts each of them."""
+    """Uses the tokens of the tenant's users in turn, because the rate limits apply to each user."""
 
     def get(self, case, context):
         with lock:
@@ -97,23 +97,23 @@ def after_call(context, case, response):
         counts[str(response.status_code)] += 1
 
 
-def asked(request):
+def request_text(request):
     body = request.body or b""
     body = body if isinstance(body, bytes) else str(body).encode()
     return f"{request.url} {dict(request.headers)} {body.decode('utf-8', errors='replace')}"
 
 
 @schemathesis.check
-def nothing_of_a_stranger(context, response, case):
+def no_data_of_the_other_tenant(context, response, case):
     text = response.content.decode("utf-8", errors="replace")
-    words = list(STRANGER["words"])
-    # An error may repeat an id that was asked for.
-    request = asked(response.request) if response.status_code >= 400 else ""
+    words = list(OTHER["words"])
+    # An error may repeat an id of the request.
+    request = request_text(response.request) if response.status_code >= 400 else ""
     for kind in {*IDS.values(), "accounts"}:
-        words.extend(word for word in STRANGER[kind] if word not in request)
+        words.extend(word for word in OTHER[kind] if word not in request)
     for word in words:
         if word in text:
-            raise AssertionError(f"the answer to {OWN['name']} holds {word!r}, which is {STRANGER['name']}'s")
+            raise AssertionError(f"the response to {OWN['name']} contains {word!r} of {OTHER['name']}")
 
 
 @atexit.register

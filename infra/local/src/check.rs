@@ -1,4 +1,4 @@
-//! The template and the state machine before AWS's own tools, offline.
+//! Validates the template and the state machine with AWS's own tools, offline.
 #![allow(clippy::print_stderr, reason = "a command-line tool")]
 
 use std::path::Path;
@@ -14,41 +14,41 @@ use crate::venv;
 
 const TRANSLATE: &str = include_str!("../translate.py");
 
-/// Runs `sam validate --lint`, `cfn-lint` on what SAM translates the template to, and `statelint`. Answers whether all are content; what they
-/// say goes to standard error.
+/// Runs `sam validate --lint`, `cfn-lint` on SAM's translation of the template, and `statelint`. Returns whether all of them succeed. Their output
+/// goes to standard error.
 ///
 /// # Errors
-/// When they cannot be installed or run.
+/// Fails if a tool cannot be installed or run.
 pub async fn check(root: &Path) -> Result<bool> {
     let progress = Progress::new(true);
-    let python = venv::shown(root, &venv::CHECKS, progress).await?;
+    let python = venv::prepared(root, &venv::CHECKS, progress).await?;
     let program = |name: &str| {
         let mut command = Command::new(python.with_file_name(name));
         command.current_dir(root).env("AWS_DEFAULT_REGION", REGION).env("SAM_CLI_TELEMETRY", "0").kill_on_drop(true);
         command
     };
     let template = std::fs::read(root.join("template.yaml")).context("cannot read template.yaml")?;
-    let mut content = true;
-    content &=
-        told("sam validate --lint", run(program("sam").args(["validate", "--lint", "--template-file", "template.yaml"]), &[]).await?);
+    let mut valid = true;
+    valid &=
+        report("sam validate --lint", run(program("sam").args(["validate", "--lint", "--template-file", "template.yaml"]), &[]).await?);
 
     let translated = run(program("python").args(["-c", TRANSLATE]), &template).await?;
     if translated.status.success() {
-        // W2001, a parameter that nothing uses, is looked for in the source, above: the translation puts some parameters' values in.
+        // SAM validates W2001, an unused parameter, in the source: the translation replaces some parameters by their values.
         let path = root.join(".local/translated-template.json");
         std::fs::write(&path, &translated.stdout)?;
         let lint = run(program("cfn-lint").args(["--ignore-checks", "W2001", "--regions", REGION, "--"]).arg(path), &[]).await?;
-        content &= told("cfn-lint on SAM's translation", lint);
+        valid &= report("cfn-lint on SAM's translation", lint);
     } else {
-        content &= told("SAM's translation", translated);
+        valid &= report("SAM's translation", translated);
     }
 
-    // With the names of the functions in their places: it wants to see URIs.
+    // statelint requires URIs: substitute the functions' names.
     let definition = std::fs::read_to_string(root.join("infra/analysis.asl.json")).context("cannot read infra/analysis.asl.json")?;
     let deployed = root.join(".local/analysis.asl.json");
     std::fs::write(&deployed, definition.replace("${", "arn:aws:lambda:").replace("FunctionArn}", ""))?;
-    content &= told("statelint infra/analysis.asl.json", run(program("statelint").arg(deployed), &[]).await?);
-    Ok(content)
+    valid &= report("statelint infra/analysis.asl.json", run(program("statelint").arg(deployed), &[]).await?);
+    Ok(valid)
 }
 
 async fn run(command: &mut Command, input: &[u8]) -> Result<Output> {
@@ -67,15 +67,15 @@ async fn run(command: &mut Command, input: &[u8]) -> Result<Output> {
     Ok(output?)
 }
 
-/// Says what a tool found, and whether it found nothing.
-fn told(what: &str, output: Output) -> bool {
-    let content = output.status.success();
-    let mark = if content { console::style("ok").green() } else { console::style("no").red() };
+/// Prints the outcome of a tool. Returns whether it succeeded.
+fn report(what: &str, output: Output) -> bool {
+    let succeeded = output.status.success();
+    let mark = if succeeded { console::style("ok").green() } else { console::style("no").red() };
     eprintln!("{mark} {what}");
-    if !content {
+    if !succeeded {
         for text in [output.stdout, output.stderr] {
             eprint!("{}", String::from_utf8_lossy(&text));
         }
     }
-    content
+    succeeded
 }

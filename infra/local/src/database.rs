@@ -17,14 +17,14 @@ const SUPABASE: &str = include_str!("../supabase.sql");
 /// The credits that the signup grants to every new account.
 const SIGNUP_CREDITS: u32 = 25;
 
-/// URLs of the stack's logins.
+/// The URLs of the logins.
 pub(crate) struct Logins {
     pub(crate) owner: String,
     pub(crate) user: String,
     pub(crate) admin: String,
 }
 
-/// An account with a business profile, as its owner sees it.
+/// An account with a business profile.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Account {
     pub(crate) user_id: Uuid,
@@ -75,7 +75,7 @@ pub(crate) async fn prepare(owner: String) -> Result<Logins> {
     Ok(Logins { user: login("oslira_user")?, admin: login("oslira_admin")?, owner })
 }
 
-/// Whether the URL names this machine and no other.
+/// Returns whether the URL names this machine only.
 fn is_here(url: &str) -> Result<bool> {
     let config: tokio_postgres::Config = url.parse().context("not a URL of PostgreSQL")?;
     let local = |host: &Host| match host {
@@ -95,7 +95,7 @@ pub(crate) async fn complete(owner: &str, real_prices: bool) -> Result<()> {
     Ok(())
 }
 
-/// The URL with another login.
+/// Returns the URL with another login.
 fn with_login(url: &str, login: &str, password: &str) -> Result<String> {
     let mut url = reqwest::Url::parse(url).context("the database's URL")?;
     if url.set_username(login).and_then(|()| url.set_password(Some(password))).is_err() {
@@ -155,7 +155,7 @@ pub(crate) async fn has_account(owner_url: &str, account: &Account) -> Result<bo
     Ok(found.is_some())
 }
 
-/// The user who owns an account.
+/// Returns the user who owns an account.
 pub(crate) async fn owner_of(owner_url: &str, account_id: &str) -> Result<Uuid> {
     let account: Uuid = account_id.parse()?;
     Ok(connect(owner_url).await?.query_one("SELECT owner_id FROM accounts WHERE id = $1", &[&account]).await?.get(0))
@@ -166,7 +166,7 @@ pub(crate) async fn owner_of(owner_url: &str, account_id: &str) -> Result<Uuid> 
 pub struct LedgerEntry {
     /// Credits, negative for a charge.
     pub amount: i32,
-    /// The balance that it left.
+    /// The balance after the entry.
     pub balance_after: i32,
     /// Its type, such as `analysis` or `refund`.
     pub transaction_type: String,
@@ -174,10 +174,10 @@ pub struct LedgerEntry {
     pub description: String,
 }
 
-/// An account's ledger, oldest entry first.
+/// Returns the ledger of an account, oldest entry first.
 ///
 /// # Errors
-/// When the database does not answer or the account is no UUID.
+/// Fails if the database does not respond or the account is not a UUID.
 pub async fn ledger(owner_url: &str, account_id: &str) -> Result<Vec<LedgerEntry>> {
     let client = connect(owner_url).await?;
     let account: Uuid = account_id.parse()?;
@@ -196,36 +196,36 @@ pub async fn ledger(owner_url: &str, account_id: &str) -> Result<Vec<LedgerEntry
     Ok(entries.into_iter().map(entry).collect())
 }
 
-/// The state of a whole database's runs and money.
+/// The runs and ledgers of a whole database.
 #[derive(Debug)]
-pub struct Books {
-    /// What is wrong with the ledger.
+pub struct DatabaseSummary {
+    /// Mismatches of ledger and balances.
     pub faults: Vec<String>,
-    /// Runs that have not ended.
+    /// The number of active runs.
     pub live: i64,
-    /// Runs by status.
+    /// The number of runs by status.
     pub runs: Vec<(String, i64)>,
-    /// Entries of the ledger.
+    /// The number of entries.
     pub entries: i64,
 }
 
-impl std::fmt::Display for Books {
+impl std::fmt::Display for DatabaseSummary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let runs: Vec<String> = self.runs.iter().map(|(status, count)| format!("{count} {status}")).collect();
         write!(f, "runs: {}; {} entries in the ledger, {} faults", runs.join(", "), self.entries, self.faults.len())
     }
 }
 
-/// Asks the whole database for its books.
+/// Summarizes the runs and ledgers of a whole database.
 ///
 /// # Errors
-/// When the database does not answer.
-pub async fn books(owner_url: &str) -> Result<Books> {
+/// Fails if the database does not respond.
+pub async fn summary(owner_url: &str) -> Result<DatabaseSummary> {
     let client = connect(owner_url).await?;
     let faults = client.query("SELECT fault || ': ' || subject FROM ledger_faults", &[]).await?;
     let runs = client.query("SELECT status, count(*) FROM analyses GROUP BY status ORDER BY status", &[]).await?;
     let runs: Vec<(String, i64)> = runs.iter().map(|row| (row.get(0), row.get(1))).collect();
-    Ok(Books {
+    Ok(DatabaseSummary {
         faults: faults.iter().map(|row| row.get(0)).collect(),
         live: runs.iter().filter(|(status, _)| ["pending", "processing"].contains(&status.as_str())).map(|(_, count)| count).sum(),
         runs,
@@ -233,8 +233,8 @@ pub async fn books(owner_url: &str) -> Result<Books> {
     })
 }
 
-/// Whether the database takes connections.
-pub async fn answers(url: &str) -> bool {
+/// Returns whether the database accepts connections.
+pub async fn responds(url: &str) -> bool {
     match connect(url).await {
         Ok(client) => client.batch_execute("SELECT 1").await.is_ok(),
         Err(_) => false,
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_on_another_machine_is_none_of_the_stacks() {
+    fn a_database_on_another_machine_is_rejected() {
         for url in
             ["postgres://me:word@127.0.0.1:5432/x", "postgres://localhost/x", "postgresql://me@[::1]/x", "host=/run/postgresql user=me"]
         {

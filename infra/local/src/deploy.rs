@@ -21,10 +21,10 @@ const STACK: &str = "oslira-local";
 /// The template's name in the bucket.
 const TEMPLATE: &str = "template.json";
 
-/// The API's identifier, so that its address is the same after every start.
+/// The identifier of the API. Fixed, so that its address is the same after every start.
 const API_ID: &str = "oslira";
 
-/// What a deployment made.
+/// The result of a deployment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Deployment {
     /// The template after SAM's transformation.
@@ -42,7 +42,7 @@ pub(crate) struct Deployment {
 /// Uploads the packages and creates the stack.
 pub(crate) async fn deploy(config: &SdkConfig, template: &Template, phase: &Phase) -> Result<Deployment> {
     upload(config, template).await?;
-    // A request takes 51,200 bytes of text; from a bucket CloudFormation reads a megabyte.
+    // A request is limited to a template of 51,200 bytes, an object in a bucket to a megabyte.
     let url = format!("{}/{BUCKET}/{TEMPLATE}", config.endpoint_url().context("no address of the emulator")?);
     let client = Client::new(config);
     let given =
@@ -58,7 +58,7 @@ pub(crate) async fn deploy(config: &SdkConfig, template: &Template, phase: &Phas
         .tags(Tag::builder().key("ms-custom-id").value(API_ID).build())
         .send()
         .await
-        .map_err(|error| anyhow::anyhow!("the template was refused: {}", DisplayErrorContext(error)))?;
+        .map_err(|error| anyhow::anyhow!("the template was rejected: {}", DisplayErrorContext(error)))?;
     let outputs = wait(&client, phase).await?;
     let processed = client.get_template().stack_name(STACK).template_stage(TemplateStage::Processed).send().await?;
     let processed: Value = serde_json::from_str(processed.template_body().context("no processed template")?)?;
@@ -102,12 +102,12 @@ async fn upload(config: &SdkConfig, template: &Template) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the end of the creation and answers the outputs.
+/// Waits for the end of the creation and returns the outputs.
 async fn wait(client: &Client, phase: &Phase) -> Result<BTreeMap<String, String>> {
     let patience = Instant::now() + Duration::from_mins(3);
     loop {
         let answer = client.describe_stacks().stack_name(STACK).send().await?;
-        let stack = answer.stacks().first().context("the stack is gone")?;
+        let stack = answer.stacks().first().context("the stack does not exist")?;
         match stack.stack_status() {
             Some(StackStatus::CreateComplete) => {
                 let outputs =

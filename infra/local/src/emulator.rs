@@ -14,16 +14,16 @@ use crate::processes::{Mark, Service};
 
 pub(crate) const REGION: &str = "eu-west-1";
 pub(crate) const ACCOUNT: &str = "000000000000";
-/// What starts it.
+/// The program that starts it.
 const LAUNCHER: &str = include_str!("../emulator.py");
 
 pub(crate) struct Emulator {
-    /// Held for its end.
+    /// Ends the process when it is dropped.
     _service: Service,
     pub(crate) endpoint: String,
 }
 
-/// How to start it.
+/// The settings of its start.
 pub(crate) struct Launch<'a> {
     pub(crate) python: &'a Path,
     pub(crate) home: PathBuf,
@@ -33,12 +33,12 @@ pub(crate) struct Launch<'a> {
 }
 
 impl Emulator {
-    /// Starts it on the given port if that is free, else on another.
+    /// Starts the emulator on the given port, or on another one if it is taken.
     pub(crate) async fn start(http: &reqwest::Client, launch: &Launch<'_>) -> Result<Self> {
         let mut last = None;
         for attempt in 0..5 {
-            let wanted = launch.port.filter(|port| attempt == 0 && ports::is_free(*port));
-            match Self::attempt(http, launch, wanted.map_or_else(ports::free, Ok)?).await {
+            let fixed = launch.port.filter(|port| attempt == 0 && ports::is_free(*port));
+            match Self::attempt(http, launch, fixed.map_or_else(ports::free, Ok)?).await {
                 Ok(emulator) => return Ok(emulator),
                 Err(error) => last = Some(error),
             }
@@ -60,14 +60,15 @@ impl Emulator {
                 return Ok(Self { _service: service, endpoint });
             }
             if Instant::now() > patience {
-                bail!("it does not answer");
+                bail!("it has not responded in time");
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
 
-/// Its environment is built from nothing, since every Lambda inherits it: no credentials, endpoints or proxies of the developer.
+/// Returns the command with an environment of its own, because every function inherits it: it must not contain credentials, endpoints or proxies of
+/// the developer.
 fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
     let mut command = Command::new(launch.python);
     command.args(["-c", LAUNCHER]).current_dir(&launch.home).env_clear();
@@ -86,18 +87,18 @@ fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
         ("AWS_ACCESS_KEY_ID", "test".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
         ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-        // Every function may do what its role allows and no more, as on AWS. The key above is the account's root: it may do everything.
+        // Enforces the policies of the functions' roles, as AWS does. The key above is the root user's, which may do everything.
         ("AUTH", "true".to_owned()),
-        // Two listeners that nobody here needs.
+        // Two listeners that the stack does not need.
         ("IOT_MTLS_ENABLED", "0".to_owned()),
         ("SFTP_ENABLED", "0".to_owned()),
-        // AWS's own default; the emulator would derive a lower one from the machine's memory.
+        // The default of AWS. The emulator derives a lower one from the machine's memory.
         ("LAMBDA_ACCOUNT_CONCURRENCY", "1000".to_owned()),
-        // After a burst there are hundreds of idle Lambda processes.
+        // After a burst there are hundreds of idle processes.
         ("LAMBDA_WARM_TTL_SECONDS", "60".to_owned()),
         ("LOG_LEVEL", "WARNING".to_owned()),
     ];
-    // Where instrumented binaries count what they run (`cargo local coverage`).
+    // The file of the counters of instrumented binaries (`cargo local coverage`).
     let profile = std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file));
     command.envs(settings).envs(profile);
     command
@@ -108,7 +109,7 @@ pub(crate) fn function_arn(name: &str) -> String {
     format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}")
 }
 
-/// The SDK's configuration for the emulator. Built by hand: nothing of the developer's profiles or environment gets in.
+/// Returns the SDK's configuration for the emulator, without values from the developer's profiles or environment.
 pub fn sdk_config(endpoint: &str) -> SdkConfig {
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())

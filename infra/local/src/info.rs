@@ -1,4 +1,4 @@
-//! What a stack is asked for and what it tells about itself.
+//! The options of a stack, and the description of a running one.
 
 use std::path::PathBuf;
 
@@ -11,26 +11,26 @@ use crate::live::Live;
 pub struct Options {
     /// The checkout.
     pub root: PathBuf,
-    /// Where the stack keeps its files. One stack at a time runs on it.
+    /// The directory of the stack's files. Only one stack at a time can use it.
     pub state_dir: PathBuf,
-    /// The emulator's port, which is the API's, while nobody else listens on it; else a free one.
+    /// The preferred port of the emulator and the API. If it is taken, another one is used.
     pub fixed_port: Option<u16>,
-    /// Whether the functions are release binaries, as they are deployed, and not debug ones.
-    pub release: bool,
-    /// Whether to start with an empty database instead of what the last start left.
+    /// The cargo profile of the functions; without one, they are debug binaries.
+    pub profile: Option<&'static str>,
+    /// Whether to start with an empty database instead of the one of the last start.
     pub fresh: bool,
-    /// The owner's URL of a database to use instead of a private cluster.
+    /// The URL of a database to use instead of a private cluster, with its owner's login.
     pub database_url: Option<String>,
-    /// Whether to show what is being done on standard error.
+    /// Whether to report progress on standard error.
     pub progress: bool,
-    /// More parameters of the template; those that it does not declare are left out.
+    /// More parameters of the template. Those that it does not declare are ignored.
     pub parameters: Vec<(String, String)>,
-    /// Real vendors instead of stand-ins.
+    /// The real vendors to use instead of stand-ins.
     pub live: Option<Live>,
 }
 
 impl Options {
-    /// A stack in `state_dir` below the checkout, on a free port, built first, with an empty database.
+    /// Returns the options of a stack in `state_dir` below the checkout, on a free port, with debug binaries and an empty database.
     pub fn new(root: impl Into<PathBuf>, state_dir: impl AsRef<std::path::Path>) -> Self {
         let root = root.into();
         let state_dir = root.join(state_dir);
@@ -38,7 +38,7 @@ impl Options {
             root,
             state_dir,
             fixed_port: None,
-            release: false,
+            profile: None,
             fresh: true,
             database_url: None,
             progress: false,
@@ -48,7 +48,7 @@ impl Options {
     }
 }
 
-/// An account to try the API with.
+/// An account for calls of the API.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Demo {
     /// A bearer token of the account's owner.
@@ -59,18 +59,18 @@ pub struct Demo {
     pub business_profile_id: String,
 }
 
-/// What `stack.json` holds.
+/// The content of `stack.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StackInfo {
-    /// Address of the HTTP API, without a slash at its end.
+    /// The address of the HTTP API, without a trailing slash.
     pub api: String,
-    /// Address of the emulator, for any AWS SDK.
+    /// The address of the emulator, for any AWS SDK.
     pub aws_endpoint: String,
     /// The login that API functions use: it can become `oslira_api`.
     pub database_url: String,
     /// The owner of the schema.
     pub admin_database_url: String,
-    /// Address of the stand-ins; its `/_control` sets faults and latencies.
+    /// The address of the stand-ins. Its `/_control` sets faults and latencies.
     pub sandbox: String,
     /// The demo account.
     pub demo: Demo,

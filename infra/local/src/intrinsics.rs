@@ -1,4 +1,4 @@
-//! The few intrinsic functions that a processed template keeps in its OpenAPI body.
+//! Evaluates the intrinsic functions in the OpenAPI body of a processed template.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub(crate) struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// The value with `Ref`, `Fn::Sub`, `Fn::GetAtt`, `Fn::Join` and `Fn::Split` carried out; what is unknown stays as it is.
+    /// Evaluates `Ref`, `Fn::Sub`, `Fn::GetAtt`, `Fn::Join` and `Fn::Split`. Unknown references stay unchanged.
     pub(crate) fn resolve(&self, value: &Value) -> Value {
         match value {
             Value::Array(values) => Value::Array(values.iter().map(|value| self.resolve(value)).collect()),

@@ -1,5 +1,5 @@
-//! The local stack: PostgreSQL, the AWS emulator with the deployed template, and stand-ins for the third parties, as child
-//! processes on the loopback interface. `cargo local` runs one for a developer, the tests run one of their own.
+//! The local stack: PostgreSQL, the AWS emulator with the deployed template, and stand-ins for the third parties, as child processes on the
+//! loopback interface. `cargo local` runs a stack for a developer, and the tests run one of their own.
 
 mod binaries;
 pub mod check;
@@ -25,7 +25,7 @@ mod venv;
 
 pub use aws_config::SdkConfig;
 pub use binaries::cargo;
-pub use database::{Books, LedgerEntry, answers as database_answers, books, ledger};
+pub use database::{DatabaseSummary, LedgerEntry, ledger, responds as database_responds, summary as database_summary};
 pub use emulator::sdk_config;
 pub use info::{Demo, Options, StackInfo};
 pub use live::Live;
@@ -36,7 +36,7 @@ pub use state::owner;
 pub use template::parse as parse_template;
 pub use venv::{PythonTool, python};
 
-/// A password of 128 random bits.
+/// Returns a password of 128 random bits.
 fn random_password() -> String {
     uuid::Uuid::from_u128(rand::random()).simple().to_string()
 }

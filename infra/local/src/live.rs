@@ -1,7 +1,6 @@
 //! Live mode: real vendors instead of their stand-ins, each with a key from the developer's environment.
 //!
-//! Keys go into the emulator's Secrets Manager, which keeps them in memory, and from there to the functions that read them: never into a
-//! file, an argument or the environment of a process that the stack starts.
+//! Keys are stored only in the emulator's Secrets Manager, in memory: not in a file, an argument or the environment of a process.
 
 use std::fmt;
 
@@ -9,17 +8,17 @@ use anyhow::{Context, Result, bail, ensure};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-/// The variables that hold credentials. No process of the stack inherits them.
+/// The variables with credentials. No process of the stack inherits them.
 pub(crate) const CREDENTIALS: [&str; 5] = ["APIFY_TOKEN", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET"];
 
-/// A vendor that is real.
+/// A real vendor.
 #[derive(Debug, Clone)]
 struct Real {
     key: SecretString,
     base_url: String,
 }
 
-/// Which vendors are real. Those without a key stay stand-ins.
+/// The real vendors. Vendors without a key stay stand-ins.
 #[derive(Debug, Clone, Default)]
 pub struct Live {
     apify: Option<Real>,
@@ -32,10 +31,10 @@ pub struct Live {
 }
 
 impl Live {
-    /// Reads keys and addresses through `variable`, which is the environment but in tests.
+    /// Reads keys and addresses through `variable`, which reads the environment except in tests.
     ///
     /// # Errors
-    /// When there is no key at all, a key is one of real money, or a value cannot be used. The message never holds a key.
+    /// Fails if there is no key, Stripe's key is not one of its test mode, or a value is invalid. The message contains no key.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let given = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let real = |key: &str, address: &str, usual: &str| -> Result<Option<Real>> {
@@ -58,7 +57,7 @@ impl Live {
         }
         let is_test_key = |key: &str| key.starts_with("sk_test_") || key.starts_with("rk_test_");
         if live.stripe.as_ref().is_some_and(|stripe| !is_test_key(stripe.key.expose_secret())) {
-            bail!("STRIPE_API_KEY is not a key of Stripe's test mode (sk_test_… or rk_test_…); real money stays out of a local stack");
+            bail!("STRIPE_API_KEY is not a key of Stripe's test mode (sk_test_… or rk_test_…); a local stack moves no real money");
         }
         if live.openai_api.as_deref().is_some_and(|api| !["responses", "chat"].contains(&api)) {
             bail!("OPENAI_API must be `responses` or `chat`");
@@ -69,12 +68,12 @@ impl Live {
         Ok(live)
     }
 
-    /// Whether Stripe is real, which then tells its events itself.
+    /// Returns whether Stripe is real and delivers its events itself.
     pub(crate) fn has_stripe(&self) -> bool {
         self.stripe.is_some()
     }
 
-    /// The template's parameters that lead to the real vendors.
+    /// Returns the template's parameters that name the real vendors.
     pub(crate) fn parameters(&self) -> Vec<(String, String)> {
         let addresses = [
             ("ApifyBaseUrl", &self.apify),
@@ -88,8 +87,8 @@ impl Live {
         addresses.chain(texts).collect()
     }
 
-    /// What a secret holds instead of the stand-in's credential, or `None` to leave it out. A run's profile that a real model shall judge is
-    /// never judged by the other provider's stand-in: a provider without a key is not asked.
+    /// Returns the content of a secret, which is `standin` for a stand-in, or `None` to omit it. If one model provider is real, the other one is
+    /// called only with a key of its own: a live run never uses answers of a stand-in.
     pub(crate) fn secret(&self, name: &str, standin: Value) -> Option<Value> {
         let key = |vendor: &Option<Real>, field: &str| vendor.as_ref().map(|vendor| json!({ field: vendor.key.expose_secret() }));
         let has_models = self.openai.is_some() || self.anthropic.is_some();
@@ -107,13 +106,13 @@ impl Live {
     }
 }
 
-/// What the template's parameters take.
+/// Returns whether a parameter of the template accepts the address.
 fn is_allowed(url: &str) -> bool {
     let rest = url.strip_prefix("http://127.0.0.1").filter(|rest| rest.is_empty() || rest.starts_with([':', '/']));
     !url.contains(char::is_whitespace) && (rest.is_some() || url.strip_prefix("https://").is_some_and(|host| !host.is_empty()))
 }
 
-/// A line a vendor: where it is, or that it is a stand-in.
+/// Writes one line for each vendor, with its address if it is real.
 impl fmt::Display for Live {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let has_models = self.openai.is_some() || self.anthropic.is_some();
@@ -126,7 +125,7 @@ impl fmt::Display for Live {
         for (name, vendor, is_off) in vendors {
             match vendor {
                 Some(vendor) => writeln!(to, "  {name:<10} live at {}", vendor.base_url)?,
-                None if is_off => writeln!(to, "  {name:<10} not asked: no key")?,
+                None if is_off => writeln!(to, "  {name:<10} not called: no key")?,
                 None => writeln!(to, "  {name:<10} sandbox")?,
             }
         }
@@ -186,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn what_it_tells_of_itself_holds_no_key() {
+    fn its_descriptions_contain_no_key() {
         let live =
             read(&[("APIFY_TOKEN", "apify-real"), ("STRIPE_API_KEY", "sk_test_real"), ("STRIPE_WEBHOOK_SECRET", "whsec_real")]).unwrap();
-        let told = format!("{live}{live:?}");
-        assert!(told.contains("Apify      live at https://api.apify.com") && told.contains("OpenAI     sandbox"), "{told}");
-        assert!(!told.contains("real\""), "{told}");
+        let text = format!("{live}{live:?}");
+        assert!(text.contains("Apify      live at https://api.apify.com") && text.contains("OpenAI     sandbox"), "{text}");
+        assert!(!text.contains("real\""), "{text}");
         for key in ["apify-real", "sk_test_real", "whsec_real"] {
-            assert!(!told.contains(key), "{told}");
+            assert!(!text.contains(key), "{text}");
         }
     }
 }

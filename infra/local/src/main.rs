@@ -12,7 +12,7 @@ async fn main() -> ExitCode {
     match cli::run(cli::Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The causes on one line; a backtrace through a runtime helps nobody who lacks a package.
+            // The causes on one line. A backtrace through the runtime does not help a user who lacks a package.
             eprintln!("{} {error:#}", console::style("error:").red().bold());
             ExitCode::FAILURE
         }

@@ -1,5 +1,4 @@
-//! A private PostgreSQL cluster from the machine's own server binaries. It listens on the loopback interface only, never runs
-//! as root, and knows no other cluster.
+//! A private PostgreSQL cluster that uses the machine's own server binaries. It listens on the loopback interface only and never runs as root.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -26,14 +25,14 @@ pub(crate) struct Cluster {
     data: PathBuf,
     log: PathBuf,
     mark: Mark,
-    /// The account it runs as, when this process is root.
+    /// The account of the server if this process is root.
     account: Option<User>,
     port: u16,
     password: String,
 }
 
 impl Cluster {
-    /// Makes the cluster when there is none, and starts it. `fresh` throws away what an earlier start left.
+    /// Creates the cluster if there is none, and starts it. `fresh` deletes the data of earlier starts.
     pub(crate) async fn start(binaries: PathBuf, state: &StateDir, mark: &Mark, fresh: bool) -> Result<Self> {
         let account = account()?;
         let data = data_directory(state, account.as_ref())?;
@@ -42,7 +41,7 @@ impl Cluster {
         if fresh || password.is_none() || !data.join("PG_VERSION").exists() || version_of(&data) != version_of_server(&binaries) {
             empty(&data, account.as_ref())?;
             let new = crate::random_password();
-            initialise(&binaries, &data, account.as_ref(), &new).await?;
+            initialize(&binaries, &data, account.as_ref(), &new).await?;
             state.write("postgres.json", &new)?;
             password = Some(new);
         }
@@ -60,7 +59,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The superuser's URL of a database.
+    /// Returns the URL of a database with the superuser's login.
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://postgres:{}@127.0.0.1:{}/{database}?sslmode=disable", self.password, self.port)
     }
@@ -78,13 +77,13 @@ impl Cluster {
             "full_page_writes=off",
             "shared_buffers=128MB",
             "log_min_messages=warning",
-            // The log lies beside those of the functions: no statement with somebody's data in it.
+            // The log must not contain statements with personal data.
             "log_min_error_statement=panic",
             "log_parameter_max_length_on_error=0",
         ] {
             command.args(["-c", setting]);
         }
-        // Fast shutdown: sessions are ended, and the files are left clean.
+        // Fast shutdown: ends sessions and leaves the files clean.
         let mut service = Service::start(command, &self.mark, &self.log, Signal::SIGINT)?;
         let patience = Instant::now() + Duration::from_mins(1);
         loop {
@@ -96,13 +95,13 @@ impl Cluster {
                 return Ok(());
             }
             if Instant::now() > patience {
-                bail!("PostgreSQL does not answer: see {}", self.log.display());
+                bail!("PostgreSQL has not responded in time: see {}", self.log.display());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Ends the server as a crash would: sessions are cut, and the next start recovers from the log.
+    /// Ends the server like a crash: sessions are cut, and the next start recovers from the log.
     pub(crate) fn crash(&mut self) {
         if let Some(mut service) = self.service.take() {
             service.stop(Signal::SIGQUIT);
@@ -118,7 +117,7 @@ impl Cluster {
     }
 }
 
-/// The account that the server runs as: none for everybody but root.
+/// Returns the account of the server if this process is root.
 fn account() -> Result<Option<User>> {
     if !Uid::effective().is_root() {
         return Ok(None);
@@ -131,7 +130,7 @@ fn account() -> Result<Option<User>> {
     bail!("PostgreSQL refuses to run as root, and there is no account `postgres` to run it as");
 }
 
-/// Where the data lies. As root that is a folder which the server's account can reach whatever the checkout's parents permit.
+/// Returns the data directory. For root it is a temporary directory, because the server's account may have no access to the checkout's parents.
 fn data_directory(state: &StateDir, account: Option<&User>) -> Result<PathBuf> {
     let Some(_) = account else { return Ok(state.join("postgres")) };
     if let Some(remembered) = state.read::<PathBuf>("postgres-directory.json") {
@@ -143,12 +142,12 @@ fn data_directory(state: &StateDir, account: Option<&User>) -> Result<PathBuf> {
     Ok(data)
 }
 
-/// Ends what is left of a server that lost its stack. Its sessions must be gone too before another may use the data.
+/// Ends the processes of a server whose stack has ended. Its sessions must end too before another server may use the data.
 async fn end_leftover(data: &Path) {
     loop {
         let left = processes::working_in(data);
         if left.is_empty() {
-            // The id in it may be that of a zombie, which PostgreSQL would take for a running server.
+            // Its id may be that of a zombie, which PostgreSQL mistakes for a running server.
             let _ = fs::remove_file(data.join("postmaster.pid"));
             return;
         }
@@ -169,7 +168,7 @@ fn empty(data: &Path, account: Option<&User>) -> Result<()> {
     Ok(())
 }
 
-async fn initialise(binaries: &Path, data: &Path, account: Option<&User>, password: &str) -> Result<()> {
+async fn initialize(binaries: &Path, data: &Path, account: Option<&User>, password: &str) -> Result<()> {
     let file = data.with_extension("password");
     let _ = fs::remove_file(&file);
     OpenOptions::new().create_new(true).write(true).mode(0o600).open(&file)?.write_all(password.as_bytes())?;

@@ -1,4 +1,4 @@
-//! What the machine must bring along: Linux and PostgreSQL's server binaries. (The emulator's Python is looked after in `venv`.)
+//! The requirements of the machine: Linux and PostgreSQL's server binaries. (`venv` covers Python.)
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,11 +8,11 @@ use nix::unistd::Uid;
 
 use crate::progress::Progress;
 
-/// The oldest PostgreSQL that the migrations are written for.
+/// The oldest version of PostgreSQL that the migrations support.
 const OLDEST: u32 = 15;
 
 /// # Errors
-/// On any other system.
+/// Fails on any other system than Linux.
 pub(crate) fn linux() -> Result<()> {
     if Path::new("/proc/self/environ").exists() {
         Ok(())
@@ -21,7 +21,7 @@ pub(crate) fn linux() -> Result<()> {
     }
 }
 
-/// The directory of the server's binaries, which are installed first when that is possible.
+/// Returns the directory of the server's binaries. Installs them if they are missing and the process may do so.
 pub(crate) async fn postgres_binaries(progress: Progress) -> Result<PathBuf> {
     if let Some(found) = newest_postgres() {
         return Ok(found);
@@ -48,7 +48,7 @@ async fn install_postgres() -> Result<()> {
     Ok(())
 }
 
-/// Where PostgreSQL's newest binaries are. Distributions keep them off the PATH, in a directory for each version.
+/// Returns the directory of the newest server binaries. Distributions install them outside PATH, in a directory for each version.
 pub fn newest_postgres() -> Option<PathBuf> {
     let versioned =
         ["/usr/lib/postgresql", "/usr/local/lib/postgresql", "/opt"].iter().filter_map(|parent| std::fs::read_dir(parent).ok()).flatten();
@@ -62,7 +62,7 @@ pub fn newest_postgres() -> Option<PathBuf> {
         .map(|(_, directory)| directory)
 }
 
-/// The major version of the server in a directory.
+/// Returns the major version of the server in a directory.
 pub(crate) fn postgres_version(directory: &Path) -> Option<u32> {
     let output = Command::new(directory.join("postgres")).arg("--version").output().ok()?;
     // "postgres (PostgreSQL) 15.14 (Debian …)"

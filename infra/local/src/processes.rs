@@ -1,5 +1,5 @@
-//! The processes of a stack. Each carries a mark in its environment, which its children inherit: that finds the Lambda
-//! processes that the emulator starts, and after a `kill -9` everything that is left over, without any list of ids.
+//! The processes of a stack. Each has a mark in its environment, which its children inherit. The mark identifies the Lambda processes that the
+//! emulator starts and, after a `kill -9`, every process that remains, without a list of ids.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use crate::live::CREDENTIALS;
 
 const MARK: &str = "OSLIRA_STACK";
 
-/// What marks the processes of one start: the state directory and a number that no other start has.
+/// The mark of the processes of one start: the state directory and a unique number.
 #[derive(Debug, Clone)]
 pub(crate) struct Mark {
     state_dir: String,
@@ -28,7 +28,7 @@ impl Mark {
         Self { state_dir: state_dir.display().to_string(), start: uuid::Uuid::new_v4().simple().to_string() }
     }
 
-    /// Puts the mark into the environment of what is about to be started.
+    /// Adds the mark to the environment of a command.
     pub(crate) fn put(&self, command: &mut Command) {
         command.env(MARK, self.value());
     }
@@ -37,13 +37,13 @@ impl Mark {
         format!("{}#{}", self.state_dir, self.start)
     }
 
-    /// The processes of this start.
+    /// Returns the processes of this start.
     pub(crate) fn processes(&self) -> Vec<u32> {
-        let wanted = format!("{MARK}={}", self.value());
-        having(|variable| variable == wanted.as_bytes())
+        let mark = format!("{MARK}={}", self.value());
+        having(|variable| variable == mark.as_bytes())
     }
 
-    /// Ends what an earlier start on this state directory left over, and waits until it is gone.
+    /// Ends the processes of earlier starts on this state directory, and waits for their end.
     pub(crate) async fn end_earlier_starts(&self) {
         let prefix = format!("{MARK}={}#", self.state_dir);
         loop {
@@ -59,21 +59,21 @@ impl Mark {
 
 fn having(accept: impl Fn(&[u8]) -> bool) -> Vec<u32> {
     let own = std::process::id();
-    let bears = |id: &u32| fs::read(format!("/proc/{id}/environ")).is_ok_and(|environ| environ.split(|byte| *byte == 0).any(&accept));
-    all().filter(|id| *id != own && bears(id)).collect()
+    let has_mark = |id: &u32| fs::read(format!("/proc/{id}/environ")).is_ok_and(|environ| environ.split(|byte| *byte == 0).any(&accept));
+    all().filter(|id| *id != own && has_mark(id)).collect()
 }
 
 fn all() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// The processes whose working directory this is.
+/// Returns the processes whose working directory this is.
 pub(crate) fn working_in(directory: &Path) -> Vec<u32> {
     let Ok(directory) = directory.canonicalize() else { return Vec::new() };
     all().filter(|id| fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|cwd| cwd == directory)).collect()
 }
 
-/// The file that a process executes; a binary that was rebuilt meanwhile keeps its name.
+/// Returns the file that a process executes. The file of a binary that was rebuilt since is reported under its old name.
 pub(crate) fn executable(id: u32) -> Option<PathBuf> {
     let path = fs::read_link(format!("/proc/{id}/exe")).ok()?;
     let text = path.to_str()?;
@@ -87,17 +87,17 @@ pub struct FunctionProcess {
     pub id: u32,
     /// The binary that it runs.
     pub binary: String,
-    /// The memory that it holds.
+    /// Its resident memory.
     pub resident_kb: u64,
 }
 
-/// The functions' processes of a stack that may run in another process.
+/// Returns the functions' processes of a stack that may run in another process.
 pub fn function_processes(state_dir: &Path) -> Vec<FunctionProcess> {
     let prefix = format!("{MARK}={}#", state_dir.display());
     let servers = ["sandbox", "local"];
     let function = |id: u32| {
         let path = executable(id)?;
-        // The stack's binaries lie in its own directory, and the emulator copies them from there.
+        // The stack's binaries are in the state directory, and the emulator copies them from there.
         let binary = path.file_name()?.to_str()?.to_owned();
         let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -107,7 +107,7 @@ pub fn function_processes(state_dir: &Path) -> Vec<FunctionProcess> {
     having(|variable| variable.starts_with(prefix.as_bytes())).into_iter().filter_map(function).collect()
 }
 
-/// Kills a function's process as the machine under it might. False if it is no such process (any more).
+/// Kills a function's process. Returns false if the process is not, or no longer, one of a function.
 pub fn kill_function_process(state_dir: &Path, id: u32) -> bool {
     let is_one = function_processes(state_dir).iter().any(|process| process.id == id);
     if is_one {
@@ -125,20 +125,20 @@ pub(crate) fn end(ids: &[u32]) {
 
 pub(crate) fn signal(id: u32, signal: Signal) {
     if let Ok(id) = i32::try_from(id) {
-        // It may have ended meanwhile; that is what was wanted.
+        // Fails if the process has ended, which is the purpose.
         let _ = kill(Pid::from_raw(id), signal);
     }
 }
 
-/// A child process of the stack, with its output in a file. It ends with this value.
+/// A child process of the stack, with its output in a file. Dropping it ends the process.
 pub(crate) struct Service {
     child: Child,
-    /// How it is asked to end.
+    /// The signal that ends it.
     ending: Signal,
 }
 
 impl Service {
-    /// Starts it in a process group of its own: a Ctrl-C in the terminal reaches only the stack, which then ends the rest in order.
+    /// Starts the process in a group of its own: Ctrl-C in the terminal reaches only the stack, which then ends the others in order.
     pub(crate) fn start(mut command: Command, mark: &Mark, log: &Path, ending: Signal) -> Result<Self> {
         let output =
             fs::OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -156,12 +156,12 @@ impl Service {
         self.child.id()
     }
 
-    /// How it ended, if it did.
+    /// Returns the exit status if the process has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Asks it to end and waits; after ten seconds it is killed.
+    /// Sends the signal and waits for the end. Kills the process after ten seconds.
     pub(crate) fn stop(&mut self, ending: Signal) {
         if self.ended().is_some() {
             return;
@@ -183,8 +183,8 @@ impl Drop for Service {
     }
 }
 
-/// A shell that waits for the end of its input, which the kernel closes when this process ends, and then ends every process that
-/// bears the mark. So nothing outlives a stack whose process was killed.
+/// A shell that waits for the end of its input, which the kernel closes when this process ends, and then ends every process with the mark. No
+/// process outlives a stack that was killed.
 pub(crate) struct Watchdog {
     _input: Option<ChildStdin>,
 }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_ends_what_bears_the_mark_and_nothing_else() {
+    fn the_watchdog_ends_only_processes_with_the_mark() {
         let (ours, others) = (Mark::new(Path::new("/tmp/a")), Mark::new(Path::new("/tmp/a")));
         let watchdog = Watchdog::start(&ours).unwrap();
         let (mut own, mut other) = (sleeper(&ours), sleeper(&others));

@@ -1,4 +1,4 @@
-//! Phases of a start, shown as spinners on a terminal and as plain lines elsewhere.
+//! Reports the phases of a start: as spinners on a terminal and as plain lines elsewhere.
 #![allow(clippy::print_stderr, reason = "a command-line tool")]
 
 use std::future::Future;
@@ -8,13 +8,13 @@ use anyhow::Result;
 use console::style;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Tells what is being done, or keeps silent.
+/// Reports phases on standard error, or nothing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {
-    shown: bool,
+    enabled: bool,
 }
 
-/// The line of a running phase; its text may change.
+/// The line of a running phase.
 #[derive(Clone)]
 pub(crate) struct Phase {
     bar: Option<ProgressBar>,
@@ -29,17 +29,17 @@ impl Phase {
 }
 
 impl Progress {
-    pub(crate) fn new(shown: bool) -> Self {
-        Self { shown }
+    pub(crate) fn new(enabled: bool) -> Self {
+        Self { enabled }
     }
 
-    pub(crate) fn is_shown(self) -> bool {
-        self.shown
+    pub(crate) fn is_enabled(self) -> bool {
+        self.enabled
     }
 
-    /// Runs one phase under a spinner and tells its time.
+    /// Runs a phase with a spinner and reports its time.
     pub(crate) async fn phase<T, F: Future<Output = Result<T>>>(self, name: &str, work: impl FnOnce(Phase) -> F) -> Result<T> {
-        if !self.shown {
+        if !self.enabled {
             return work(Phase { bar: None }).await;
         }
         let bar = ProgressBar::new_spinner();
@@ -57,14 +57,14 @@ impl Progress {
 
     /// Prints a line about something that the developer did not ask for.
     pub(crate) fn notice(self, text: &str) {
-        if self.shown {
+        if self.enabled {
             eprintln!("{} {text}", style("!").yellow());
         }
     }
 
-    /// Tells the end of a phase that showed its own progress.
+    /// Reports the end of a phase that reported its own progress.
     pub(crate) fn done(self, name: &str, time: Duration, succeeded: bool) {
-        if self.shown {
+        if self.enabled {
             let sign = if succeeded { style("✓").green() } else { style("✗").red() };
             eprintln!("{sign} {name} {}", style(format!("{:.1} s", time.as_secs_f64())).dim());
         }

@@ -1,4 +1,4 @@
-//! AWS's Runtime Interface Emulator, which AWS SAM carries: what stands between an event and a function's binary on AWS.
+//! AWS's Runtime Interface Emulator, which is part of AWS SAM's package. It gives an event to a function's binary through Lambda's runtime API.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::venv;
 
 const SAM: &str = "1.170.0";
 
-/// Downloads AWS SAM (8 MB) and answers the emulator's program, once for a checkout.
+/// Returns the path of the emulator. Downloads AWS SAM (8 MB) once for a checkout.
 ///
 /// # Errors
-/// When it cannot be downloaded.
+/// Fails if the download fails.
 pub async fn runtime_interface_emulator(root: &Path) -> Result<PathBuf> {
     let home = root.join(".local/runtime-interface-emulator").join(SAM);
     let machine = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
@@ -23,7 +23,7 @@ pub async fn runtime_interface_emulator(root: &Path) -> Result<PathBuf> {
     if program.exists() {
         return Ok(program);
     }
-    let python = venv::shown(root, &venv::EMULATOR, Progress::new(false)).await?;
+    let python = venv::prepared(root, &venv::EMULATOR, Progress::new(false)).await?;
     let sam = format!("aws-sam-cli=={SAM}");
     let wheel = home.join(format!("aws_sam_cli-{SAM}-py3-none-any.whl"));
     let mut download = Command::new(&python);
@@ -37,7 +37,7 @@ pub async fn runtime_interface_emulator(root: &Path) -> Result<PathBuf> {
 async fn run(command: &mut Command) -> Result<()> {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
     if !output.status.success() {
-        bail!("the Runtime Interface Emulator is not to be had: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!("cannot download the Runtime Interface Emulator: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The routes of the HTTP API. SAM writes them into the API's OpenAPI body, which the emulator does not import: here they are
-//! created from the processed template, one integration and one route each, and the body's CORS settings are applied.
+//! Creates the routes of the HTTP API. SAM writes them into the API's OpenAPI body, which the emulator does not import. Each operation of the body
+//! becomes an integration and a route, and the body's CORS settings are applied.
 
 use anyhow::{Context, Result};
 use aws_config::SdkConfig;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::deploy::Deployment;
 use crate::intrinsics::Scope;
 
-/// Requests to the emulator at once.
+/// The number of concurrent requests to the emulator.
 const WIDTH: usize = 8;
 
 /// One route of the body: `POST /path` and the function's ARN.
@@ -21,7 +21,7 @@ struct Route {
     function_arn: String,
 }
 
-/// Creates the routes and answers their keys.
+/// Creates the routes and returns their keys.
 pub(crate) async fn create(config: &SdkConfig, deployment: &Deployment) -> Result<Vec<String>> {
     let client = Client::new(config);
     let apis = deployment.processed["Resources"].as_object().context("the processed template has no resources")?.values();
@@ -88,7 +88,7 @@ fn routes_of(body: &Value, scope: &Scope<'_>) -> Result<Vec<Route>> {
 
 fn cors_of(cors: &Value) -> Cors {
     let list = |name: &str| match &cors[name] {
-        // A list parameter's value, which SAM puts in as it is.
+        // The value of a list parameter, which SAM inserts unchanged.
         Value::String(text) => Some(text.split(',').map(|value| value.trim().to_owned()).collect()),
         Value::Array(values) => Some(values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()),
         _ => None,

@@ -21,12 +21,12 @@ use crate::template::Template;
 use crate::vendors::Sandbox;
 use crate::{logs, prerequisites, routes, vendors, venv};
 
-/// Where `stack.json` and the demo account are kept in the state directory.
+/// Files in the state directory.
 const INFO: &str = "stack.json";
 const DEMO_ACCOUNT: &str = "demo-account.json";
 const FUNCTIONS: &str = "functions.json";
 
-/// A running stack. Dropping it ends every process of it; so does the end of this process, however it ends.
+/// A running stack. Its processes end when it is dropped and when this process ends, even if it is killed.
 pub struct Stack {
     info: StackInfo,
     deployment: Deployment,
@@ -34,7 +34,7 @@ pub struct Stack {
     sdk: SdkConfig,
     http: reqwest::Client,
     mark: Mark,
-    // Dropped in this order: what uses the others first.
+    // Dropped in this order: users before what they use.
     _emulator: Emulator,
     _sandbox: Sandbox,
     postgres: Mutex<Option<Cluster>>,
@@ -46,8 +46,8 @@ impl Stack {
     /// Builds, starts and deploys everything, and writes `stack.json`.
     ///
     /// # Errors
-    /// When a stack already runs on the state directory, a prerequisite is missing, or a part does not build, start or deploy.
-    /// Whatever was started by then is ended again.
+    /// Fails if a stack already uses the state directory, a prerequisite is missing, or a part does not build, start or deploy. Ends the processes
+    /// that it has started by then.
     pub async fn start(options: Options) -> Result<Self> {
         let progress = Progress::new(options.progress);
         let state = StateDir::acquire(&options.state_dir)?;
@@ -60,8 +60,8 @@ impl Stack {
             Some(_) => None,
             None => Some(prerequisites::postgres_binaries(progress).await?),
         };
-        let python = venv::shown(&options.root, &venv::EMULATOR, progress).await?;
-        let binaries = Binaries::of(&options.root, options.release).await?;
+        let python = venv::prepared(&options.root, &venv::EMULATOR, progress).await?;
+        let binaries = Binaries::of(&options.root, options.profile).await?;
         build(&binaries, &options.root, progress).await?;
         let binaries = binaries.linked(&state.empty_dir("bin")?)?;
 
@@ -122,7 +122,7 @@ impl Stack {
         Ok(Self { info, deployment, routes, sdk, http, mark, _emulator: emulator, _sandbox: sandbox, postgres, state, _watchdog: watchdog })
     }
 
-    /// What `stack.json` holds.
+    /// Returns the content of `stack.json`.
     pub fn info(&self) -> &StackInfo {
         &self.info
     }
@@ -132,69 +132,69 @@ impl Stack {
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 
-    /// The template's outputs.
+    /// Returns the outputs of the template.
     pub fn outputs(&self) -> &BTreeMap<String, String> {
         &self.deployment.outputs
     }
 
-    /// The state machine of the template.
+    /// Returns the ARN of the state machine.
     pub fn state_machine_arn(&self) -> &str {
         &self.deployment.state_machine_arn
     }
 
-    /// Names of the deployed functions by their binaries.
+    /// Returns the names of the functions by their binaries.
     pub fn functions(&self) -> &BTreeMap<String, String> {
         &self.deployment.functions
     }
 
-    /// The template after SAM's transformation, as CloudFormation gives it.
+    /// Returns the template after SAM's transformation, as CloudFormation returns it.
     pub fn processed_template(&self) -> &serde_json::Value {
         &self.deployment.processed
     }
 
-    /// Keys of the API's routes, such as `GET /health`.
+    /// Returns the keys of the API's routes, such as `GET /health`.
     pub fn routes(&self) -> &[String] {
         &self.routes
     }
 
-    /// The binary of this name that the stack runs.
+    /// Returns the path of a binary that the stack runs.
     pub fn binary(&self, name: &str) -> PathBuf {
         self.state.join("bin").join(name)
     }
 
-    /// The user who owns an account.
+    /// Returns the user who owns an account.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// Fails if the database does not respond.
     pub async fn owner_of(&self, demo: &Demo) -> Result<uuid::Uuid> {
         database::owner_of(&self.info.admin_database_url, &demo.account_id).await
     }
 
-    /// Where the stack keeps its files.
+    /// Returns the state directory.
     pub fn state_dir(&self) -> &Path {
         self.state.path()
     }
 
-    /// Configuration for any AWS client.
+    /// Returns the configuration for any AWS client.
     pub fn sdk_config(&self) -> SdkConfig {
         self.sdk.clone()
     }
 
-    /// A client that talks to the stack whatever proxies the environment names.
+    /// Returns a client that ignores the proxies of the environment.
     pub fn http(&self) -> &reqwest::Client {
         &self.http
     }
 
-    /// The processes that run a function's binary at this moment.
+    /// Returns the processes that run a function's binary.
     pub fn function_pids(&self, binary: &str) -> Vec<u32> {
         let runs = |id: &u32| processes::executable(*id).is_some_and(|path| path.file_name().is_some_and(|name| name == binary));
         self.mark.processes().into_iter().filter(runs).collect()
     }
 
-    /// What a function wrote, by its binary's name, or what all of them wrote.
+    /// Returns the log lines of a function, by the name of its binary, or of all functions.
     ///
     /// # Errors
-    /// When the function does not exist or the emulator does not answer.
+    /// Fails if the function does not exist or the emulator does not respond.
     pub async fn log_lines(&self, function: Option<&str>) -> Result<Vec<String>> {
         let name =
             function.map(|binary| self.deployment.functions.get(binary).with_context(|| format!("no function {binary}"))).transpose()?;
@@ -202,15 +202,15 @@ impl Stack {
         Ok(lines.into_iter().map(|line| line.text).collect())
     }
 
-    /// A new account with a business profile and so many credits.
+    /// Creates an account with a business profile and the given credits.
     ///
     /// # Errors
-    /// When the database or the sandbox refuse.
+    /// Fails if the database or the sandbox rejects it.
     pub async fn create_account(&self, credits: u32) -> Result<Demo> {
         create_account(&self.http, &self.info, credits).await
     }
 
-    /// Ends PostgreSQL as a crash would. Somebody else's is left alone.
+    /// Ends PostgreSQL like a crash, unless the stack uses the developer's database.
     pub async fn stop_postgres(&self) {
         if let Some(cluster) = self.postgres.lock().await.as_mut() {
             cluster.crash();
@@ -220,7 +220,7 @@ impl Stack {
     /// Starts PostgreSQL on its port again.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// Fails if it does not start.
     pub async fn start_postgres(&self) -> Result<()> {
         match self.postgres.lock().await.as_mut() {
             Some(cluster) => cluster.run().await,
@@ -228,10 +228,10 @@ impl Stack {
         }
     }
 
-    /// Ends PostgreSQL as a crash would and starts it again.
+    /// Ends PostgreSQL like a crash and starts it again.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// Fails if it does not start.
     pub async fn restart_postgres(&self) -> Result<()> {
         self.stop_postgres().await;
         self.start_postgres().await
@@ -241,17 +241,17 @@ impl Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         self.state.remove(INFO);
-        // Everything at once but the database, whose shutdown comes after.
+        // Everything at once except the database, which shuts down later.
         let database = self.postgres.get_mut().as_ref().and_then(Cluster::id);
         let others: Vec<u32> = self.mark.processes().into_iter().filter(|id| Some(*id) != database).collect();
         processes::end(&others);
     }
 }
 
-/// A new account on a stack that may run in another process.
+/// Creates an account on a stack that may run in another process.
 ///
 /// # Errors
-/// When the database or the sandbox refuse.
+/// Fails if the database or the sandbox rejects it.
 pub async fn create_account(http: &reqwest::Client, info: &StackInfo, credits: u32) -> Result<Demo> {
     let account = database::create_account(&info.admin_database_url, credits).await?;
     demo(http, &info.sandbox, &account).await
@@ -262,7 +262,7 @@ async fn demo(http: &reqwest::Client, sandbox: &str, account: &Account) -> Resul
     Ok(Demo { token, account_id: account.id.to_string(), business_profile_id: account.business_profile_id.to_string() })
 }
 
-/// The demo account of the last start while its database lives, else a new one.
+/// Returns the demo account of the last start if the database still has it, otherwise a new one.
 async fn demo_account(state: &StateDir, http: &reqwest::Client, logins: &Logins, sandbox: &str) -> Result<Demo> {
     let account = match state.read::<Account>(DEMO_ACCOUNT) {
         Some(account) if database::has_account(&logins.owner, &account).await? => account,
@@ -275,12 +275,12 @@ async fn demo_account(state: &StateDir, http: &reqwest::Client, logins: &Logins,
     demo(http, sandbox, &account).await
 }
 
-/// What the signup gives.
+/// The credits that the signup grants.
 const DEMO_CREDITS: u32 = 25;
 
 async fn build(binaries: &Binaries, root: &Path, progress: Progress) -> Result<()> {
     let begun = std::time::Instant::now();
-    let outcome = binaries.build(root, progress.is_shown()).await;
+    let outcome = binaries.build(root, progress.is_enabled()).await;
     progress.done("build the functions and the sandbox", begun.elapsed(), outcome.is_ok());
     outcome
 }
@@ -300,12 +300,12 @@ fn parameters(options: &Options, sandbox: &Sandbox) -> BTreeMap<String, String> 
     fixed.into_iter().chain(sandbox.parameters()).chain(live).chain(options.parameters.iter().cloned()).collect()
 }
 
-/// What a running stack wrote about itself.
+/// Returns the `stack.json` of a running stack.
 pub fn info_of(state_dir: &Path) -> Option<StackInfo> {
     serde_json::from_slice(&std::fs::read(state_dir.join(INFO)).ok()?).ok()
 }
 
-/// Names of the deployed functions of a stack that may run in another process, by their binaries.
+/// Returns the names of the functions by their binaries, of a stack that may run in another process.
 pub fn functions_of(state_dir: &Path) -> BTreeMap<String, String> {
     std::fs::read(state_dir.join(FUNCTIONS)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The state directory: what a stack leaves behind for the next start, and the lock that says one is running.
+//! The state directory: the files that a stack keeps for its next start, and the lock of the running stack.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// A state directory whose lock this process holds. The kernel releases it when the process ends, however it ends.
+/// A state directory whose lock this process holds. The kernel releases the lock when the process ends.
 pub(crate) struct StateDir {
     path: PathBuf,
     lock: File,
 }
 
-/// Closing the file is not enough: a child that this process is just starting has a copy of it until its `exec`, and the lock with it.
+/// Unlocks explicitly, because closing the file is not enough: until its `exec`, a child process has a copy of the file and so of the lock.
 impl Drop for StateDir {
     fn drop(&mut self) {
         let _ = self.lock.unlock();
@@ -22,10 +22,10 @@ impl Drop for StateDir {
 }
 
 impl StateDir {
-    /// Creates the directory when missing and takes its lock.
+    /// Creates the directory if it is missing and takes its lock.
     ///
     /// # Errors
-    /// When another process holds the lock.
+    /// Fails if another process holds the lock.
     pub(crate) fn acquire(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
         let path = path.canonicalize()?;
@@ -44,12 +44,12 @@ impl StateDir {
         &self.path
     }
 
-    /// The path of a file or directory in it.
+    /// Returns the path of a file or subdirectory.
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// A fresh, empty directory in it.
+    /// Returns an empty subdirectory.
     pub(crate) fn empty_dir(&self, name: &str) -> Result<PathBuf> {
         let dir = self.join(name);
         if dir.exists() {
@@ -63,7 +63,7 @@ impl StateDir {
         serde_json::from_slice(&fs::read(self.join(name)).ok()?).ok()
     }
 
-    /// Writes a JSON file that only its owner may read (it may hold passwords), in one step.
+    /// Writes a JSON file atomically. Only its owner may read it, because it may contain passwords.
     pub(crate) fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
         let draft = self.join(&format!("{name}.new"));
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
@@ -78,13 +78,13 @@ impl StateDir {
     }
 }
 
-/// The process that holds the lock of a state directory, if any does.
+/// Returns the process that holds the lock of a state directory.
 pub fn owner(path: &Path) -> Option<u32> {
     let lock = File::open(path.join("lock")).ok()?;
     if let Err(TryLockError::WouldBlock) = lock.try_lock_shared() {
         return fs::read_to_string(path.join("lock")).ok()?.trim().parse().ok();
     }
-    // For the same reason as in `StateDir`'s drop.
+    // Explicitly, as in `StateDir::drop`.
     let _ = lock.unlock();
     None
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_owner_is_refused_until_the_first_is_gone() {
+    fn a_second_owner_is_rejected_until_the_first_is_dropped() {
         let path = std::env::temp_dir().join(format!("oslira-state-{}", uuid::Uuid::new_v4()));
         let first = StateDir::acquire(&path).unwrap();
         assert_eq!(owner(&path), Some(std::process::id()));

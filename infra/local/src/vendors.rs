@@ -14,7 +14,7 @@ use crate::live::Live;
 use crate::processes::{Mark, Service};
 use crate::state::StateDir;
 
-/// What the sandbox signs Stripe's events with.
+/// The secret with which the sandbox signs Stripe's events.
 const WEBHOOK_SECRET: &str = "whsec_sandbox";
 
 const TOKEN_LIFETIME: Duration = Duration::from_hours(30 * 24);
@@ -26,7 +26,7 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts it on a port that it chooses itself.
+    /// Starts the sandbox, which chooses a free port.
     pub(crate) async fn start(binary: &Path, state: &StateDir, mark: &Mark) -> Result<Self> {
         let port_file = state.join("sandbox.port");
         state.remove("sandbox.port");
@@ -36,7 +36,7 @@ impl Sandbox {
         let mut service = Service::start(command, mark, &log, Signal::SIGKILL)?;
         let patience = Instant::now() + Duration::from_secs(10);
         loop {
-            // The file may be seen before its content.
+            // The file may exist before its content.
             if let Some(port) = std::fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse::<u16>().ok()) {
                 return Ok(Self { _service: service, base_url: format!("http://127.0.0.1:{port}") });
             }
@@ -47,7 +47,7 @@ impl Sandbox {
         }
     }
 
-    /// The template's parameters that point the functions here.
+    /// Returns the template's parameters that name the sandbox.
     pub(crate) fn parameters(&self) -> [(String, String); 5] {
         let base = &self.base_url;
         [
@@ -60,16 +60,16 @@ impl Sandbox {
         .map(|(name, path)| (name.to_owned(), format!("{base}/{path}")))
     }
 
-    /// Tells Stripe where to deliver its events.
+    /// Sets the webhook endpoint of Stripe's events.
     pub(crate) async fn deliver_events_to(&self, http: &reqwest::Client, api: &str) -> Result<()> {
         let endpoint = json!({"url": format!("{api}/api/webhooks/stripe"), "secret": WEBHOOK_SECRET});
         let answer = http.post(format!("{}/_control/stripe/endpoint", self.base_url)).json(&endpoint).send().await?;
-        answer.error_for_status().context("the sandbox takes no webhook endpoint")?;
+        answer.error_for_status().context("the sandbox rejects the webhook endpoint")?;
         Ok(())
     }
 }
 
-/// A token for the account's owner, as Supabase Auth would sign it.
+/// Returns a token of the account's owner, as Supabase's Auth service signs it.
 pub(crate) async fn token(http: &reqwest::Client, sandbox: &str, account: &Account) -> Result<String> {
     let request = json!({"sub": account.user_id, "email": account.email, "expires_in": TOKEN_LIFETIME.as_secs()});
     let answer = http
@@ -78,12 +78,12 @@ pub(crate) async fn token(http: &reqwest::Client, sandbox: &str, account: &Accou
         .send()
         .await?
         .error_for_status()
-        .context("the sandbox signs no token")?;
+        .context("the sandbox rejects the token's request")?;
     let answer: Value = answer.json().await?;
-    Ok(answer["access_token"].as_str().context("the sandbox's answer holds no token")?.to_owned())
+    Ok(answer["access_token"].as_str().context("the sandbox's response contains no token")?.to_owned())
 }
 
-/// Writes the secrets that the functions read; those of real vendors with real credentials.
+/// Writes the secrets that the functions read. Those of real vendors get real credentials.
 pub(crate) async fn write_secrets(config: &SdkConfig, logins: &Logins, sandbox: &Sandbox, live: Option<&Live>) -> Result<()> {
     let secrets = aws_sdk_secretsmanager::Client::new(config);
     let values = [

@@ -1,4 +1,4 @@
-//! Private virtual environments for tools in Python, made once for a checkout and made again when the requirements change.
+//! Private virtual environments for tools in Python, created once for a checkout and again when the requirements change.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,27 +11,27 @@ use crate::progress::Progress;
 
 /// A tool that is installed with pip.
 pub struct PythonTool {
-    /// Its name, which its environment carries too.
+    /// The name of the tool and of its environment.
     pub name: &'static str,
-    /// What pip installs.
+    /// The requirements that pip installs.
     pub requirements: &'static str,
 }
 
 /// The local AWS.
 pub(crate) const EMULATOR: PythonTool = PythonTool { name: "emulator", requirements: include_str!("../emulator-requirements.txt") };
-/// What looks over the template: AWS SAM and validators.
+/// The validators of the template: AWS SAM, cfn-lint and statelint.
 pub(crate) const CHECKS: PythonTool = PythonTool { name: "check", requirements: include_str!("../check-requirements.txt") };
 
-/// The Python of a tool's environment, which is made if need be.
+/// Returns the Python of a tool's environment, which is created if necessary.
 ///
 /// # Errors
-/// When there is no Python, or pip cannot install.
+/// Fails if there is no Python, or pip cannot install the tool.
 pub async fn python(root: &Path, tool: &PythonTool) -> Result<PathBuf> {
-    shown(root, tool, Progress::new(true)).await
+    prepared(root, tool, Progress::new(true)).await
 }
 
-/// The same, with what it does told in the list of everything that the stack does. Two that come at once take turns.
-pub(crate) async fn shown(root: &Path, tool: &PythonTool, progress: Progress) -> Result<PathBuf> {
+/// Does the same as [`python`] and reports to the given progress. Concurrent calls wait for each other.
+pub(crate) async fn prepared(root: &Path, tool: &PythonTool, progress: Progress) -> Result<PathBuf> {
     let home = root.join(".local");
     let name = format!("{}-venv", tool.name);
     let venv = home.join(&name);
@@ -73,7 +73,7 @@ async fn run(command: &mut Command) -> Result<()> {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        bail!("{}", text.trim().lines().last().unwrap_or("it ended without a word"));
+        bail!("{}", text.trim().lines().last().unwrap_or("it failed without a message"));
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! The requests of the demos.
+//! The API calls of the demonstrations.
 
 use anyhow::{Context, Result, bail};
 use local::{Demo, StackInfo};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-/// The API as the demo account's owner sees it.
+/// The API, called as the owner of an account.
 pub(crate) struct Api<'a> {
     pub(crate) http: &'a Client,
     pub(crate) info: &'a StackInfo,
@@ -13,11 +13,11 @@ pub(crate) struct Api<'a> {
 }
 
 impl Api<'_> {
-    /// Starts an analysis and answers its run id.
+    /// Starts an analysis and returns its run id.
     pub(crate) async fn start(&self, handle: &str, tier: &str) -> Result<String> {
         let body = json!({"username": handle, "businessProfileId": self.demo.business_profile_id, "analysisType": tier});
         let started = self.post("/api/leads/analyze", &body, None).await?;
-        Ok(started["run_id"].as_str().context("the answer holds no run id")?.to_owned())
+        Ok(started["run_id"].as_str().context("the response contains no run id")?.to_owned())
     }
 
     pub(crate) async fn progress(&self, run: &str) -> Result<Value> {
@@ -28,17 +28,17 @@ impl Api<'_> {
         self.get(&format!("/api/analysis/{run}/result")).await
     }
 
-    /// The `data` at a path.
+    /// Returns the `data` of a resource.
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         self.call(Method::GET, path, None, None).await
     }
 
-    /// The `data` that a request is answered with.
+    /// Sends a POST request and returns the `data` of the response.
     pub(crate) async fn post(&self, path: &str, body: &Value, idempotency_key: Option<&str>) -> Result<Value> {
         self.call(Method::POST, path, Some(body), idempotency_key).await
     }
 
-    /// The `data` that a replacement is answered with.
+    /// Sends a PUT request and returns the `data` of the response.
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value> {
         self.call(Method::PUT, path, Some(body), None).await
     }
@@ -51,10 +51,10 @@ impl Api<'_> {
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", key);
         }
-        let answer = request.send().await.context("the API does not answer")?;
-        let (status, mut answer): (_, Value) = (answer.status(), answer.json().await.context("the answer is no JSON")?);
+        let answer = request.send().await.context("the API does not respond")?;
+        let (status, mut answer): (_, Value) = (answer.status(), answer.json().await.context("the response is not JSON")?);
         if !status.is_success() {
-            bail!("{path} was refused ({status}): {answer}");
+            bail!("{path} failed with {status}: {answer}");
         }
         Ok(answer["data"].take())
     }

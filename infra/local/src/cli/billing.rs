@@ -1,4 +1,4 @@
-//! `cargo local demo billing`: a purchase, from the checkout to the balance.
+//! `cargo local demo billing`: buys credits, from the checkout to the balance.
 
 use std::time::{Duration, Instant};
 
@@ -33,19 +33,19 @@ pub(crate) async fn billing(info: &StackInfo) -> Result<()> {
     let session = api.post("/api/credits/purchase", &body, Some(&key)).await?;
     let again = api.post("/api/credits/purchase", &body, Some(&key)).await?;
     if session != again {
-        bail!("the repetition got another answer");
+        bail!("the repeated request got another response");
     }
     println!("   {}\n   {}\n   balance {}\n", text(&session["session_id"]), text(&session["checkout_url"]), balance(&api).await?);
 
-    println!("{}", style("3. Somebody pays; Stripe tells of it, and tells again").bold());
+    println!("{}", style("3. The payment, whose event Stripe delivers repeatedly").bold());
     let session_id = text(&session["session_id"]);
     let stripe = format!("{}/_control/stripe", info.sandbox);
     let paid = http.post(format!("{stripe}/sessions/{session_id}/pay")).json(&json!({"method": "card"})).send().await?;
-    paid.error_for_status().context("the sandbox takes no payment")?;
+    paid.error_for_status().context("the sandbox rejects the payment")?;
     let patience = Instant::now() + Duration::from_mins(1);
     while balance(&api).await? == i64::from(super::demo::SIGNUP_CREDITS) {
         if Instant::now() > patience {
-            bail!("the payment does not arrive: see `cargo local logs stripe_events`");
+            bail!("the payment has not been processed in time: see `cargo local logs stripe_events`");
         }
         tokio::time::sleep(POLL).await;
     }
@@ -54,7 +54,7 @@ pub(crate) async fn billing(info: &StackInfo) -> Result<()> {
     let event = text(&events[0]["id"]);
     let delivered = http.post(format!("{stripe}/events/{event}/deliver")).json(&json!({"times": 5})).send().await?;
     let delivered: Value = delivered.error_for_status()?.json().await?;
-    println!("   {event}, and five times more: {}\n   balance {}\n", delivered["statuses"], balance(&api).await?);
+    println!("   {event}, delivered five more times: {}\n   balance {}\n", delivered["statuses"], balance(&api).await?);
 
     println!("{}", style("4. The ledger").bold());
     super::demo::show_ledger(info, &demo).await

@@ -1,4 +1,4 @@
-//! `cargo local bulk`: many profiles at once, in a table that fills while they are analysed.
+//! `cargo local bulk`: analyzes many profiles in one batch and shows a table of their progress.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::api::Api;
 
 const POLL: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_mins(10);
-/// How wide a handle may be.
+/// The width of the column of handles.
 const COLUMN: usize = 30;
 
 pub(crate) async fn bulk(info: &StackInfo, arguments: &[String], tier: &str, credits: u32) -> Result<()> {
@@ -22,14 +22,14 @@ pub(crate) async fn bulk(info: &StackInfo, arguments: &[String], tier: &str, cre
     let http = super::http()?;
     let demo = local::create_account(&http, info, credits).await?;
     let api = Api { http: &http, info, demo: &demo };
-    println!("A new account with {credits} credits analyses {} handles, {}.\n", handles.len(), tier.to_uppercase());
+    println!("A new account with {credits} credits analyzes {} handles, {}.\n", handles.len(), tier.to_uppercase());
     let begun = Instant::now();
     let body = json!({ "usernames": handles, "businessProfileId": demo.business_profile_id, "analysisType": tier });
     let started = api.post("/api/leads/analyze/bulk", &body, None).await?;
-    let batch_id = started["batch_id"].as_str().context("the answer holds no batch id")?;
+    let batch_id = started["batch_id"].as_str().context("the response contains no batch id")?;
     println!("{batch_id}: {}", started["message"].as_str().unwrap_or_default());
-    for refused in started["analyses"].as_array().into_iter().flatten().filter(|entry| entry["status"] == "failed") {
-        println!("  {} {}", style(refused["error"]["code"].as_str().unwrap_or_default()).yellow(), refused["error"]["message"]);
+    for rejected in started["analyses"].as_array().into_iter().flatten().filter(|entry| entry["status"] == "failed") {
+        println!("  {} {}", style(rejected["error"]["code"].as_str().unwrap_or_default()).yellow(), rejected["error"]["message"]);
     }
     let ended = watch(&api, batch_id).await?;
     let took = begun.elapsed();
@@ -44,7 +44,7 @@ pub(crate) async fn bulk(info: &StackInfo, arguments: &[String], tier: &str, cre
     );
     let micro_usd = ended["cost_micro_usd"].as_i64().unwrap_or_default();
     println!(
-        "  {} credits, cost {}.{:06} USD with the vendors' prices",
+        "  {} credits, cost {}.{:06} USD at the vendors' prices",
         ended["credits_charged"],
         micro_usd / 1_000_000,
         micro_usd % 1_000_000
@@ -52,7 +52,7 @@ pub(crate) async fn bulk(info: &StackInfo, arguments: &[String], tier: &str, cre
     Ok(())
 }
 
-/// The handles as they are given: each argument is one, or a file with one a line (`#` begins a comment).
+/// Returns the handles of the arguments, each of which is a handle or a file with a handle a line (`#` begins a comment).
 fn handles(arguments: &[String]) -> Result<Vec<String>> {
     let mut handles = Vec::new();
     for argument in arguments {
@@ -68,7 +68,7 @@ fn handles(arguments: &[String]) -> Result<Vec<String>> {
     Ok(handles)
 }
 
-/// Shows a line for each run, and one for all, until the batch is complete.
+/// Shows a line for each run, and one for the batch, until it is complete.
 async fn watch(api: &Api<'_>, batch_id: &str) -> Result<Value> {
     let table = MultiProgress::new();
     let whole = ProgressStyle::with_template("{prefix:.bold} {bar:40.cyan/dim} {percent:>3}% {elapsed} {msg}")?;
@@ -81,8 +81,8 @@ async fn watch(api: &Api<'_>, batch_id: &str) -> Result<Value> {
         for run in batch["analyses"].as_array().into_iter().flatten() {
             let name = run["username"].as_str().unwrap_or_default().to_owned();
             let bar = lines.entry(name.clone()).or_insert_with(|| {
-                let shown: String = name.chars().take(COLUMN).collect();
-                table.add(ProgressBar::new(100).with_style(line.clone()).with_prefix(format!("@{shown}")))
+                let short: String = name.chars().take(COLUMN).collect();
+                table.add(ProgressBar::new(100).with_style(line.clone()).with_prefix(format!("@{short}")))
             });
             bar.set_position(run["progress"].as_u64().unwrap_or_default());
             bar.set_message(outcome(run));
@@ -94,14 +94,14 @@ async fn watch(api: &Api<'_>, batch_id: &str) -> Result<Value> {
         total.set_message(batch["message"].as_str().unwrap_or_default().to_owned());
         if batch["is_complete"] == true {
             total.abandon();
-            // Without a terminal nothing was drawn.
+            // Without a terminal, nothing has been drawn.
             if table.is_hidden() {
                 batch["analyses"].as_array().into_iter().flatten().for_each(plain);
             }
             return Ok(batch);
         }
         if begun.elapsed() > PATIENCE {
-            bail!("batch {batch_id} does not end");
+            bail!("batch {batch_id} has not ended in time");
         }
         tokio::time::sleep(POLL).await;
     }

@@ -1,7 +1,7 @@
-//! `cargo local coverage`: every test on instrumented binaries, and which lines they ran.
+//! `cargo local coverage`: runs every test on instrumented binaries and prints the coverage of lines.
 //!
-//! The functions are processes of their own, which the emulator starts and ends by a kill. So their counters live in a file that is
-//! mapped into memory (`%c`), one for each binary (`%m`), shared by all of its processes: whatever ends them, nothing is lost.
+//! The functions are processes that the emulator starts and kills. Their counters are in a file that is mapped into memory (`%c`), one for each binary
+//! (`%m`), shared by all of its processes, so that no count is lost.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +15,10 @@ use tokio::process::Command;
 /// The version that the figures in the README come from.
 const TOOL: &str = "0.9.1";
 
-/// Counters in a mapped file need their place decided at the start of the process.
+/// Counters in a mapped file are relocated at the start of the process.
 const WRAPPER: &str = "#!/bin/sh\nexec \"$@\" -C llvm-args=-runtime-counter-relocation\n";
 
-/// What is measured together: its name, the folders, and the share of lines in percent that its tests promise.
+/// A group of crates: its name, its folders, and the minimum coverage of lines in percent.
 const GROUPS: [(&str, &[&str], Option<f64>); 5] = [
     ("domain", &["shared/domain/"], Some(100.0)),
     ("handlers", &["functions/"], Some(90.0)),
@@ -27,27 +27,27 @@ const GROUPS: [(&str, &[&str], Option<f64>); 5] = [
     ("sandbox", &["infra/sandbox/"], None),
 ];
 
-pub(crate) struct Wanted {
-    /// Arguments of `cargo test`; none of them runs everything.
+pub(crate) struct Options {
+    /// Arguments of `cargo test`. Without any, all tests run.
     pub(crate) tests: Vec<String>,
-    /// Whether to name every line that no test runs.
+    /// Whether to print every line that no test runs.
     pub(crate) missing: bool,
-    /// Whether to add to what earlier calls counted.
+    /// Whether to add to the counts of earlier runs.
     pub(crate) add: bool,
 }
 
-pub(crate) async fn coverage(root: &Path, wanted: &Wanted) -> Result<()> {
+pub(crate) async fn coverage(root: &Path, options: &Options) -> Result<()> {
     let target = root.join("target/coverage");
     fs::create_dir_all(&target)?;
     let tool = tool(root).await?;
     let instrumented = environment(root, &tool, &target).await?;
-    if !wanted.add {
+    if !options.add {
         for counters in fs::read_dir(&target)?.flatten().filter(|file| file.path().extension().is_some_and(|kind| kind == "profraw")) {
             fs::remove_file(counters.path())?;
         }
     }
     let mut tests = local::cargo(root);
-    tests.envs(&instrumented).args(["test", "--workspace", "--no-fail-fast"]).args(&wanted.tests);
+    tests.envs(&instrumented).args(["test", "--workspace", "--no-fail-fast"]).args(&options.tests);
     let passed = tests.status().await.context("cannot run cargo")?.success();
 
     let lines = target.join("lines.lcov");
@@ -55,17 +55,17 @@ pub(crate) async fn coverage(root: &Path, wanted: &Wanted) -> Result<()> {
     report.current_dir(root).envs(&instrumented).args(["llvm-cov", "report", "--lcov", "--output-path"]).arg(&lines);
     run(&mut report).await.context("cargo llvm-cov report")?;
     let files = measured(root, &fs::read_to_string(&lines)?)?;
-    let low = print(&files, wanted.missing);
+    let low = print(&files, options.missing);
     if !passed {
-        bail!("tests failed: the figures are of what they ran");
+        bail!("tests failed: the figures cover what ran until then");
     }
     if !low.is_empty() {
-        bail!("below what is promised: {}", low.join(", "));
+        bail!("below the minimum: {}", low.join(", "));
     }
     Ok(())
 }
 
-/// `cargo-llvm-cov`, installed for this checkout if need be, and LLVM's own tools of the toolchain.
+/// Returns the path of `cargo-llvm-cov`. Installs it for this checkout if necessary, and the LLVM tools of the toolchain.
 async fn tool(root: &Path) -> Result<PathBuf> {
     let home = root.join(".local/tools");
     let tool = home.join("bin/cargo-llvm-cov");
@@ -81,13 +81,13 @@ async fn tool(root: &Path) -> Result<PathBuf> {
     Ok(tool)
 }
 
-/// What builds and runs instrumented binaries, in a target directory of their own.
+/// Returns the environment that builds and runs instrumented binaries in a target directory of their own.
 async fn environment(root: &Path, tool: &Path, target: &Path) -> Result<BTreeMap<String, String>> {
     let mut show = Command::new(tool);
     show.current_dir(root).env("CARGO_TARGET_DIR", target).args(["llvm-cov", "show-env", "--no-cfg-coverage"]);
-    let shown = run(&mut show).await.context("cargo llvm-cov show-env")?;
+    let output = run(&mut show).await.context("cargo llvm-cov show-env")?;
     let variable = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.trim_matches(['\'', '"']).to_owned()));
-    let mut variables: BTreeMap<String, String> = shown.lines().filter_map(variable).collect();
+    let mut variables: BTreeMap<String, String> = output.lines().filter_map(variable).collect();
     let file = variables.get("LLVM_PROFILE_FILE").and_then(|file| file.split_once('%')).context("show-env names no file for counters")?;
     let file = format!("{}%m%c.profraw", file.0);
     let wrapper = target.join("rustc");
@@ -97,7 +97,7 @@ async fn environment(root: &Path, tool: &Path, target: &Path) -> Result<BTreeMap
         ("LLVM_PROFILE_FILE".to_owned(), file),
         ("RUSTC_WORKSPACE_WRAPPER".to_owned(), wrapper.display().to_string()),
         ("CARGO_TARGET_DIR".to_owned(), target.display().to_string()),
-        // Twenty gigabytes that a build of this kind has no use for.
+        // Incremental builds take twenty gigabytes, which this build does not use.
         ("CARGO_INCREMENTAL".to_owned(), "0".to_owned()),
     ]);
     Ok(variables)
@@ -111,7 +111,7 @@ async fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// A file's lines that can run, and those of them that did not.
+/// The executable lines of a file, and those of them that did not run.
 #[derive(Default)]
 struct Measured {
     lines: usize,
@@ -132,11 +132,11 @@ impl Measured {
     }
 
     fn percent_text(&self) -> String {
-        // Cut, not rounded: a hundred means all.
+        // Truncated, so that 100 % means all lines.
         format!("{:.1} %", (self.percent() * 10.0).floor() / 10.0)
     }
 
-    /// Lines that did not run, neighbours together.
+    /// Returns the ranges of lines that did not run.
     fn missing_text(&self) -> String {
         let mut ranges: Vec<(usize, usize)> = Vec::new();
         for line in &self.missing {
@@ -189,7 +189,7 @@ fn first_line_of_tests(path: &Path) -> usize {
     lines.windows(2).position(begins).map_or(usize::MAX, |at| at + 1)
 }
 
-/// Prints the table. Answers the groups that have fewer lines than promised.
+/// Prints the table. Returns the groups below their minimum.
 fn print(files: &BTreeMap<String, Measured>, missing: bool) -> Vec<&'static str> {
     let mut low = Vec::new();
     println!("\n{:<16} {:>7} {:>7} {:>8}   promised", "", "lines", "run", "");
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_tests_and_of_strangers_do_not_count() {
+    fn lines_of_tests_and_of_other_crates_do_not_count() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
         let own = root.join("infra/local/src/cli/coverage.rs");
         let last = first_line_of_tests(&own);

@@ -1,4 +1,4 @@
-//! `cargo local demo`: one analysis of each tier, watched.
+//! `cargo local demo`: runs one analysis of each tier and shows its progress.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::api::Api;
 
 const TIERS: [&str; 3] = ["light", "deep", "xray"];
 
-/// What every new account starts with.
+/// The credits of a new account.
 pub(super) const SIGNUP_CREDITS: u32 = 25;
 const POLL: Duration = Duration::from_millis(60);
 
@@ -20,7 +20,7 @@ pub(crate) async fn demo(info: &StackInfo, handle: &str) -> Result<()> {
     let http = super::http()?;
     let demo = local::create_account(&http, info, SIGNUP_CREDITS).await?;
     let api = Api { http: &http, info, demo: &demo };
-    println!("A new account with {SIGNUP_CREDITS} credits analyses @{handle} in each tier.\n");
+    println!("A new account with {SIGNUP_CREDITS} credits analyzes @{handle} in each tier.\n");
     let mut spent = 0;
     for tier in TIERS {
         let run = api.start(handle, tier).await?;
@@ -32,7 +32,7 @@ pub(crate) async fn demo(info: &StackInfo, handle: &str) -> Result<()> {
         let result = api.result(&run).await?;
         spent += outcome(&result);
     }
-    println!("All three cost {} with the vendors' prices.\n", usd(spent));
+    println!("All three cost {} at the vendors' prices.\n", usd(spent));
     println!("{}", style("Ledger").bold());
     show_ledger(info, &demo).await
 }
@@ -50,7 +50,7 @@ pub(super) async fn show_ledger(info: &StackInfo, demo: &Demo) -> Result<()> {
     Ok(())
 }
 
-/// Shows the progress until the run has ended, and answers the last one.
+/// Shows the progress until the run has ended, and returns the last one.
 async fn watch(api: &Api<'_>, run: &str, tier: &str) -> Result<Value> {
     let bar = ProgressBar::new(100);
     bar.set_style(ProgressStyle::with_template("{prefix:>5} {bar:30.cyan/dim} {percent:>3}% {msg}")?);
@@ -65,7 +65,7 @@ async fn watch(api: &Api<'_>, run: &str, tier: &str) -> Result<Value> {
             return Ok(progress);
         }
         if Instant::now() > patience {
-            bail!("run {run} does not end");
+            bail!("run {run} has not ended in time");
         }
         tokio::time::sleep(POLL).await;
     }
@@ -85,7 +85,7 @@ fn steps(progress: &Value) {
     }
 }
 
-/// Shows the result and answers what it cost, in micro-USD.
+/// Prints the result and returns its cost in micro-USD.
 fn outcome(result: &Value) -> i64 {
     let number = |name: &str| result[name].as_i64().unwrap_or_default();
     let scores =

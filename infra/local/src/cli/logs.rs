@@ -1,4 +1,4 @@
-//! `cargo local logs`.
+//! `cargo local logs`: prints log lines.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use local::logs::lines;
 
-/// Lines of one invocation arrive together, some after lines that were written later elsewhere: look back so far, in milliseconds.
+/// How far to look back, in milliseconds. The lines of an invocation arrive together, possibly after later lines of other functions.
 const LOOK_BACK: i64 = 300_000;
 
 pub(crate) async fn logs(state_dir: &Path, function: Option<&str>, follow: bool) -> Result<()> {
@@ -17,7 +17,7 @@ pub(crate) async fn logs(state_dir: &Path, function: Option<&str>, follow: bool)
         None => None,
         Some(binary) => match functions.get(binary).or_else(|| functions.get(&binary.replace('-', "_"))) {
             Some(name) => Some(name.as_str()),
-            None => bail!("no function {binary}; there are: {}", functions.into_keys().collect::<Vec<_>>().join(", ")),
+            None => bail!("no function {binary}; the functions are {}", functions.into_keys().collect::<Vec<_>>().join(", ")),
         },
     };
     let (mut printed, mut newest) = (HashSet::new(), 0);

@@ -37,92 +37,92 @@ pub(crate) struct Arguments {
 enum Command {
     /// Build and start everything and stay until Ctrl-C (the default)
     Up,
-    /// Show the product at work: `analysis` runs one profile in each tier, `billing` buys credits
+    /// Run a demonstration: `analysis` analyzes one profile in each tier, `billing` buys credits
     Demo {
-        /// What to show
+        /// The demonstration to run
         #[arg(value_enum, default_value_t = Show::Analysis)]
         show: Show,
         /// The Instagram handle; the same handle always gives the same profile
         #[arg(long, default_value = "nordic.trail.club")]
         handle: String,
     },
-    /// Analyse many profiles at once, in a table that fills while they are
+    /// Analyze many profiles in one batch and show a table of their progress
     Bulk {
-        /// Instagram handles, or files with one a line; at most a hundred
+        /// Instagram handles, or files with one handle a line; at most a hundred handles
         #[arg(required = true)]
         handles: Vec<String>,
-        /// How deep: light, deep or xray
+        /// The tier: light, deep or xray
         #[arg(long, default_value = "light")]
         tier: String,
         /// The credits that the account starts with
         #[arg(long, default_value_t = 500)]
         credits: u32,
     },
-    /// Make a new account with a business profile and print its token
+    /// Create an account with a business profile and print its token
     Token {
-        /// The credits that it starts with
+        /// The credits that the account starts with
         #[arg(long, default_value_t = 25)]
         credits: u32,
     },
-    /// Run one of the schedules now and print its summary
+    /// Invoke a schedule and print its summary
     Schedule {
-        /// Which
+        /// The schedule to invoke
         #[arg(value_enum)]
         name: schedule::Schedule,
-        /// Count what it would do and change nothing
+        /// Only count, without changes
         #[arg(long)]
         dry_run: bool,
     },
-    /// Run the tests on instrumented binaries and print which share of the lines they ran, by group
+    /// Run the tests on instrumented binaries and print the coverage of lines by group
     Coverage {
-        /// Name every line that no test runs
+        /// Print every line that no test runs
         #[arg(long)]
         missing: bool,
-        /// Add to what earlier runs counted
+        /// Add to the counts of earlier runs
         #[arg(long)]
         add: bool,
         /// Arguments for `cargo test`, such as `-p oslira-domain`
         #[arg(last = true)]
         tests: Vec<String>,
     },
-    /// Ask the running stack whatever its API document allows and forbids, as two tenants who try each other's ids
+    /// Test the running stack with requests generated from the API's document, as two tenants who try each other's ids
     Schemathesis {
-        /// How many requests at least
+        /// The minimum number of requests
         #[arg(long, default_value_t = 5000)]
         cases: usize,
-        /// Make the requests of an earlier run again
+        /// The seed of an earlier run, to repeat its requests
         #[arg(long)]
         seed: Option<u64>,
         /// A document from a file instead of the one that the stack serves
         #[arg(long)]
         document: Option<PathBuf>,
-        /// Ask with the other's tokens: proves that a tenant who is mistaken for the other would be found
+        /// Use the other tenant's tokens: verifies that the test detects a tenant who is mistaken for the other
         #[arg(long)]
         mistaken: bool,
     },
-    /// Keep the running stack under a mixed load, with vendors that fail and functions that are killed, and judge what time does to it
+    /// Put a mixed load on the running stack while vendors fail and functions are killed, then check ledgers, memory and responses
     Soak {
-        /// For how long
+        /// The duration in minutes
         #[arg(long, default_value_t = 30)]
         minutes: u64,
     },
-    /// Measure what the product does, each beside the least that it could take, on a stack of its own
+    /// Measure the product on a stack of its own, each value beside its lower bound
     Bench(bench::Settings),
-    /// Show what runs and where
+    /// Show the processes of the running stack and their addresses
     Status,
-    /// Print what a function wrote, such as `start_analysis`
+    /// Print the log lines of a function, such as `start_analysis`
     Logs {
-        /// The function's binary; without one, all of them
+        /// The name of the function's binary; without it, the lines of all functions
         function: Option<String>,
-        /// Go on until Ctrl-C
+        /// Follow new lines until Ctrl-C
         #[arg(short, long)]
         follow: bool,
     },
-    /// Look over the template and the state machine with AWS SAM, cfn-lint and statelint (downloads them, 350 MB, once)
+    /// Validate the template and the state machine with AWS SAM, cfn-lint and statelint (downloads them once, 350 MB)
     Check,
-    /// End the running stack
+    /// Stop the running stack
     Stop,
-    /// Throw away the stopped stack's database
+    /// Delete the database of the stopped stack
     Reset,
 }
 
@@ -130,7 +130,7 @@ enum Command {
 enum Show {
     /// One analysis of each tier, with steps, results, cost and ledger
     Analysis,
-    /// A purchase, from the checkout to the balance
+    /// A purchase from the checkout to the balance
     Billing,
 }
 
@@ -139,7 +139,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let state_dir = root.join(".local");
     match arguments.command.unwrap_or(Command::Up) {
         Command::Up => up::up(root, state_dir, arguments.live).await,
-        _ if arguments.live => bail!("--live belongs to `cargo local` alone: the other commands use the stack that it started"),
+        _ if arguments.live => {
+            bail!("--live is an option of `cargo local` without a command: the other commands use the stack that it has started")
+        }
         Command::Demo { show: Show::Analysis, handle } => demo::demo(&running(&state_dir)?, &handle).await,
         Command::Demo { show: Show::Billing, .. } => billing::billing(&running(&state_dir)?).await,
         Command::Bulk { handles, tier, credits } => bulk::bulk(&running(&state_dir)?, &handles, &tier, credits).await,
@@ -149,10 +151,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             Ok(())
         }
         Command::Schedule { name, dry_run } => schedule::schedule(&running(&state_dir)?, &state_dir, name, dry_run).await,
-        Command::Coverage { missing, add, tests } => coverage::coverage(&root, &coverage::Wanted { tests, missing, add }).await,
+        Command::Coverage { missing, add, tests } => coverage::coverage(&root, &coverage::Options { tests, missing, add }).await,
         Command::Schemathesis { cases, seed, document, mistaken } => {
-            let wanted = schemathesis::Wanted { cases, seed, document, mistaken };
-            schemathesis::schemathesis(&root, &running(&state_dir)?, &wanted).await
+            let options = schemathesis::Options { cases, seed, document, mistaken };
+            schemathesis::schemathesis(&root, &running(&state_dir)?, &options).await
         }
         Command::Soak { minutes } => soak::soak(&running(&state_dir)?, &state_dir, minutes).await,
         Command::Bench(settings) => bench::bench(root, &settings).await,
@@ -162,31 +164,31 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             if local::check::check(&root).await? {
                 return Ok(());
             }
-            bail!("see above")
+            bail!("the template or the state machine is invalid: see above")
         }
         Command::Stop => stop::stop(&state_dir),
         Command::Reset => stop::reset(&state_dir),
     }
 }
 
-/// The checkout that the current directory is in, else the one that this binary was built from.
+/// Returns the checkout of the current directory, or the one that this binary was built from.
 fn checkout() -> Result<PathBuf> {
     let here = std::env::current_dir()?;
     let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let found = here.ancestors().find(|directory| directory.join("template.yaml").exists() && directory.join("infra/local").exists());
-    found.unwrap_or(&built_from).canonicalize().context("the checkout is gone")
+    found.unwrap_or(&built_from).canonicalize().context("the checkout does not exist")
 }
 
-/// What the running stack tells about itself.
+/// Returns the description of the running stack.
 fn running(state_dir: &Path) -> Result<StackInfo> {
     match (local::owner(state_dir), local::info_of(state_dir)) {
         (Some(_), Some(info)) => Ok(info),
-        (Some(_), None) => bail!("the stack is still starting: try again when `cargo local` says that it is ready"),
+        (Some(_), None) => bail!("the stack is still starting: try again when `cargo local` has printed that it is ready"),
         (None, _) => bail!("no stack is running: start one with `cargo local`"),
     }
 }
 
-/// A client that ignores proxies: everything it talks to is on this machine.
+/// Returns a client that ignores proxies: all addresses are on this machine.
 fn http() -> Result<reqwest::Client> {
     Ok(reqwest::Client::builder().no_proxy().build()?)
 }

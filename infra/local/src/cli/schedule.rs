@@ -1,4 +1,4 @@
-//! `cargo local schedule`: what the clock invokes, invoked now.
+//! `cargo local schedule`: invokes the function of a schedule.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use clap::ValueEnum;
 use local::StackInfo;
 use serde_json::{Value, json};
 
-/// As long as Lambda lets any function run.
+/// The maximum timeout of a Lambda function.
 const PATIENCE: Duration = Duration::from_mins(15);
 
 #[derive(Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Schedule {
-    /// Monthly: free subscriptions get their credits, Stripe's are looked after
+    /// Monthly: grants the credits of free subscriptions and checks those of Stripe
     RenewSubscriptions,
-    /// Daily: what has outlived its retention is removed
+    /// Daily: deletes data that is past its retention
     CleanUp,
-    /// Every minute: what happened is told as metrics
+    /// Every minute: publishes metrics of ended runs and credit transactions
     ReportUsage,
-    /// Hourly: runs that do not move are stopped, failed and refunded
+    /// Hourly: stops, fails and refunds runs that make no progress
     EndStuckRuns,
 }
 
@@ -44,7 +44,7 @@ pub(crate) async fn schedule(info: &StackInfo, state_dir: &Path, schedule: Sched
     let config = aws_sdk_lambda::config::Builder::from(&local::sdk_config(&info.aws_endpoint)).timeout_config(timeouts).build();
     let payload = Blob::new(json!({ "dry_run": dry_run }).to_string());
     let answer = aws_sdk_lambda::Client::from_conf(config).invoke().function_name(function).payload(payload).send().await;
-    let answer = answer.context("the emulator does not answer")?;
+    let answer = answer.context("the emulator does not respond")?;
     let body: Value = answer.payload().map(|body| serde_json::from_slice(body.as_ref())).transpose()?.unwrap_or_default();
     if answer.function_error().is_some() {
         bail!("{}: see `cargo local logs {}`", body["errorMessage"].as_str().unwrap_or("it failed"), schedule.binary());

@@ -1,4 +1,4 @@
-//! `cargo local schemathesis`: requests made from the API's own document, by two tenants of whom each tries the other's ids.
+//! `cargo local schemathesis`: sends requests generated from the API's document, as two tenants who try each other's ids.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,28 +14,28 @@ use super::api::Api;
 
 const TOOL: PythonTool = PythonTool { name: "schemathesis", requirements: include_str!("../../schemathesis/requirements.txt") };
 
-/// Answers must be those of the document. (Whether an input is refused that a schema alone would let pass is for the tests of each endpoint.)
+/// Responses must conform to the document. (The tests of each endpoint cover inputs that are valid by the schema and rejected nevertheless.)
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
-                      response_schema_conformance,ignored_auth,nothing_of_a_stranger";
+                      response_schema_conformance,ignored_auth,no_data_of_the_other_tenant";
 
-/// How many people a tenant has. The limits of requests stay as they are: each person is held to them.
-const PEOPLE: usize = 24;
+/// The number of users of a tenant. The rate limits apply to each user.
+const USERS: usize = 24;
 const CREDITS: u32 = 200;
 
-/// What an answer may take before it counts as none, in seconds.
+/// The time limit for a response, in seconds.
 const TIMEOUT: &str = "60";
 
-pub(crate) struct Wanted {
-    /// How many requests at least.
+pub(crate) struct Options {
+    /// The minimum number of requests.
     pub(crate) cases: usize,
     pub(crate) seed: Option<u64>,
-    /// Another document than the one that the stack serves.
+    /// A file with a document to use instead of the one that the stack serves.
     pub(crate) document: Option<PathBuf>,
-    /// Whether each asks with the other's tokens, as if the API mistook them: a proof that the check finds that.
+    /// Whether each tenant uses the other's tokens, which the check must detect.
     pub(crate) mistaken: bool,
 }
 
-/// One side: people with an account each, whose rows carry words of their own.
+/// A tenant: users with an account each, whose rows contain words of the tenant.
 #[derive(Default, Serialize)]
 struct Tenant {
     name: &'static str,
@@ -45,14 +45,14 @@ struct Tenant {
     leads: Vec<String>,
     runs: Vec<String>,
     batches: Vec<String>,
-    /// What no answer to the other side may hold, beside the ids.
+    /// The words that no response to the other tenant may contain, besides the ids.
     words: Vec<String>,
 }
 
-pub(crate) async fn schemathesis(root: &Path, info: &StackInfo, wanted: &Wanted) -> Result<()> {
+pub(crate) async fn schemathesis(root: &Path, info: &StackInfo, options: &Options) -> Result<()> {
     let python = local::python(root, &TOOL).await?;
     let http = super::http()?;
-    let document = match &wanted.document {
+    let document = match &options.document {
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
         None => http.get(format!("{}/openapi.json", info.api)).send().await?.error_for_status()?.text().await?,
     };
@@ -60,24 +60,24 @@ pub(crate) async fn schemathesis(root: &Path, info: &StackInfo, wanted: &Wanted)
     std::fs::create_dir_all(&home)?;
     std::fs::write(home.join("openapi.json"), &document)?;
     let operations = operations(&serde_json::from_str(&document)?);
-    println!("{operations} operations, two tenants of {PEOPLE} people each, at least {} requests", wanted.cases);
+    println!("{operations} operations, two tenants of {USERS} users each, at least {} requests", options.cases);
 
-    let (one, other) = tokio::try_join!(tenant(&http, info, "aurelia"), tenant(&http, info, "boreas"))?;
+    let (first, second) = tokio::try_join!(tenant(&http, info, "aurelia"), tenant(&http, info, "boreas"))?;
     let mut total = BTreeMap::new();
     let mut broken = Vec::new();
-    for (own, stranger) in [(&one, &other), (&other, &one)] {
-        let mut tenants = json!({ "own": own, "stranger": stranger });
-        if wanted.mistaken {
-            tenants["own"]["tokens"] = json!(stranger.tokens);
+    for (own, other) in [(&first, &second), (&second, &first)] {
+        let mut tenants = json!({ "own": own, "other": other });
+        if options.mistaken {
+            tenants["own"]["tokens"] = json!(other.tokens);
         }
         std::fs::write(home.join("tenants.json"), tenants.to_string())?;
-        println!("\n{} asks, also for what is {}'s", own.name, stranger.name);
+        println!("\n{} sends requests, some with ids of {}", own.name, other.name);
         let mut run = Command::new(python.with_file_name("schemathesis"));
         run.arg("run").arg(home.join("openapi.json")).args(["--url", &info.api, "--checks", CHECKS, "--request-timeout", TIMEOUT]);
         run.args(["--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--warnings", "off", "--no-color", "--workers", "2"]);
-        // Half of the requests each. The other phases add some of their own.
-        run.args(["--max-examples", &wanted.cases.div_ceil(2 * operations).to_string()]);
-        run.args(wanted.seed.map(|seed| format!("--seed={seed}")));
+        // Half of the requests for each tenant. The other phases add some of their own.
+        run.args(["--max-examples", &options.cases.div_ceil(2 * operations).to_string()]);
+        run.args(options.seed.map(|seed| format!("--seed={seed}")));
         run.env("SCHEMATHESIS_HOOKS", "hooks").env("PYTHONPATH", root.join("infra/local/schemathesis")).current_dir(&home);
         run.env("TENANTS", home.join("tenants.json")).env("COUNTS", home.join("counts.json")).env("PYTHONDONTWRITEBYTECODE", "1");
         if !run.kill_on_drop(true).status().await?.success() {
@@ -89,22 +89,22 @@ pub(crate) async fn schemathesis(root: &Path, info: &StackInfo, wanted: &Wanted)
         }
     }
     let requests: usize = total.values().sum();
-    let answers: Vec<String> = total.iter().map(|(status, count)| format!("{status}: {count}")).collect();
-    println!("\n{requests} requests: {}", answers.join(", "));
-    if wanted.mistaken {
+    let statuses: Vec<String> = total.iter().map(|(status, count)| format!("{status}: {count}")).collect();
+    println!("\n{requests} requests: {}", statuses.join(", "));
+    if options.mistaken {
         if broken.len() < 2 {
-            bail!("a tenant who was mistaken for the other was not found");
+            bail!("a tenant who was mistaken for the other was not detected");
         }
-        println!("as it should be: who is mistaken for the other is found");
+        println!("as expected: a tenant who is mistaken for the other is detected");
         return Ok(());
     }
     if !broken.is_empty() {
-        bail!("promises were broken: see above");
+        bail!("checks failed: see above");
     }
-    if requests < wanted.cases {
-        bail!("fewer than the {} that were wanted", wanted.cases);
+    if requests < options.cases {
+        bail!("fewer requests than {}", options.cases);
     }
-    println!("no answer but the document's, none of 500 and above, and nothing of a stranger");
+    println!("every response conforms to the document, none is a 5xx, and none contains data of the other tenant");
     Ok(())
 }
 
@@ -114,33 +114,33 @@ fn operations(document: &serde_json::Value) -> usize {
     paths.flat_map(|(_, item)| methods.iter().filter(|method| item.get(**method).is_some())).count().max(1)
 }
 
-/// People with a business profile, a lead, a run and a batch each, all of which carry the tenant's name.
+/// Creates users with a business profile, a lead, a run and a batch each, all of which contain the tenant's name.
 async fn tenant(http: &reqwest::Client, info: &StackInfo, name: &'static str) -> Result<Tenant> {
     let mut tenant = Tenant { name, words: vec![format!("{name}_secret"), format!("{name} Secret")], ..Tenant::default() };
-    let mut people = Vec::new();
-    for _ in 0..PEOPLE {
-        people.push(local::create_account(http, info, CREDITS).await?);
+    let mut users = Vec::new();
+    for _ in 0..USERS {
+        users.push(local::create_account(http, info, CREDITS).await?);
     }
-    let made = try_join_all(people.iter().enumerate().map(|(number, person)| things(http, info, name, number, person))).await?;
-    for (person, things) in people.into_iter().zip(made) {
-        tenant.leads.push(things.lead);
-        tenant.runs.push(things.run);
-        tenant.batches.push(things.batch);
-        tenant.profiles.push(things.profile);
+    let made = try_join_all(users.iter().enumerate().map(|(number, person)| records(http, info, name, number, person))).await?;
+    for (person, records) in users.into_iter().zip(made) {
+        tenant.leads.push(records.lead);
+        tenant.runs.push(records.run);
+        tenant.batches.push(records.batch);
+        tenant.profiles.push(records.profile);
         tenant.accounts.push(person.account_id);
         tenant.tokens.push(person.token);
     }
     Ok(tenant)
 }
 
-struct Things {
+struct Records {
     profile: String,
     lead: String,
     run: String,
     batch: String,
 }
 
-async fn things(http: &reqwest::Client, info: &StackInfo, name: &str, number: usize, person: &Demo) -> Result<Things> {
+async fn records(http: &reqwest::Client, info: &StackInfo, name: &str, number: usize, person: &Demo) -> Result<Records> {
     let api = Api { http, info, demo: person };
     let text = |value: &serde_json::Value| value.as_str().map(ToOwned::to_owned).context("an id");
     let fields =
@@ -156,5 +156,5 @@ async fn things(http: &reqwest::Client, info: &StackInfo, name: &str, number: us
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
     let lead = text(&api.get(&format!("/api/analysis/{run}/result")).await?["lead_id"])?;
-    Ok(Things { profile: person.business_profile_id.clone(), lead, run, batch })
+    Ok(Records { profile: person.business_profile_id.clone(), lead, run, batch })
 }

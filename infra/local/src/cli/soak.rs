@@ -1,5 +1,5 @@
-//! `cargo local soak`: a long steady load on the running stack, with vendors that fail and functions that are killed meanwhile. It ends
-//! with the questions that only time answers: are the books still true, does any function's memory grow, did any request fail?
+//! `cargo local soak`: puts a long steady load on the running stack while vendors fail and functions are killed. Then checks that ledgers and
+//! balances agree, that no function's memory grows, and that no request failed with a 5xx.
 
 mod measures;
 
@@ -16,16 +16,15 @@ use serde_json::{Value, json};
 
 use measures::{Latencies, Memory};
 
-/// How many people use the API at the same time. Each has many accounts in turn, so that the limits of requests, which stay as they
-/// are, hold nobody up.
-const PEOPLE: usize = 4;
+/// The number of concurrent clients. Each uses many accounts in turn, so that the rate limits do not slow it down.
+const CLIENTS: usize = 4;
 const ACCOUNTS: usize = 12;
 const CREDITS: u32 = 5000;
 
-/// Profiles that are asked for: some are cached, some are under way, some are new.
+/// The number of requested profiles, of which some are cached, some are in progress and some are new.
 const HANDLES: u32 = 400;
 
-/// Functions that are killed: those that answer no request, so that every 5xx is a fault of ours.
+/// Functions that are killed. None of them serves a request, so that every 5xx is a defect.
 const KILLED: [&str; 8] = ["admit", "check_cache", "scrape", "analyze", "save", "compensate", "bulk_groups", "stripe_events"];
 const KILL_EVERY: Duration = Duration::from_secs(20);
 const FAIL_EVERY: Duration = Duration::from_secs(5);
@@ -40,7 +39,7 @@ const FAULTS: [(&str, &str); 8] = [
     ("anthropic", "empty"),
 ];
 
-/// How long everything may take to come to rest at the end.
+/// The time limit for the end of all runs.
 const REST: Duration = Duration::from_mins(5);
 
 struct Load<'a> {
@@ -51,7 +50,7 @@ struct Load<'a> {
     bought: AtomicU64,
 }
 
-/// One account at work.
+/// One account of a client.
 struct Person<'a> {
     load: &'a Load<'a>,
     demo: &'a Demo,
@@ -61,15 +60,15 @@ pub(crate) async fn soak(info: &StackInfo, state_dir: &Path, minutes: u64) -> Re
     let load =
         Load { http: super::http()?, info, latencies: Latencies::default(), over: AtomicBool::new(false), bought: AtomicU64::new(0) };
     let mut accounts = Vec::new();
-    for _ in 0..PEOPLE * ACCOUNTS {
+    for _ in 0..CLIENTS * ACCOUNTS {
         accounts.push(local::create_account(&load.http, info, CREDITS).await?);
     }
     println!(
-        "{minutes} minutes, {PEOPLE} people with {ACCOUNTS} accounts each; a vendor fails every {FAIL_EVERY:?}, a function is killed every {KILL_EVERY:?}"
+        "{minutes} minutes, {CLIENTS} clients with {ACCOUNTS} accounts each; a vendor fails every {FAIL_EVERY:?}, a function is killed every {KILL_EVERY:?}"
     );
     let mut memory = Memory::default();
-    let people = futures::future::join_all(accounts.chunks(ACCOUNTS).map(|accounts| load.lives(accounts)));
-    let (_, killed, failed, ()) = tokio::join!(people, load.kills(state_dir), load.fails(), async {
+    let clients = futures::future::join_all(accounts.chunks(ACCOUNTS).map(|accounts| load.run_client(accounts)));
+    let (_, killed, failed, ()) = tokio::join!(clients, load.kills(state_dir), load.fails(), async {
         for minute in 1..=minutes {
             for _ in 0..6 {
                 tokio::time::sleep(Duration::from_secs(10)).await;
@@ -81,26 +80,26 @@ pub(crate) async fn soak(info: &StackInfo, state_dir: &Path, minutes: u64) -> Re
     });
     let _ = load.http.delete(format!("{}/_control/faults", info.sandbox)).send().await;
 
-    println!("\nwaiting until every run has ended");
+    println!("\nwaiting for the end of every run");
     let rested = Instant::now();
-    let books = loop {
-        let books = local::books(&info.admin_database_url).await?;
-        if books.live == 0 || rested.elapsed() > REST {
-            break books;
+    let summary = loop {
+        let summary = local::database_summary(&info.admin_database_url).await?;
+        if summary.live == 0 || rested.elapsed() > REST {
+            break summary;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     println!("\n{killed} functions killed, {failed} faults of vendors, {} purchases", load.bought.load(Ordering::SeqCst));
-    println!("{books}\n{}\n{}", load.latencies.total(), memory.grown());
+    println!("{summary}\n{}\n{}", load.latencies.total(), memory.grown());
     let mut broken = Vec::new();
-    broken.extend((books.live > 0).then(|| format!("{} runs never ended", books.live)));
-    broken.extend((!books.faults.is_empty()).then(|| format!("the books are not true: {:?}", books.faults)));
-    broken.extend(load.latencies.server_errors().first().map(|first| format!("answers of 500 and above, such as {first}")));
+    broken.extend((summary.live > 0).then(|| format!("{} runs have not ended", summary.live)));
+    broken.extend((!summary.faults.is_empty()).then(|| format!("ledger and balances disagree: {:?}", summary.faults)));
+    broken.extend(load.latencies.server_errors().first().map(|first| format!("5xx responses, such as {first}")));
     broken.extend(memory.has_grown().then(|| "memory grows".to_owned()));
     if !broken.is_empty() {
         bail!("{}", broken.join("; "));
     }
-    println!("the books are true, no answer was of 500 or above, and memory is flat");
+    println!("ledgers and balances agree, no response was a 5xx, and no memory grows");
     Ok(())
 }
 
@@ -109,25 +108,25 @@ impl Load<'_> {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Somebody who does one thing after the other, in one account after the other.
-    async fn lives(&self, accounts: &[Demo]) {
+    /// Runs random operations one after another, in one account after another.
+    async fn run_client(&self, accounts: &[Demo]) {
         for demo in accounts.iter().cycle() {
             if self.is_over() {
                 return;
             }
             let person = Person { load: self, demo };
-            // What was refused is counted where it was asked; the next thing is tried all the same.
+            // Rejections are counted with their request. The next operation runs anyway.
             let _ = match rand::rng().random_range(0..100) {
                 0..50 => person.analyses().await,
                 50..80 => person.reads().await,
                 80..88 => person.buys().await,
-                88..92 => person.asks_for_many().await,
-                _ => person.looks_at_prices().await,
+                88..92 => person.starts_a_batch().await,
+                _ => person.reads_prices().await,
             };
         }
     }
 
-    /// Kills a process of some function now and then. Answers how many.
+    /// Kills a process of a random function at intervals. Returns the number of killed processes.
     async fn kills(&self, state_dir: &Path) -> usize {
         let mut killed = 0;
         while !self.is_over() {
@@ -141,7 +140,7 @@ impl Load<'_> {
         killed
     }
 
-    /// Lets a vendor fail once for a profile now and then. Answers how often.
+    /// Makes a random vendor fail for one profile at intervals. Returns the number of faults.
     async fn fails(&self) -> usize {
         let mut failed = 0;
         while !self.is_over() {
@@ -156,7 +155,7 @@ impl Load<'_> {
 }
 
 impl Person<'_> {
-    /// An analysis, followed to its end; every sixth is cancelled on the way.
+    /// Runs an analysis to its end. Cancels every sixth one.
     async fn analyses(&self) -> Result<()> {
         let tier = ["light", "light", "deep", "xray"][rand::rng().random_range(0..4)];
         let handle = format!("soak_{}", rand::rng().random_range(0..HANDLES));
@@ -190,7 +189,7 @@ impl Person<'_> {
         self.call("GET business profiles", Method::GET, "/api/business-profiles", None).await.map(drop)
     }
 
-    /// Buys credits; Stripe tells of the payment, twice.
+    /// Buys credits. Stripe delivers the event of the payment twice.
     async fn buys(&self) -> Result<()> {
         let session = self.call("POST purchase", Method::POST, "/api/credits/purchase", Some(&json!({ "amount": 10 }))).await?;
         let session = session["session_id"].as_str().context("a session")?;
@@ -206,7 +205,7 @@ impl Person<'_> {
         Ok(())
     }
 
-    async fn asks_for_many(&self) -> Result<()> {
+    async fn starts_a_batch(&self) -> Result<()> {
         let handles: Vec<String> = (0..5).map(|_| format!("soak_{}", rand::rng().random_range(0..HANDLES))).collect();
         let body = json!({ "usernames": handles, "businessProfileId": self.demo.business_profile_id, "analysisType": "light" });
         let batch = self.call("POST bulk", Method::POST, "/api/leads/analyze/bulk", Some(&body)).await?;
@@ -214,12 +213,15 @@ impl Person<'_> {
         self.call("GET bulk progress", Method::GET, &format!("/api/leads/analyze/bulk/{batch}/progress"), None).await.map(drop)
     }
 
-    async fn looks_at_prices(&self) -> Result<()> {
+    async fn reads_prices(&self) -> Result<()> {
         self.call("GET health", Method::GET, "/health", None).await?;
         self.call("GET pricing", Method::GET, "/api/credits/pricing?amount=100", None).await.map(drop)
     }
 
-    /// A request, measured under `name`. Anything but a success ends what it was part of.
+    /// Sends a request and records its time under `name`.
+    ///
+    /// # Errors
+    /// Fails on any response but a success.
     async fn call(&self, name: &'static str, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let mut request = self.load.http.request(method, format!("{}{path}", self.load.info.api)).bearer_auth(&self.demo.token);
         if let Some(body) = body {

@@ -1,4 +1,4 @@
-//! `cargo local stop` and `reset`.
+//! `cargo local stop` and `cargo local reset`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ pub(crate) fn stop(state_dir: &Path) -> Result<()> {
     let patience = Instant::now() + Duration::from_secs(30);
     while local::owner(state_dir) == Some(owner) {
         if Instant::now() > patience {
-            bail!("process {owner} does not end");
+            bail!("process {owner} has not ended in time");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -28,7 +28,7 @@ pub(crate) fn reset(state_dir: &Path) -> Result<()> {
     if let Some(owner) = local::owner(state_dir) {
         bail!("a stack is running (process {owner}): `cargo local stop` first");
     }
-    // Without its password a cluster is made anew by the next start.
+    // Without the password, the next start creates a new cluster.
     for name in ["postgres.json", "demo-account.json"] {
         match std::fs::remove_file(state_dir.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),

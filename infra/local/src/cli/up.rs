@@ -1,4 +1,4 @@
-//! `cargo local`: start, tell how to use it, wait.
+//! `cargo local`: starts the stack, prints how to use it, and waits.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -8,7 +8,7 @@ use console::style;
 use local::{Live, Options, Stack, StackInfo};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The emulator's usual port, so that the address is the same every day; taken by somebody else, a free one does.
+/// The preferred port. Fixed, so that the address is the same after every start.
 const PORT: u16 = 4566;
 
 pub(crate) async fn up(root: PathBuf, state_dir: PathBuf, live: bool) -> Result<()> {
@@ -22,7 +22,7 @@ pub(crate) async fn up(root: PathBuf, state_dir: PathBuf, live: bool) -> Result<
     }
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut asked_to_end = async || {
+    let mut end_requested = async || {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
@@ -38,15 +38,15 @@ pub(crate) async fn up(root: PathBuf, state_dir: PathBuf, live: bool) -> Result<
     options.live = live.clone();
     let stack = tokio::select! {
         stack = Stack::start(options) => stack?,
-        // What was started ends with the future.
-        () = asked_to_end() => return Ok(()),
+        // Dropping the future ends the processes that were started.
+        () = end_requested() => return Ok(()),
     };
     ready(stack.info(), stack.state_dir(), begun);
     if let Some(live) = live {
         println!("\nLive mode:\n{live}");
     }
-    asked_to_end().await;
-    eprintln!("\nstopping …");
+    end_requested().await;
+    eprintln!("\nStopping …");
     stack.stop().await;
     Ok(())
 }
@@ -58,10 +58,10 @@ fn ready(info: &StackInfo, state_dir: &Path, begun: Instant) {
     println!("Try:\n{}\n", request(info));
     println!("{}", style(format!("Addresses and accounts: {}", state_dir.join("stack.json").display())).dim());
     println!("{}", style("In another terminal: cargo local demo | token --credits N | status | logs <function> | stop").dim());
-    println!("{}", style("Ctrl-C ends it.").dim());
+    println!("{}", style("Ctrl-C stops it.").dim());
 }
 
-/// A request to paste into a shell.
+/// Returns a request for a shell.
 fn request(info: &StackInfo) -> String {
     let body = format!(
         r#"{{"username": "nordic.trail.club", "businessProfileId": "{}", "analysisType": "light"}}"#,

@@ -1,4 +1,4 @@
-//! Whole analyses, and money, on the stack.
+//! Measures whole analyses and debits on the stack.
 
 use std::time::{Duration, Instant};
 
@@ -12,27 +12,27 @@ use oslira_db::workflow::Admission;
 use oslira_db::{AdminDb, DatabaseLogin};
 use oslira_domain::Run;
 
-use super::table::{Row, median};
+use super::table::{Report, Row, median};
 use crate::cli::api::Api;
 
 const POLL: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// Vendors as the predecessor had them: an Actor run, and what each tier's models took, of which all calls go out at once.
+/// The vendors' times in the predecessor: an Actor run, and the models of each tier, which are called at once.
 const ACTOR_START: Duration = Duration::from_secs(6);
 const PROFILE: Duration = Duration::from_millis(200);
-/// Tier, its models, and the predecessor's own figures, cold and cached.
+/// A tier, the seconds of its models, and the predecessor's seconds for a whole run, cold and cached.
 const TIERS: [(&str, u64, u64, u64); 3] = [("light", 2, 6, 2), ("deep", 12, 18, 12), ("xray", 10, 16, 10)];
-/// The predecessor's time for a batch of a hundred.
+/// The predecessor's time for a batch of a hundred profiles.
 const BULK: Duration = Duration::from_secs(75);
-/// Actor runs at once, and handles in each: what Apify allows.
+/// The number of handles in an Actor run, and of Actor runs at once, that Apify allows.
 const GROUP: u32 = 10;
 
 fn api<'a>(stack: &'a Stack, demo: &'a Demo) -> Api<'a> {
     Api { http: stack.http(), info: stack.info(), demo }
 }
 
-/// Waits for a run's end and answers its progress.
+/// Waits for the end of a run and returns its progress.
 pub(super) async fn ended(api: &Api<'_>, run: &str) -> Result<Value> {
     let begun = Instant::now();
     loop {
@@ -41,12 +41,12 @@ pub(super) async fn ended(api: &Api<'_>, run: &str) -> Result<Value> {
             ensure!(progress["status"] == "completed", "the run {run} ended as {progress}");
             return Ok(progress);
         }
-        ensure!(begun.elapsed() < PATIENCE, "the run {run} does not end");
+        ensure!(begun.elapsed() < PATIENCE, "the run {run} has not ended in time");
         tokio::time::sleep(POLL * 20).await;
     }
 }
 
-/// Six states that do nothing, in the place of ours.
+/// A state machine of the same length whose states do nothing.
 struct Empty {
     sfn: aws_sdk_sfn::Client,
     arn: String,
@@ -57,12 +57,9 @@ impl Empty {
         let sfn = aws_sdk_sfn::Client::new(&stack.sdk_config());
         let role = sfn.describe_state_machine().state_machine_arn(stack.state_machine_arn()).send().await?.role_arn;
         let definition = json!({"StartAt": "Admit", "States": {
-            "Admit": {"Type": "Pass", "Next": "CheckCache"},
-            "CheckCache": {"Type": "Pass", "Next": "CacheHit"},
-            "CacheHit": {"Type": "Choice", "Choices": [{"Variable": "$.hit", "BooleanEquals": true, "Next": "Analyze"}], "Default": "Scrape"},
-            "Scrape": {"Type": "Pass", "Next": "Analyze"},
-            "Analyze": {"Type": "Map", "ItemsPath": "$.calls", "Next": "Save", "ItemProcessor": {
-                "StartAt": "Ask", "States": {"Ask": {"Type": "Pass", "End": true}}}},
+            "Admit": {"Type": "Pass", "Next": "Fetch"},
+            "Fetch": {"Type": "Pass", "Next": "Analyze"},
+            "Analyze": {"Type": "Pass", "Next": "Save"},
             "Save": {"Type": "Pass", "End": true},
         }});
         let made = sfn.create_state_machine().name("empty").role_arn(role).definition(definition.to_string()).send().await?;
@@ -71,8 +68,7 @@ impl Empty {
 
     async fn run(&self) -> Result<Duration> {
         let begun = Instant::now();
-        let input = r#"{"hit":false,"calls":["core"]}"#;
-        let started = self.sfn.start_execution().state_machine_arn(&self.arn).input(input).send().await?;
+        let started = self.sfn.start_execution().state_machine_arn(&self.arn).send().await?;
         succeeded(&self.sfn, &started.execution_arn).await?;
         Ok(begun.elapsed())
     }
@@ -84,14 +80,14 @@ async fn succeeded(sfn: &aws_sdk_sfn::Client, execution: &str) -> Result<()> {
         let status = sfn.describe_execution().execution_arn(execution).send().await?.status;
         match status.as_str() {
             "SUCCEEDED" => return Ok(()),
-            // Seldom, when it takes long: a hundred who ask take the emulator's time.
+            // Less often the longer it takes: a hundred pollers take time from the emulator.
             "RUNNING" if begun.elapsed() < PATIENCE => tokio::time::sleep((begun.elapsed() / 20).max(POLL)).await,
             other => bail!("an execution ended as {other}"),
         }
     }
 }
 
-/// From the request to the end of its execution.
+/// Runs one analysis and returns the time from the request to the end of its execution.
 async fn analysis(stack: &Stack, sfn: &aws_sdk_sfn::Client, demo: &Demo, (handle, tier): (&str, &str)) -> Result<Duration> {
     let begun = Instant::now();
     let run = api(stack, demo).start(handle, tier).await?;
@@ -100,8 +96,8 @@ async fn analysis(stack: &Stack, sfn: &aws_sdk_sfn::Client, demo: &Demo, (handle
     Ok(begun.elapsed())
 }
 
-/// A LIGHT run whose vendors answer at once.
-pub(super) async fn light(stack: &Stack, repeats: usize) -> Result<Vec<Row>> {
+/// Measures a LIGHT run whose vendors respond at once.
+pub(super) async fn light(stack: &Stack, repeats: usize) -> Result<Row> {
     let (empty, demo) = (Empty::new(stack).await?, stack.create_account(100).await?);
     let (mut floors, mut times) = (Vec::new(), Vec::new());
     for round in 0..=repeats {
@@ -113,11 +109,11 @@ pub(super) async fn light(stack: &Stack, repeats: usize) -> Result<Vec<Row>> {
         }
     }
     let beside = "an execution of the same shape whose states do nothing (Pass)";
-    Ok(vec![Row::times("a LIGHT run, vendors answering at once", median(times), median(floors), beside)])
+    Ok(Row::times("a LIGHT run whose vendors respond at once", median(times), median(floors), beside))
 }
 
-/// A hundred LIGHT runs at once.
-pub(super) async fn crowd(stack: &Stack) -> Result<Vec<Row>> {
+/// Measures a hundred LIGHT runs at once.
+pub(super) async fn crowd(stack: &Stack) -> Result<Row> {
     let (empty, demo) = (Empty::new(stack).await?, stack.create_account(100).await?);
     let begun = Instant::now();
     try_join_all((0..100).map(|_| empty.run())).await?;
@@ -125,7 +121,7 @@ pub(super) async fn crowd(stack: &Stack) -> Result<Vec<Row>> {
     let begun = Instant::now();
     let handles: Vec<String> = (0..100).map(|number| format!("bench.crowd.{number}")).collect();
     try_join_all(handles.iter().map(|handle| analysis(stack, &empty.sfn, &demo, (handle, "light")))).await?;
-    Ok(vec![Row::times("100 LIGHT runs at once", begun.elapsed(), floor, "100 executions whose states do nothing")])
+    Ok(Row::times("100 LIGHT runs at once", begun.elapsed(), floor, "100 executions whose states do nothing"))
 }
 
 async fn delay(stack: &Stack, text: &str, model: Duration) -> Result<()> {
@@ -141,24 +137,29 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Each tier with the predecessor's vendors, cold and then from the cache.
-pub(super) async fn tiers(stack: &Stack) -> Result<Vec<Row>> {
-    let (sfn, demo) = (aws_sdk_sfn::Client::new(&stack.sdk_config()), stack.create_account(100).await?);
-    let mut rows = Vec::new();
+/// Measures each tier with the predecessor's vendors, cold and then from the cache.
+pub(super) async fn tiers(stack: &Stack, report: &mut Report) {
     for (tier, seconds, cold, cached) in TIERS {
-        let (handle, models) = (format!("bench.tier.{tier}"), Duration::from_secs(seconds));
-        delay(stack, &handle, models).await?;
+        let models = Duration::from_secs(seconds);
         for (how, floor, before) in [("cold", ACTOR_START + PROFILE + models, cold), ("cached", models, cached)] {
-            let time = analysis(stack, &sfn, &demo, (&handle, tier)).await?;
-            let beside = format!("what its vendors take; the predecessor's own: {before} s");
-            rows.push(Row::times(format!("{} {how}", tier.to_uppercase()), time, floor, beside));
+            let what = format!("{} {how}", tier.to_uppercase());
+            let time = with_vendors(stack, tier, models).await;
+            let beside = format!("the vendors' time; the predecessor: {before} s");
+            report.add(&what, time.map(|time| Row::times(&what, time, floor, beside)));
         }
     }
-    Ok(rows)
 }
 
-/// A hundred handles in a batch.
-pub(super) async fn bulk(stack: &Stack) -> Result<Vec<Row>> {
+/// Runs one analysis of a tier with slow vendors. The first one of a tier scrapes its profile, the second one finds it in the cache.
+async fn with_vendors(stack: &Stack, tier: &str, models: Duration) -> Result<Duration> {
+    let (sfn, demo) = (aws_sdk_sfn::Client::new(&stack.sdk_config()), stack.create_account(100).await?);
+    let handle = format!("bench.tier.{tier}");
+    delay(stack, &handle, models).await?;
+    analysis(stack, &sfn, &demo, (&handle, tier)).await
+}
+
+/// Measures a batch of a hundred handles.
+pub(super) async fn bulk(stack: &Stack) -> Result<Row> {
     let demo = stack.create_account(100).await?;
     let api = api(stack, &demo);
     delay(stack, "bench.bulk.", Duration::from_secs(TIERS[0].1)).await?;
@@ -173,20 +174,20 @@ pub(super) async fn bulk(stack: &Stack) -> Result<Vec<Row>> {
             ensure!(progress["status_counts"]["completed"] == 100, "the batch ended as {progress}");
             break;
         }
-        ensure!(begun.elapsed() < PATIENCE, "the batch does not end");
+        ensure!(begun.elapsed() < PATIENCE, "the batch has not ended in time");
         tokio::time::sleep(POLL * 50).await;
     }
     let floor = ACTOR_START + PROFILE * GROUP + Duration::from_secs(TIERS[0].1);
-    let beside = format!("ten Actor runs at once, then the models; the predecessor's own: {} s", BULK.as_secs());
-    Ok(vec![Row::times("a batch of 100", begun.elapsed(), floor, beside)])
+    let beside = format!("ten Actor runs at once, then the models; the predecessor: {} s", BULK.as_secs());
+    Ok(Row::times("a batch of 100", begun.elapsed(), floor, beside))
 }
 
-/// Clients that debit one account, and how often each.
+/// The number of clients that debit one account, and of debits by each.
 const CLIENTS: usize = 8;
 const DEBITS: usize = 250;
 
-/// Debits of one account by several clients at once: `Admit`'s own call beside `pgbench` with the same statement.
-pub(super) async fn debits(stack: &Stack) -> Result<Vec<Row>> {
+/// Measures debits of one account by several clients at once: the call of `Admit` beside `pgbench` with the same statement.
+pub(super) async fn debits(stack: &Stack) -> Result<Row> {
     let credits = u32::try_from(CLIENTS * DEBITS)?;
     let (ours, theirs) = tokio::try_join!(stack.create_account(credits), stack.create_account(credits))?;
     let floor = pgbench(stack, &theirs).await?;
@@ -197,11 +198,11 @@ pub(super) async fn debits(stack: &Stack) -> Result<Vec<Row>> {
     let rate = (CLIENTS * DEBITS) as f64 / begun.elapsed().as_secs_f64();
     for demo in [&ours, &theirs] {
         let left = api(stack, demo).get("/api/credits/balance").await?["current_balance"].clone();
-        ensure!(left == 0, "{left} credits are left: not every debit was made");
+        ensure!(left == 0, "{left} credits are left: debits are missing");
     }
     let what = format!("debits of one account by {CLIENTS} clients");
     let beside = "pgbench with the same statement".to_owned();
-    Ok(vec![Row { what, measured: rate, floor, unit: "/s", beside, ratio: floor / rate }])
+    Ok(Row { what, measured: rate, floor, unit: "/s", beside, ratio: floor / rate })
 }
 
 async fn debit(stack: &Stack, demo: &Demo, client: usize) -> Result<()> {
@@ -213,12 +214,12 @@ async fn debit(stack: &Stack, demo: &Demo, client: usize) -> Result<()> {
             "business_profile_id": demo.business_profile_id, "requested_by": uuid::Uuid::nil(),
             "username": format!("debit_{client}_{number}"), "tier": "light", "requested_at_ms": 1_795_399_376_000_i64,
         }))?;
-        ensure!(matches!(db.admit(&run).await?, Admission { outcome, .. } if outcome == "admitted"), "a debit was refused");
+        ensure!(matches!(db.admit(&run).await?, Admission { outcome, .. } if outcome == "admitted"), "a debit was rejected");
     }
     Ok(())
 }
 
-/// What `pgbench` counts a second.
+/// Returns the transactions a second that `pgbench` reports.
 async fn pgbench(stack: &Stack, demo: &Demo) -> Result<f64> {
     let beside_server = local::newest_postgres().map(|binaries| binaries.join("pgbench")).filter(|program| program.exists());
     let program = beside_server.unwrap_or_else(|| "pgbench".into());
@@ -237,6 +238,6 @@ async fn pgbench(stack: &Stack, demo: &Demo) -> Result<f64> {
     ensure!(output.status.success(), "pgbench: {}", String::from_utf8_lossy(&output.stderr));
     // "tps = 1234.567890 (without initial connection time)"
     let text = String::from_utf8(output.stdout)?;
-    let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()).context("pgbench tells no rate")?;
+    let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()).context("pgbench reports no rate")?;
     Ok(rate.parse()?)
 }

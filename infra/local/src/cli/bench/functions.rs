@@ -1,4 +1,4 @@
-//! Single functions: how fast they start, how much a read takes beyond its SQL, how large they are.
+//! Measures single functions: their starts, the time of a read beyond its SQL, and their sizes.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -16,13 +16,13 @@ use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
 use super::runtime::Process;
-use super::table::{Row, median};
+use super::table::{Report, Row, median};
 use crate::cli::api::Api;
 
-/// The binary that does nothing.
+/// The function that does nothing.
 const HELLO: &str = "hello";
 
-/// The environment that Lambda gives a function: its own variables and Lambda's.
+/// Returns the environment variables of a function on Lambda: its own and Lambda's.
 async fn environment(stack: &Stack, binary: &str) -> Result<Vec<(String, String)>> {
     let mut variables: BTreeMap<String, String> = BTreeMap::new();
     if let Some(name) = stack.functions().get(binary) {
@@ -30,7 +30,7 @@ async fn environment(stack: &Stack, binary: &str) -> Result<Vec<(String, String)
             aws_sdk_lambda::Client::new(&stack.sdk_config()).get_function_configuration().function_name(name).send().await?;
         variables.extend(configuration.environment().and_then(|environment| environment.variables()).cloned().unwrap_or_default());
     }
-    let usual = [
+    let reserved = [
         ("AWS_LAMBDA_FUNCTION_NAME", binary),
         ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
@@ -40,11 +40,11 @@ async fn environment(stack: &Stack, binary: &str) -> Result<Vec<(String, String)
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
     ];
-    variables.extend(usual.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    variables.extend(reserved.map(|(name, value)| (name.to_owned(), value.to_owned())));
     Ok(variables.into_iter().collect())
 }
 
-/// What it takes to start a function's process, again and again.
+/// A function whose process can be started repeatedly.
 struct Subject<'a> {
     binary: PathBuf,
     environment: Vec<(String, String)>,
@@ -61,24 +61,24 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// From the start of each function's process to its first poll, beside that of a Lambda that does nothing.
-pub(super) async fn starts(stack: &Stack, repeats: usize) -> Result<Vec<Row>> {
-    let hello = Subject::new(stack, HELLO).await?;
-    let mut rows = Vec::new();
+/// Measures the time from the start of each function's process to its first poll, beside that of a Lambda function that does nothing.
+pub(super) async fn starts(stack: &Stack, repeats: usize, report: &mut Report) {
     for name in stack.functions().keys() {
-        let subject = Subject::new(stack, name).await?;
-        let (mut floors, mut times) = (Vec::new(), Vec::new());
-        for _ in 0..repeats {
-            floors.push(hello.start().await?.init);
-            times.push(subject.start().await?.init);
-        }
-        rows.push(Row::times(format!("init of `{name}`"), median(times), median(floors), "a Lambda that does nothing"));
+        report.add(&format!("init of `{name}`"), start(stack, name, repeats).await);
     }
-    rows.sort_by(|one, other| other.ratio.total_cmp(&one.ratio));
-    Ok(rows)
 }
 
-/// One account with a few leads.
+async fn start(stack: &Stack, name: &str, repeats: usize) -> Result<Row> {
+    let (hello, subject) = (Subject::new(stack, HELLO).await?, Subject::new(stack, name).await?);
+    let (mut floors, mut times) = (Vec::new(), Vec::new());
+    for _ in 0..repeats {
+        floors.push(hello.start().await?.init);
+        times.push(subject.start().await?.init);
+    }
+    Ok(Row::times(format!("init of `{name}`"), median(times), median(floors), "a Lambda function that does nothing"))
+}
+
+/// An account with ten leads.
 struct Reader {
     demo: Demo,
     claims: Claims,
@@ -105,7 +105,7 @@ impl Reader {
         Ok(Self { demo, claims: Claims { user_id: user }, db: UserDb::new(login), lead, run })
     }
 
-    /// The statement of an endpoint, on a connection of its kind.
+    /// Runs the statement of an endpoint, on a connection like its own.
     async fn statement(&self, binary: &str) -> Result<Duration> {
         let begun = Instant::now();
         let order = LeadOrder::LastAnalyzedAt;
@@ -133,9 +133,12 @@ impl Reader {
     }
 }
 
-/// Warm reads beside their statement and the round trip of a Lambda that does nothing.
-pub(super) async fn reads(stack: &Stack, repeats: usize) -> Result<Vec<Row>> {
-    let reader = Reader::new(stack).await?;
+/// Measures warm reads beside their statement and the round trip of a Lambda function that does nothing.
+pub(super) async fn reads(stack: &Stack, repeats: usize, report: &mut Report) {
+    let reader = match Reader::new(stack).await {
+        Ok(reader) => reader,
+        Err(error) => return report.add("warm reads", Err(error)),
+    };
     let (lead, run) = (reader.lead.to_string(), reader.run.as_str().to_owned());
     let endpoints = [
         ("get_balance", "/api/credits/balance".to_owned(), "/api/credits/balance", json!({})),
@@ -143,47 +146,45 @@ pub(super) async fn reads(stack: &Stack, repeats: usize) -> Result<Vec<Row>> {
         ("get_lead", format!("/api/leads/{lead}"), "/api/leads/{leadId}", json!({ "leadId": lead })),
         ("get_result", format!("/api/analysis/{run}/result"), "/api/analysis/{runId}/result", json!({ "runId": run })),
     ];
-    let mut hello = Subject::new(stack, HELLO).await?.start().await?;
-    let mut rows = Vec::new();
     for (binary, path, route, parameters) in endpoints {
-        let mut process = Subject::new(stack, binary).await?.start().await?;
         let event = reader.event(route, &path, &parameters);
-        let (mut floors, mut times) = (Vec::new(), Vec::new());
-        for round in 0..repeats + 10 {
-            let floor = reader.statement(binary).await? + hello.invoke(&event).await?.0;
-            let (time, answer) = process.invoke(&event).await?;
-            ensure!(answer["statusCode"] == 200, "{binary} answers {answer}");
-            // The first ones open connections and fetch keys.
-            if round >= 10 {
-                floors.push(floor);
-                times.push(time);
-            }
-        }
-        let row = Row::times(format!("warm `{binary}`"), median(times), median(floors), "its SQL, and a Lambda that does nothing");
-        rows.push(row);
+        report.add(&format!("warm `{binary}`"), read(stack, &reader, binary, &event, repeats).await);
     }
-    Ok(rows)
 }
 
-/// Zipped, beside the 5 MB that are the most that we want.
-pub(super) fn sizes(stack: &Stack) -> Result<Vec<Row>> {
-    let mut sizes = Vec::new();
-    for name in stack.functions().keys() {
-        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        zip.start_file("bootstrap", SimpleFileOptions::default().compression_method(CompressionMethod::Deflated))?;
-        zip.write_all(&std::fs::read(stack.binary(name))?)?;
-        #[expect(clippy::cast_precision_loss, reason = "a size of a few megabytes")]
-        let size = zip.finish()?.into_inner().len() as f64 / 1e6;
-        let row = Row {
-            what: format!("zipped `{name}`"),
-            measured: size,
-            floor: 5.0,
-            unit: "MB",
-            beside: "the most that we want".to_owned(),
-            ratio: size / 5.0,
-        };
-        sizes.push(row);
+async fn read(stack: &Stack, reader: &Reader, binary: &str, event: &Value, repeats: usize) -> Result<Row> {
+    let mut hello = Subject::new(stack, HELLO).await?.start().await?;
+    let mut process = Subject::new(stack, binary).await?.start().await?;
+    let (mut floors, mut times) = (Vec::new(), Vec::new());
+    for round in 0..repeats + 10 {
+        let floor = reader.statement(binary).await? + hello.invoke(event).await?.0;
+        let (time, response) = process.invoke(event).await?;
+        ensure!(response["statusCode"] == 200, "{binary} returned {response}");
+        // The first rounds open connections and fetch keys.
+        if round >= 10 {
+            floors.push(floor);
+            times.push(time);
+        }
     }
-    sizes.sort_by(|one, other| other.ratio.total_cmp(&one.ratio));
-    Ok(sizes)
+    Ok(Row::times(format!("warm `{binary}`"), median(times), median(floors), "its SQL, and a Lambda function that does nothing"))
+}
+
+/// The upper bound for a zipped function, in MB.
+const MAXIMUM_SIZE: f64 = 5.0;
+
+/// Measures the zipped functions beside the upper bound.
+pub(super) fn sizes(stack: &Stack, report: &mut Report) {
+    for name in stack.functions().keys() {
+        report.add(&format!("zipped `{name}`"), size(stack, name));
+    }
+}
+
+fn size(stack: &Stack, name: &str) -> Result<Row> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    zip.start_file("bootstrap", SimpleFileOptions::default().compression_method(CompressionMethod::Deflated))?;
+    zip.write_all(&std::fs::read(stack.binary(name))?)?;
+    #[expect(clippy::cast_precision_loss, reason = "a size of a few megabytes")]
+    let size = zip.finish()?.into_inner().len() as f64 / 1e6;
+    let (what, beside) = (format!("zipped `{name}`"), "the upper bound".to_owned());
+    Ok(Row { what, measured: size, floor: MAXIMUM_SIZE, unit: "MB", beside, ratio: size / MAXIMUM_SIZE })
 }

@@ -1,4 +1,4 @@
-//! `cargo local bench`: what the product does, each beside the least that it could take, measured in turn in one run.
+//! `cargo local bench`: measures the product on a stack of its own, each value beside its lower bound, which is measured in the same run.
 
 mod flows;
 mod functions;
@@ -9,49 +9,51 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use local::{Options, Stack};
-use table::Row;
+use table::Report;
 
 /// What to measure, and how.
 #[derive(clap::Args)]
 pub(crate) struct Settings {
-    /// Only start times and reads, each a few times
+    /// Measure only start times, reads and sizes, with few repetitions
     #[arg(long)]
     quick: bool,
-    /// Print JSON instead of the table
+    /// Print one JSON object for each row instead of a table
     #[arg(long)]
     json: bool,
-    /// Measure debug binaries, which are there sooner: to try the command, not to compare anything
-    #[arg(long)]
+    /// Measure debug binaries: to try the command, not to compare results
+    #[arg(long, conflicts_with = "release")]
     debug: bool,
+    /// Measure the binaries as they are deployed, which takes half an hour to build, instead of the profile `bench-functions`
+    #[arg(long)]
+    release: bool,
 }
 
 pub(crate) async fn bench(root: PathBuf, settings: &Settings) -> Result<()> {
     let mut options = Options::new(root, ".local/bench");
     options.progress = true;
-    options.release = !settings.debug;
+    options.profile = match settings {
+        Settings { debug: true, .. } => None,
+        Settings { release: true, .. } => Some("release"),
+        _ => Some("bench-functions"),
+    };
     let stack = Stack::start(options).await?;
-    let measured = measure(&stack, settings).await;
+    let mut report = Report::new(settings.json);
+    measure(&stack, settings, &mut report).await;
     stack.stop().await;
-    let rows = measured?;
-    if settings.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-    } else {
-        table::print(&rows);
-    }
-    Ok(())
+    report.finish()
 }
 
-async fn measure(stack: &Stack, settings: &Settings) -> Result<Vec<Row>> {
+async fn measure(stack: &Stack, settings: &Settings, report: &mut Report) {
     let repeats = if settings.quick { 5 } else { 25 };
-    let mut rows = functions::reads(stack, repeats * 8).await?;
-    rows.extend(functions::starts(stack, repeats).await?);
-    rows.extend(functions::sizes(stack)?);
-    if !settings.quick {
-        rows.extend(flows::light(stack, repeats).await?);
-        rows.extend(flows::crowd(stack).await?);
-        rows.extend(flows::tiers(stack).await?);
-        rows.extend(flows::bulk(stack).await?);
-        rows.extend(flows::debits(stack).await?);
+    functions::reads(stack, repeats * 8, report).await;
+    functions::starts(stack, repeats, report).await;
+    functions::sizes(stack, report);
+    if settings.quick {
+        return;
     }
-    Ok(rows)
+    report.add("a LIGHT run", flows::light(stack, repeats).await);
+    report.add("100 LIGHT runs at once", flows::crowd(stack).await);
+    flows::tiers(stack, report).await;
+    report.add("a batch of 100", flows::bulk(stack).await);
+    report.add("debits of one account", flows::debits(stack).await);
 }

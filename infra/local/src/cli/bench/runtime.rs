@@ -1,5 +1,5 @@
-//! The runtime API that a Lambda's process asks for its events, and the counters of its rate limits: both answer at once, so that what is
-//! measured is the function. Whatever else it asks AWS for is passed on to the emulator.
+//! A runtime API for a function's process, and a stand-in for the counters of its rate limits. Both respond at once, so that only the function is
+//! measured. Other AWS requests are forwarded to the emulator.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -19,13 +19,13 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
-/// How long a process may take for anything.
+/// The time limit for a start or an invocation.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the process has done.
+/// An action of the process.
 enum Seen {
     Polled(Instant),
-    Answered(Instant, Bytes),
+    Responded(Instant, Bytes),
 }
 
 struct Api {
@@ -39,7 +39,7 @@ struct Api {
 pub(crate) struct Process {
     events: mpsc::Sender<(Vec<u8>, mpsc::Sender<Instant>)>,
     seen: mpsc::Receiver<Seen>,
-    /// From its start to its first poll.
+    /// The time from its start to its first poll.
     pub(crate) init: Duration,
     server: JoinHandle<()>,
     _child: Child,
@@ -52,14 +52,14 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// Starts it and waits until it asks for its first event.
+    /// Starts a function and waits until it polls for its first event.
     pub(crate) async fn start(binary: &Path, environment: &[(String, String)], aws_endpoint: &str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let (events, receiver) = mpsc::channel(1);
         let (sender, mut seen) = mpsc::channel(8);
         let api = Api { events: Mutex::new(receiver), seen: sender, aws: reqwest::Client::new(), aws_endpoint: aws_endpoint.to_owned() };
-        let routes = Router::new().fallback(answer).with_state(Arc::new(api));
+        let routes = Router::new().fallback(respond).with_state(Arc::new(api));
         let listener = listener.tap_io(|stream| {
             let _ = stream.set_nodelay(true);
         });
@@ -74,28 +74,28 @@ impl Process {
         let child = command.spawn().with_context(|| format!("cannot start {}", binary.display()))?;
         match tokio::time::timeout(PATIENCE, seen.recv()).await {
             Ok(Some(Seen::Polled(at))) => Ok(Self { events, seen, init: at - begun, server, _child: child }),
-            _ => bail!("{} does not start", binary.display()),
+            _ => bail!("{} has not started in time", binary.display()),
         }
     }
 
-    /// Hands it an event; how long it took to answer, and what.
+    /// Invokes the function. Returns its time and its response.
     pub(crate) async fn invoke(&mut self, event: &Value) -> Result<(Duration, Value)> {
         let (handed, mut handing) = mpsc::channel(1);
         self.events.send((serde_json::to_vec(event)?, handed)).await?;
         loop {
             match tokio::time::timeout(PATIENCE, self.seen.recv()).await {
-                Ok(Some(Seen::Answered(at, body))) => {
+                Ok(Some(Seen::Responded(at, body))) => {
                     let begun = handing.recv().await.context("no event was handed over")?;
                     return Ok((at - begun, serde_json::from_slice(&body)?));
                 }
                 Ok(Some(Seen::Polled(_))) => {}
-                _ => bail!("a function does not answer"),
+                _ => bail!("a function has not responded in time"),
             }
         }
     }
 }
 
-async fn answer(State(api): State<Arc<Api>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn respond(State(api): State<Arc<Api>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let path = uri.path();
     if method == Method::GET && path.ends_with("/invocation/next") {
         let _ = api.seen.send(Seen::Polled(Instant::now())).await;
@@ -111,20 +111,20 @@ async fn answer(State(api): State<Arc<Api>>, method: Method, uri: Uri, headers: 
         return (headers, event).into_response();
     }
     if path.ends_with("/response") || path.ends_with("/error") {
-        let _ = api.seen.send(Seen::Answered(Instant::now(), body)).await;
+        let _ = api.seen.send(Seen::Responded(Instant::now(), body)).await;
         return StatusCode::ACCEPTED.into_response();
     }
     if headers.get("x-amz-target").is_some_and(|target| target.as_bytes().ends_with(b".UpdateItem")) {
         return ([("content-type", "application/x-amz-json-1.0")], r#"{"Attributes":{"used":{"N":"1"}}}"#).into_response();
     }
-    match api.pass_on(method, &uri, headers, body).await {
+    match api.forward(method, &uri, headers, body).await {
         Ok(answer) => answer,
         Err(_) => StatusCode::BAD_GATEWAY.into_response(),
     }
 }
 
 impl Api {
-    async fn pass_on(&self, method: Method, uri: &Uri, mut headers: HeaderMap, body: Bytes) -> Result<Response> {
+    async fn forward(&self, method: Method, uri: &Uri, mut headers: HeaderMap, body: Bytes) -> Result<Response> {
         headers.remove("host");
         headers.remove("content-length");
         let answer = self.aws.request(method, format!("{}{uri}", self.aws_endpoint)).headers(headers).body(body).send().await?;

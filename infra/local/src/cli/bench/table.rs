@@ -1,10 +1,11 @@
-//! The one table.
+//! The table of the results.
 
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use serde::Serialize;
 
-/// A measured thing beside the least that it could be.
+/// A measured value beside its lower bound.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) what: String,
@@ -13,28 +14,61 @@ pub(crate) struct Row {
     pub(crate) unit: &'static str,
     /// What the floor is.
     pub(crate) beside: String,
-    /// Measured by floor; of rates, floor by measured: above 1 is worse in both.
+    /// Measured by floor; for rates, floor by measured. Above 1 is worse in both cases.
     pub(crate) ratio: f64,
 }
 
 impl Row {
-    /// Of two durations, in milliseconds.
+    /// Compares two durations, in milliseconds.
     pub(crate) fn times(what: impl Into<String>, measured: Duration, floor: Duration, beside: impl Into<String>) -> Self {
         let (measured, floor) = (measured.as_secs_f64() * 1e3, floor.as_secs_f64() * 1e3);
         Self { what: what.into(), measured, floor, unit: "ms", beside: beside.into(), ratio: measured / floor }
     }
 }
 
-/// The middle one.
+/// Returns the median.
 pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-pub(crate) fn print(rows: &[Row]) {
-    println!("| what | measured | floor | ratio | the floor is |\n|---|---|---|---|---|");
-    for row in rows {
-        let number = |value: f64| if value < 100.0 { format!("{value:.2} {}", row.unit) } else { format!("{value:.0} {}", row.unit) };
-        println!("| {} | {} | {} | {:.2} | {} |", row.what, number(row.measured), number(row.floor), row.ratio, row.beside);
+/// Prints each row as soon as it is measured, and counts the rows that could not be measured.
+pub(crate) struct Report {
+    json: bool,
+    failed: Vec<String>,
+}
+
+impl Report {
+    /// Prints the head of the table, or nothing if each row is printed as a line of JSON.
+    pub(crate) fn new(json: bool) -> Self {
+        if !json {
+            println!("| what | measured | floor | ratio | the floor is |\n|---|---|---|---|---|");
+        }
+        Self { json, failed: Vec::new() }
+    }
+
+    /// Prints a row, or the reason why `what` could not be measured.
+    pub(crate) fn add(&mut self, what: &str, row: Result<Row>) {
+        match row {
+            Ok(row) if self.json => println!("{}", serde_json::json!(row)),
+            Ok(row) => {
+                let number =
+                    |value: f64| if value < 100.0 { format!("{value:.2} {}", row.unit) } else { format!("{value:.0} {}", row.unit) };
+                println!("| {} | {} | {} | {:.2} | {} |", row.what, number(row.measured), number(row.floor), row.ratio, row.beside);
+            }
+            Err(error) => {
+                eprintln!("{what} could not be measured: {error:#}");
+                self.failed.push(what.to_owned());
+            }
+        }
+    }
+
+    /// # Errors
+    /// Fails if a row could not be measured.
+    pub(crate) fn finish(self) -> Result<()> {
+        if !self.failed.is_empty() {
+            bail!("{} rows could not be measured: {}", self.failed.len(), self.failed.join(", "));
+        }
+        Ok(())
     }
 }

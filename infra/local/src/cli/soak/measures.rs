@@ -1,4 +1,4 @@
-//! How long requests take, and how much memory the functions' processes hold.
+//! Measures the times of requests and the memory of the functions' processes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use local::FunctionProcess;
 
-/// A process that lived for less says nothing about growth.
+/// The minimum lifetime of a process whose growth counts.
 const LIFE: Duration = Duration::from_mins(2);
-/// What a process has in use before it has done anything twice.
+/// The time until a process is warm.
 const WARM: Duration = Duration::from_secs(30);
-/// Growth beyond this is a leak: a fifth, and some megabytes for a buffer that became large once.
+/// Growth beyond a fifth and a few megabytes (of a buffer that became large once) is a leak.
 const GROWTH: f64 = 1.2;
 const SLACK_KB: u64 = 4096;
 
-/// Durations of requests by endpoint, of this minute and of all.
+/// The durations of requests by endpoint, for the current minute and in total.
 #[derive(Default)]
 pub(super) struct Latencies(Mutex<Noted>);
 
@@ -46,7 +46,7 @@ impl Latencies {
         self.with(|noted| noted.server_errors.clone())
     }
 
-    /// The table of the minute that ends now.
+    /// Returns the table of the current minute and starts the next one.
     pub(super) fn take_minute(&self) -> String {
         table(&self.with(|noted| std::mem::take(&mut noted.minute)))
     }
@@ -57,7 +57,7 @@ impl Latencies {
 }
 
 fn table(endpoints: &BTreeMap<&'static str, Vec<(Duration, u16)>>) -> String {
-    let mut text = format!("{:<24}{:>8}{:>9}{:>9}{:>9}   refused   5xx\n", "", "requests", "p50 ms", "p95 ms", "p99 ms");
+    let mut text = format!("{:<24}{:>8}{:>9}{:>9}{:>9}  rejected   5xx\n", "", "requests", "p50 ms", "p95 ms", "p99 ms");
     for (endpoint, noted) in endpoints {
         let mut times: Vec<u128> = noted.iter().map(|(took, _)| took.as_millis()).collect();
         times.sort_unstable();
@@ -69,7 +69,7 @@ fn table(endpoints: &BTreeMap<&'static str, Vec<(Duration, u16)>>) -> String {
     text
 }
 
-/// What is known of a process: since when, what it held when it was warm, and now.
+/// The observations of a process: its first and last time, and its memory when warm and last.
 struct Known {
     binary: String,
     since: Instant,
@@ -78,7 +78,7 @@ struct Known {
     last_kb: u64,
 }
 
-/// The processes that were ever seen.
+/// All observed processes.
 #[derive(Default)]
 pub(super) struct Memory(BTreeMap<u32, Known>);
 
@@ -95,7 +95,7 @@ impl Memory {
         }
     }
 
-    /// What is held at this moment.
+    /// Returns the memory of all current processes.
     pub(super) fn now(&self) -> String {
         let Some(last) = self.0.values().map(|known| known.last).max() else { return "no function runs".to_owned() };
         let living: Vec<u64> = self.0.values().filter(|known| known.last == last).map(|known| known.last_kb).collect();
@@ -106,7 +106,7 @@ impl Memory {
         self.0.values().filter(|known| known.last - known.since >= LIFE).filter_map(|known| Some((known, known.warm_kb?)))
     }
 
-    /// How the processes that lived long enough have grown, by function.
+    /// Returns the growth of the processes that lived long enough, by function.
     pub(super) fn grown(&self) -> String {
         let mut functions: BTreeMap<&str, Vec<(u64, u64, Duration)>> = BTreeMap::new();
         for (known, warm) in self.long_lived() {
