@@ -1,4 +1,4 @@
-//! What no linter of templates sees: that binaries, functions, routes, states and permissions belong together.
+//! Checks what no linter of templates does: that binaries, functions, routes, states and permissions match.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn definition() -> (String, Value) {
     (text, value)
 }
 
-/// The names between `before` and `after` in `text`.
+/// Returns the names between `before` and `after` in `text`.
 fn between<'a>(text: &'a str, before: &str, after: char) -> BTreeSet<&'a str> {
     text.split(before).skip(1).filter_map(|rest| rest.split(after).next()).collect()
 }
@@ -43,7 +43,7 @@ async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<Wo
     assert_eq!(binaries, functions);
     let deployed: BTreeSet<String> = world.stack.functions().keys().cloned().collect();
     assert_eq!(binaries, deployed);
-    // Whatever is neither a task, nor a consumer, nor a schedule answers a route.
+    // Every function that is not a task, a consumer or a schedule has a route.
     let others = [
         "admit",
         "check_cache",
@@ -88,7 +88,7 @@ async fn the_state_machine_calls_only_functions_that_it_may_call(_: Arc<World>) 
     assert_eq!(called, allowed);
 }
 
-/// Every object in `value` that has the field `name`.
+/// Collects every object in `value` that has the field `name`.
 fn with_field<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(fields) => {
@@ -103,7 +103,7 @@ fn with_field<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
 }
 
 #[stack_test]
-async fn every_retry_and_catch_is_spelt_right(_: Arc<World>) {
+async fn every_retry_and_catch_has_known_fields(_: Arc<World>) {
     let (_, definition) = definition();
     let mut rules = Vec::new();
     with_field(&definition, "ErrorEquals", &mut rules);
@@ -111,7 +111,7 @@ async fn every_retry_and_catch_is_spelt_right(_: Arc<World>) {
     for rule in &rules {
         let unknown: Vec<_> = rule.as_object().unwrap().keys().filter(|key| !known.contains(&key.as_str())).collect();
         assert!(unknown.is_empty(), "{unknown:?}");
-        // States.ALL stands alone.
+        // States.ALL must be the only name.
         let errors = rule["ErrorEquals"].as_array().unwrap();
         assert!(errors.len() == 1 || !errors.iter().any(|error| error == "States.ALL"), "{rule}");
     }

@@ -1,5 +1,5 @@
-//! The sample events of `infra/events`, each given to its function's own binary by AWS's Runtime Interface Emulator: the runtime protocol as
-//! Lambda speaks it, and events as the triggers send them.
+//! Invokes each function's binary with its sample event from `infra/events`, through AWS's Runtime Interface Emulator: with Lambda's own runtime
+//! protocol, and with events as the triggers send them.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::harness::{Value, World, json, stack_test, until};
 
-/// A function under the emulator, which ends with it.
+/// A function that runs in the emulator. Dropping it ends both.
 struct Invocable {
     process: Child,
     port: u16,
@@ -26,7 +26,7 @@ impl Invocable {
         use std::os::unix::process::CommandExt;
         let name = &world.stack.functions()[binary];
         let configuration = world.lambda.get_function_configuration().function_name(name).send().await.unwrap();
-        // Both held until both are known: else they could be the same.
+        // Both listeners stay open until both ports are known, so that the ports differ.
         let free = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let [port, runtime_port] = free.map(|listener| listener.local_addr().unwrap().port());
         let mut command = Command::new(emulator);
@@ -43,7 +43,7 @@ impl Invocable {
         Self { process, port }
     }
 
-    /// What the function answers; otherwise what the emulator says of a function that it could not start.
+    /// Returns the response of the function, or the error of the emulator if it could not start the function.
     async fn invoke(&self, world: &World, event: &str) -> Result<Value, String> {
         let address = format!("http://127.0.0.1:{}/2015-03-31/functions/function/invocations", self.port);
         let answer = world.stack.http().post(address).body(event.to_owned()).send().await.unwrap();
@@ -52,8 +52,8 @@ impl Invocable {
     }
 }
 
-/// Gives a function its event. A port that was free when it was chosen may be somebody else's by the time the emulator wants it: other ports
-/// are tried then. A function that does not start fails with any of them.
+/// Invokes a function with its event. Another process may have taken a port that was free when it was chosen; then other ports are tried. A function
+/// that does not start fails with all of them.
 async fn invoked(world: &World, emulator: &Path, binary: &str, event: &str) -> Value {
     let mut failures = Vec::new();
     while failures.len() < 3 {
@@ -65,7 +65,7 @@ async fn invoked(world: &World, emulator: &Path, binary: &str, event: &str) -> V
     panic!("{binary} does not start: {failures:?}")
 }
 
-/// What is expected of an answer.
+/// Returns whether a response is the expected one.
 fn is_right(binary: &str, answer: &Value) -> bool {
     let body = || answer["body"].as_str().and_then(|body| body.parse::<Value>().ok()).unwrap_or_default();
     let says = |text| answer["errorMessage"].as_str().is_some_and(|message| message.contains(text));
@@ -75,13 +75,13 @@ fn is_right(binary: &str, answer: &Value) -> bool {
         "stripe_webhook" => answer["statusCode"] == 400 && body()["code"] == "SIGNATURE_INVALID",
         "stripe_events" | "bulk_groups" | "fail_bulk_groups" => *answer == json!({ "batchItemFailures": [] }),
         "migrate" => answer["applied"] == json!([]) && answer["passwords_set"] == json!([]),
-        // The sample's account is nobody's: nothing can be charged to it, no task finds its run, and no scrape can be booked.
+        // The sample's account does not exist: nothing can be charged to it, no task finds its run, and no scrape can be recorded.
         "admit" | "compensate" => answer["errorType"] == "Defect" && says("analyses_account_id_fkey"),
         "check_cache" | "scrape" | "analyze" | "save" => answer["errorType"] == "Defect" && says("never admitted"),
         "refresh_profile" => says("ai_usage_logs_account_id_fkey"),
         "openapi" => answer["statusCode"] == 200 && body()["openapi"] == "3.1.1",
         "report_usage" | "clean_up" | "renew_subscriptions" | "end_stuck_runs" => answer["schedule"] == binary && answer["dry_run"] == true,
-        // The endpoints for users do not know the sample's token.
+        // The endpoints for users reject the sample's token.
         _ => answer["statusCode"] == 401 && body()["code"] == "INVALID_TOKEN",
     }
 }

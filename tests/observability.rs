@@ -208,12 +208,12 @@ fn substituted(value: &Value) -> String {
 }
 
 #[stack_test]
-async fn every_alarm_is_explained_in_the_readme(world: Arc<World>) {
-    let readme = file("README.md");
+async fn every_alarm_is_described_in_the_operations_guide(world: Arc<World>) {
+    let operations = file("infra/OPERATIONS.md");
     for (name, alarm) in resources(&world, "AWS::CloudWatch::Alarm") {
         let alarm = substituted(&alarm["AlarmName"]);
         let alarm = alarm.trim_start_matches("oslira-local-").trim_start_matches("oslira-${Environment}-");
-        assert!(readme.contains(&format!("`{alarm}`")), "{name}: README.md does not say what to do about `{alarm}`");
+        assert!(operations.contains(&format!("`{alarm}`")), "{name}: infra/OPERATIONS.md does not describe `{alarm}`");
     }
 }
 

@@ -1,5 +1,5 @@
-//! What each function's role may do. The emulator enforces the policies, so every other test shows that the roles may do enough; these show
-//! that they may do no more. Each takes on every function's role, as Lambda does, and tries.
+//! The permissions of each function's role. The emulator enforces the policies, so every other test shows that they suffice. These tests show that
+//! they allow nothing else: each assumes every function's role, as Lambda does, and tries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use aws_sdk_sts::config::{Credentials, SharedCredentialsProvider};
 
 use crate::harness::{World, stack_test};
 
-/// Who reports no errors; everybody else may read where to.
+/// Functions that report no errors. All others may read the secret `sentry`.
 const SILENT: [&str; 3] = ["get_pricing", "migrate", "openapi"];
 
-/// The secrets that a function reads besides that, by its binary.
+/// Returns the other secrets that a function reads, by its binary.
 fn secrets_of(binary: &str) -> &'static [&'static str] {
     match binary {
         "get_pricing" | "openapi" => &[],
@@ -89,10 +89,10 @@ async fn each_role_reads_its_own_secrets_and_no_others(world: Arc<World>) {
     let listed = world.secrets.list_secrets().max_results(100).send().await.unwrap();
     let names: BTreeSet<String> = listed.secret_list().iter().filter_map(|secret| secret.name.clone()).collect();
     assert!(names.len() > 7, "{names:?}");
-    let documented = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let documented = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/DEPLOY.md")).unwrap();
     for name in &names {
         let short = name.strip_prefix("oslira/local/").unwrap_or(foreign);
-        assert!(short == foreign || documented.contains(&format!("`{short}`")), "README.md does not tell of {short}");
+        assert!(short == foreign || documented.contains(&format!("`{short}`")), "infra/DEPLOY.md does not list {short}");
         let reads = |binary: &&String| secrets_of(binary).contains(&short) || short == "sentry" && !SILENT.contains(&binary.as_str());
         let expected: BTreeSet<String> = world.stack.functions().keys().filter(reads).cloned().collect();
         let client = |config| aws_sdk_secretsmanager::Client::new(&config);
@@ -104,7 +104,7 @@ async fn each_role_reads_its_own_secrets_and_no_others(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn only_scrapes_write_the_profile_cache(world: Arc<World>) {
+async fn only_functions_that_scrape_may_write_the_profile_cache(world: Arc<World>) {
     let bucket = &world.stack.outputs()["ProfileBucketName"];
     let client = |config| aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build());
     let put = |key: &'static str| {
@@ -117,7 +117,7 @@ async fn only_scrapes_write_the_profile_cache(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn only_those_who_tell_progress_write_it(world: Arc<World>) {
+async fn only_functions_that_write_progress_may_write_it(world: Arc<World>) {
     let table = &world.stack.outputs()["ProgressTableName"];
     let probe = || AttributeValue::S("run_of_a_role_probe".to_owned());
     let client = |config| aws_sdk_dynamodb::Client::new(&config);
@@ -141,7 +141,7 @@ async fn only_those_who_tell_progress_write_it(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn a_role_may_not_take_on_another(world: Arc<World>) {
+async fn a_role_may_not_assume_another(world: Arc<World>) {
     let function = world.lambda.get_function_configuration().function_name(&world.stack.functions()["analyze"]).send().await.unwrap();
     let role = function.role().unwrap();
     let client = |config| aws_sdk_sts::Client::new(&config);

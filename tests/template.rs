@@ -1,4 +1,4 @@
-//! The template after SAM's transformation, read as CloudFormation would: what AWS would only refuse, or do wrongly, once it is deployed.
+//! Checks the template after SAM's transformation for mistakes that AWS reports, or shows, only after a deployment.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn source() -> String {
     std::fs::read_to_string(root().join("template.yaml")).unwrap()
 }
 
-/// The resources of a type: their logical names and properties.
+/// Returns the logical names and properties of the resources of a type.
 fn resources<'a>(world: &'a World, kind: &str) -> Vec<(&'a str, &'a Value)> {
     let all = world.stack.processed_template()["Resources"].as_object().unwrap();
     let found: Vec<_> = all
@@ -31,12 +31,12 @@ fn resource<'a>(world: &'a World, name: &str) -> &'a Value {
     &world.stack.processed_template()["Resources"][name]
 }
 
-/// The logical name that `{"Ref": name}` or `{"Fn::GetAtt": [name, …]}` refers to.
+/// Returns the logical name in `{"Ref": name}` or `{"Fn::GetAtt": [name, …]}`.
 fn target(value: &Value) -> &str {
     value["Ref"].as_str().or_else(|| value["Fn::GetAtt"][0].as_str()).unwrap_or_else(|| panic!("refers to nothing: {value}"))
 }
 
-/// Statements of a function's own role and of the managed policies of this template that it carries.
+/// Returns the statements of a function's role and of the template's managed policies that are attached to it.
 fn statements<'a>(world: &'a World, function: &Value) -> Vec<&'a Value> {
     let role = &resource(world, target(&function["Role"]))["Properties"];
     let own = role["Policies"].as_array().into_iter().flatten().map(|policy| &policy["PolicyDocument"]);
@@ -45,7 +45,7 @@ fn statements<'a>(world: &'a World, function: &Value) -> Vec<&'a Value> {
     own.chain(managed).flat_map(|document| document["Statement"].as_array().unwrap()).collect()
 }
 
-/// A value as a list, which policies may leave out the brackets of.
+/// Returns a value as a list. Policies may omit the list of a single value.
 fn list(value: &Value) -> Vec<&Value> {
     value.as_array().map_or_else(|| vec![value], |values| values.iter().collect())
 }
@@ -74,11 +74,11 @@ async fn every_function_logs_to_a_group_with_a_retention(world: Arc<World>) {
     }
 }
 
-/// Starts a function's binary with these variables alone. Answers the variable that it misses, if it does.
+/// Starts a function's binary with only these variables. Returns the variable that it reports as missing.
 fn missing(binary: &Path, variables: &[(&str, String)]) -> Option<String> {
     let mut command = Command::new(binary);
     command.env_clear().envs(variables.iter().map(|(name, value)| (name, value))).env("AWS_REGION", "eu-west-1");
-    // Nobody listens there: one that has all its variables ends when it asks for its first event.
+    // Nothing listens on this port: a function with all its variables ends when it polls for its first event.
     command.env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1").env("AWS_LAMBDA_FUNCTION_NAME", "f").env("AWS_LAMBDA_FUNCTION_VERSION", "1");
     command.env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256").env("AWS_LAMBDA_LOG_GROUP_NAME", "g").env("AWS_LAMBDA_LOG_STREAM_NAME", "s");
     let output = command.stdin(Stdio::null()).output().unwrap();
@@ -105,7 +105,7 @@ async fn every_function_reads_the_variables_that_it_is_given_and_no_others(world
             all.iter().map(|(name, _)| *name).filter(|name| needless(name)).map(ToOwned::to_owned).collect::<BTreeSet<String>>()
         });
         let unread = unread.await.unwrap();
-        // What every function is given: how much to log has a default, and the environment is the name of the secrets, which some have none of.
+        // The variables of every function: the log level has a default, and functions without secrets do not read the environment.
         let mut needless = vec!["ENVIRONMENT", "LOG_LEVEL"];
         if binary == "analyze" {
             needless.push("MODEL_CATALOGUE"); // there is one compiled in
@@ -116,22 +116,22 @@ async fn every_function_reads_the_variables_that_it_is_given_and_no_others(world
 }
 
 #[stack_test]
-async fn every_event_source_may_be_read_and_gives_its_function_time(world: Arc<World>) {
+async fn every_event_source_is_readable_and_gives_its_function_time(world: Arc<World>) {
     for (name, source) in resources(&world, "AWS::Lambda::EventSourceMapping") {
         let function = &resource(&world, target(&source["FunctionName"]))["Properties"];
         let role = &resource(&world, target(&function["Role"]))["Properties"];
         let managed = role["ManagedPolicyArns"].to_string();
         assert!(managed.contains("AWSLambdaSQSQueueExecutionRole"), "{name}: {managed}");
         let queue = &resource(&world, target(&source["EventSourceArn"]))["Properties"];
-        let (hidden, timeout) = (queue["VisibilityTimeout"].as_u64().unwrap_or(30), function["Timeout"].as_u64().unwrap());
-        assert!(hidden >= 6 * timeout, "{name}: hidden for {hidden} s, worked on for {timeout} s");
+        let (visibility_timeout, timeout) = (queue["VisibilityTimeout"].as_u64().unwrap_or(30), function["Timeout"].as_u64().unwrap());
+        assert!(visibility_timeout >= 6 * timeout, "{name}: {visibility_timeout} s for a function with {timeout} s");
         let window = source["MaximumBatchingWindowInSeconds"].as_u64().unwrap_or(0);
         assert!(source["BatchSize"].as_u64().unwrap() <= 10 || window > 0, "{name}: more than ten messages need a window");
         assert_eq!(source["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]), "{name}");
     }
 }
 
-/// What is wrong with a schedule's expression.
+/// Returns what is wrong with a schedule's expression.
 fn fault(expression: &str) -> Option<String> {
     let inner = |kind: &str| expression.strip_prefix(kind)?.strip_prefix('(')?.strip_suffix(')');
     if let Some(rate) = inner("rate") {
@@ -158,7 +158,7 @@ fn fault(expression: &str) -> Option<String> {
 }
 
 #[stack_test]
-async fn every_schedule_is_spelt_as_aws_reads_it(world: Arc<World>) {
+async fn every_schedule_expression_is_valid(world: Arc<World>) {
     for wrong in
         ["cron(0 3 1 * * *)", "cron(0 3 1 * ?)", "cron(60 * * * ? *)", "rate(1 hours)", "rate(5 minute)", "0 3 * * *", "cron(0 3 ? * 0 *)"]
     {
@@ -176,7 +176,7 @@ async fn every_schedule_is_spelt_as_aws_reads_it(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn whatever_invokes_a_function_may_do_so(world: Arc<World>) {
+async fn every_invoker_of_a_function_may_invoke_it(world: Arc<World>) {
     let permitted: BTreeSet<&str> = resources(&world, "AWS::Lambda::Permission")
         .into_iter()
         .filter(|(_, permission)| permission["Principal"] == "apigateway.amazonaws.com")
@@ -189,7 +189,7 @@ async fn whatever_invokes_a_function_may_do_so(world: Arc<World>) {
         functions.iter().map(|(name, _)| *name).filter(|name| integrations.contains(&format!("${{{name}.Arn}}"))).collect();
     assert_eq!(routed.len(), world.stack.routes().len());
     assert_eq!(routed, permitted);
-    // A rule's queue takes events from that rule.
+    // The queue of a rule accepts events from the rule.
     for (name, rule) in resources(&world, "AWS::Events::Rule") {
         for goal in rule["Targets"].as_array().unwrap() {
             let queues = [Some(&goal["Arn"]), goal.pointer("/DeadLetterConfig/Arn")].into_iter().flatten().map(target);
@@ -206,7 +206,7 @@ async fn whatever_invokes_a_function_may_do_so(world: Arc<World>) {
             }
         }
     }
-    // Whoever is given the name of a function, a queue or the state machine may use it.
+    // A function with the name of a function, a queue or the state machine in a variable may use it.
     for (name, function) in functions {
         let allowed = json!(statements(&world, function)).to_string();
         for (variable, value) in function["Environment"]["Variables"].as_object().unwrap() {
@@ -220,7 +220,7 @@ async fn whatever_invokes_a_function_may_do_so(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn a_state_waits_longer_than_its_function_works(world: Arc<World>) {
+async fn a_state_times_out_later_than_its_function(world: Arc<World>) {
     fn tasks<'a>(states: &'a Value, found: &mut Vec<&'a Value>) {
         for state in states.as_object().unwrap().values() {
             match state["Type"].as_str() {
@@ -236,8 +236,8 @@ async fn a_state_waits_longer_than_its_function_works(world: Arc<World>) {
     assert_eq!(found.len(), 6);
     for task in found {
         let function = task["Resource"].as_str().unwrap().trim_start_matches("${").trim_end_matches("Arn}");
-        let works = resource(&world, function)["Properties"]["Timeout"].as_u64().unwrap();
-        assert!(task["TimeoutSeconds"].as_u64().unwrap() > works, "{function} may work for {works} s");
+        let timeout = resource(&world, function)["Properties"]["Timeout"].as_u64().unwrap();
+        assert!(task["TimeoutSeconds"].as_u64().unwrap() > timeout, "{function} has a timeout of {timeout} s");
     }
 }
 
@@ -246,8 +246,8 @@ async fn the_template_names_the_documented_secrets(_: Arc<World>) {
     let source = source();
     let named: BTreeSet<&str> =
         source.split(":secret:oslira/${Environment}/").skip(1).map(|rest| rest.split_once("-??????").unwrap().0).collect();
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let table = readme.split("| secret | content | read by |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let guide = std::fs::read_to_string(root().join("infra/DEPLOY.md")).unwrap();
+    let table = guide.split("| secret | content | read by |").nth(1).unwrap().split("\n\n").next().unwrap();
     let documented: BTreeSet<&str> =
         table.lines().skip(2).flat_map(|row| row.split('|').nth(1).unwrap().split(',')).map(|name| name.trim().trim_matches('`')).collect();
     assert_eq!(named, documented);
