@@ -1,11 +1,12 @@
 -- The life of a run, one function a transaction: admitted and charged, or rejected; completed with its lead; failed or cancelled with its
 -- refund. Each function locks the run first and the balance last, may be called twice, and returns the state that it found.
 
--- How long a run may pause between two steps before another of the same handle may replace it.
+-- How long a run may pause between two steps before another of the same handle may replace it, and the hourly schedule ends it. Longer than
+-- the retries of a throttled function or a full database last (infra/analysis.asl.json: up to eleven minutes).
 CREATE OR REPLACE FUNCTION run_is_stuck(p_status text, p_batch_id text, p_last_step_at timestamptz) RETURNS boolean
 LANGUAGE sql STABLE AS $$
     SELECT p_status IN ('pending', 'processing') AND p_last_step_at < clock_timestamp()
-        - CASE WHEN p_status = 'pending' AND p_batch_id IS NOT NULL THEN interval '1 hour' ELSE interval '5 minutes' END
+        - CASE WHEN p_status = 'pending' AND p_batch_id IS NOT NULL THEN interval '1 hour' ELSE interval '15 minutes' END
 $$;
 
 CREATE OR REPLACE FUNCTION step_timing(p_step text, p_start timestamptz, p_end timestamptz) RETURNS jsonb
@@ -249,9 +250,11 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $
     ON CONFLICT DO NOTHING
 $$;
 
--- What a question to a model needs, and whether it has been answered already.
-CREATE OR REPLACE FUNCTION begin_call(p_run_id text, p_call text)
-RETURNS TABLE (status text, error_code text, answered boolean, business_name text, website text, business_one_liner text, business_context_pack jsonb)
+-- What the questions to models need, which of them have been answered already, and when the first of those was asked. Records that the run
+-- moves.
+CREATE OR REPLACE FUNCTION begin_analysis(p_run_id text)
+RETURNS TABLE (status text, error_code text, answered text[], first_asked_at_ms bigint,
+               business_name text, website text, business_one_liner text, business_context_pack jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -264,7 +267,10 @@ BEGIN
     IF run.status = 'processing' THEN
         UPDATE analyses SET last_step_at = clock_timestamp(), percent = greatest(percent, 50) WHERE run_id = p_run_id;
     END IF;
-    RETURN QUERY SELECT run.status, run.error_code, run.ai_answers ? p_call, p.business_name, p.website, p.business_one_liner, p.business_context_pack
+    RETURN QUERY SELECT run.status, run.error_code, ARRAY(SELECT jsonb_object_keys(run.ai_answers)),
+            (SELECT floor(extract(epoch FROM min(l.started_at)) * 1000)::bigint FROM ai_usage_logs l
+             WHERE l.run_id = p_run_id AND l.status = 'success' AND run.ai_answers ? l.api_call_type),
+            p.business_name, p.website, p.business_one_liner, p.business_context_pack
         FROM (SELECT 1) one LEFT JOIN business_profiles p ON p.id = run.business_profile_id;
 END
 $$;

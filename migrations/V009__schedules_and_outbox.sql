@@ -206,7 +206,7 @@ $$;
 CREATE OR REPLACE FUNCTION stuck_runs(p_after text, p_limit integer) RETURNS SETOF text
 LANGUAGE sql STABLE AS $$
     SELECT a.run_id FROM public.analyses a
-    WHERE a.status IN ('pending', 'processing') AND a.last_step_at < now() - interval '5 minutes'
+    WHERE a.status IN ('pending', 'processing') AND a.last_step_at < now() - interval '15 minutes'
       AND public.run_is_stuck(a.status, a.batch_id, a.last_step_at) AND a.run_id > p_after
     ORDER BY a.run_id LIMIT p_limit
 $$;

@@ -114,7 +114,7 @@ GRANT EXECUTE ON FUNCTION
     refund_run(text),
     admit_analysis(text, jsonb),
     begin_task(text),
-    begin_call(text, text),
+    begin_analysis(text),
     record_scrape_run(text, text, text),
     record_vendor_calls(text, jsonb, text, jsonb),
     record_account_call(uuid, jsonb),

@@ -46,8 +46,7 @@ async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<Wo
     // Every function that is not a task, a consumer or a schedule has a route.
     let others = [
         "admit",
-        "check_cache",
-        "scrape",
+        "fetch",
         "analyze",
         "save",
         "compensate",
@@ -117,7 +116,7 @@ async fn every_retry_and_catch_has_known_fields(_: Arc<World>) {
     }
     let mut tasks = Vec::new();
     with_field(&definition, "Resource", &mut tasks);
-    assert_eq!(tasks.len(), 6);
+    assert_eq!(tasks.len(), 5);
     for task in tasks {
         let last = task["Retry"].as_array().unwrap().last().unwrap();
         assert_eq!(last["ErrorEquals"], crate::harness::json!(["States.ALL"]), "{}", task["Comment"]);

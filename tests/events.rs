@@ -76,8 +76,8 @@ fn is_right(binary: &str, answer: &Value) -> bool {
         "stripe_events" | "bulk_groups" | "fail_bulk_groups" => *answer == json!({ "batchItemFailures": [] }),
         "migrate" => answer["applied"] == json!([]) && answer["passwords_set"] == json!([]),
         // The sample's account does not exist: nothing can be charged to it, no task finds its run, and no scrape can be recorded.
-        "admit" | "compensate" => answer["errorType"] == "Defect" && says("analyses_account_id_fkey"),
-        "check_cache" | "scrape" | "analyze" | "save" => answer["errorType"] == "Defect" && says("never admitted"),
+        "admit" | "compensate" => answer["errorType"] == "Terminal" && says("analyses_account_id_fkey"),
+        "fetch" | "analyze" | "save" => answer["errorType"] == "Terminal" && says("never admitted"),
         "refresh_profile" => says("ai_usage_logs_account_id_fkey"),
         "openapi" => answer["statusCode"] == 200 && body()["openapi"] == "3.1.1",
         "report_usage" | "clean_up" | "renew_subscriptions" | "end_stuck_runs" => answer["schedule"] == binary && answer["dry_run"] == true,

@@ -1,5 +1,5 @@
-//! Behind a pooler in transaction mode, as Supabase's: a server connection serves another client after each transaction, so nothing
-//! may be kept in a session and nothing may be prepared by name. A real PgBouncer with two server connections stands in between.
+//! Sessions behind a pooler in transaction mode, such as Supabase's: a server connection serves another client after each transaction, so nothing
+//! may be kept in a session and nothing may be prepared by name. The pooler is a real PgBouncer with two server connections.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,16 +8,25 @@ use std::time::Duration;
 
 use oslira_credential::Credential;
 use oslira_db::runs::Cancellation;
+use oslira_db::workflow::AdmissionOutcome;
 use oslira_db::{AdminDb, Claims, DatabaseLogin, UserDb};
 use oslira_domain::{AccountId, Run, RunId, RunStatus, Tier, UserId};
 
 use crate::harness::{Account, World, stack_test, until};
 
 /// A PgBouncer that ends with the test.
-struct Pooler {
+pub struct Pooler {
     process: Child,
     directory: PathBuf,
     port: u16,
+}
+
+/// The limits of a pooler.
+pub struct Limits {
+    /// Connections of clients.
+    pub clients: u32,
+    /// Connections to the database, for each login.
+    pub servers: u32,
 }
 
 impl Drop for Pooler {
@@ -28,7 +37,7 @@ impl Drop for Pooler {
     }
 }
 
-/// PgBouncer's program, installed first where that is possible.
+/// Returns PgBouncer's program, after installing it where that is possible.
 fn program() -> PathBuf {
     let find =
         || ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"].iter().map(PathBuf::from).find(|path| path.exists());
@@ -41,13 +50,14 @@ fn program() -> PathBuf {
 }
 
 impl Pooler {
-    /// Starts one in front of the database that the URLs name, for the logins that they name.
-    async fn start(urls: [&str; 2]) -> Self {
+    /// Starts one in front of the database that the URLs name, for the logins that they name. They may read its statistics too.
+    pub async fn start(urls: &[&str], limits: &Limits) -> Self {
         let program = program();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = std::env::temp_dir().join(format!("oslira-pooler-{port}"));
         std::fs::create_dir_all(&directory).unwrap();
-        let configs = urls.map(|url| url.parse::<tokio_postgres::Config>().unwrap());
+        let configs: Vec<_> = urls.iter().map(|url| url.parse::<tokio_postgres::Config>().unwrap()).collect();
+        let names = configs.iter().map(|config| config.get_user().unwrap()).collect::<Vec<_>>().join(", ");
         let users: Vec<String> = configs
             .iter()
             .map(|config| format!("\"{}\" \"{}\"", config.get_user().unwrap(), String::from_utf8_lossy(config.get_password().unwrap())))
@@ -55,13 +65,16 @@ impl Pooler {
         let (server, name) = (configs[0].get_ports()[0], configs[0].get_dbname().unwrap());
         let settings = format!(
             "[databases]\n{name} = host=127.0.0.1 port={server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = plain\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 2\nmax_client_conn = 200\nlogfile =\n",
-            directory.join("users.txt").display()
+             auth_type = plain\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = {}\nmax_client_conn = {}\nstats_users = {names}\n\
+             logfile =\n",
+            directory.join("users.txt").display(),
+            limits.servers,
+            limits.clients
         );
         std::fs::write(directory.join("users.txt"), users.join("\n")).unwrap();
         std::fs::write(directory.join("pgbouncer.ini"), settings).unwrap();
         let mut command = Command::new(&program);
-        // It refuses to run as root.
+        // It does not run as root.
         if nix::unistd::Uid::effective().is_root() {
             own(&directory);
             command = Command::new("setpriv");
@@ -74,10 +87,14 @@ impl Pooler {
         pooler
     }
 
-    fn source(&self, url: &str) -> Credential<DatabaseLogin> {
+    /// Returns the URL that leads a login through the pooler, to its database or to another one.
+    pub fn url(&self, url: &str, database: Option<&str>) -> String {
         let (login, name) = (url.split_once('@').unwrap().0, url.rsplit_once('/').unwrap().1.split('?').next().unwrap());
-        let url = format!("{login}@127.0.0.1:{}/{name}?sslmode=disable", self.port);
-        Credential::fixed(DatabaseLogin { url: url.into(), ca: None })
+        format!("{login}@127.0.0.1:{}/{}?sslmode=disable", self.port, database.unwrap_or(name))
+    }
+
+    fn source(&self, url: &str) -> Credential<DatabaseLogin> {
+        Credential::fixed(DatabaseLogin { url: self.url(url, None).into(), ca: None })
     }
 }
 
@@ -89,7 +106,7 @@ fn own(directory: &Path) {
     }
 }
 
-/// One tenant's life on its own client connection, twenty of them on two server connections.
+/// Runs what one tenant does, on a client connection of its own.
 async fn tenant(account: &Account, users: UserDb, admin: AdminDb) {
     let world = &account.world;
     let owner: String = world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await.unwrap();
@@ -109,7 +126,7 @@ async fn tenant(account: &Account, users: UserDb, admin: AdminDb) {
             tier: Tier::Xray,
             requested_at_ms: jiff::Timestamp::now().as_millisecond(),
         };
-        assert_eq!(admin.admit(&run).await.unwrap().outcome, "admitted");
+        assert_eq!(admin.admit(&run).await.unwrap().outcome, AdmissionOutcome::Admitted);
         assert_eq!(admin.begin_task(&run.run_id).await.unwrap().unwrap().status, RunStatus::Processing);
         let view = users.run(&claims, &run.run_id).await.unwrap();
         assert_eq!((view.account_ids, view.run.unwrap().credits_charged), (vec![own], 5));
@@ -129,7 +146,7 @@ async fn clients_share_two_connections_behind_a_transaction_pooler(world: Arc<Wo
         }
     };
     let (user_url, admin_url) = (secret("database").await, secret("database-admin").await);
-    let pooler = Pooler::start([&user_url, &admin_url]).await;
+    let pooler = Pooler::start(&[&user_url, &admin_url], &Limits { clients: 200, servers: 2 }).await;
     let tenants = (0..20).map(|_| async {
         let account = world.account(25).await;
         tenant(&account, UserDb::new(pooler.source(&user_url)), AdminDb::new(pooler.source(&admin_url))).await;

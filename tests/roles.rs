@@ -23,17 +23,11 @@ fn secrets_of(binary: &str) -> &'static [&'static str] {
         "stripe_webhook" => &["stripe-webhook"],
         "purchase_credits" => &["database", "stripe", "supabase-auth"],
         "stripe_events" => &["database-admin", "stripe"],
-        "scrape" | "refresh_profile" | "bulk_groups" => &["apify", "database-admin"],
+        "fetch" | "refresh_profile" | "bulk_groups" => &["apify", "database-admin"],
         "analyze" => &["anthropic", "database-admin", "openai"],
-        "admit"
-        | "check_cache"
-        | "save"
-        | "compensate"
-        | "fail_bulk_groups"
-        | "renew_subscriptions"
-        | "clean_up"
-        | "report_usage"
-        | "end_stuck_runs" => &["database-admin"],
+        "admit" | "save" | "compensate" | "fail_bulk_groups" | "renew_subscriptions" | "clean_up" | "report_usage" | "end_stuck_runs" => {
+            &["database-admin"]
+        }
         // The endpoints for users.
         _ => &["database", "supabase-auth"],
     }
@@ -110,7 +104,7 @@ async fn only_functions_that_scrape_may_write_the_profile_cache(world: Arc<World
     let put = |key: &'static str| {
         who(&world, move |config| client(config).put_object().bucket(bucket).key(key).body(ByteStream::from_static(b"{}")).send())
     };
-    assert_eq!(put("instagram:role.probe").await, binaries(&["bulk_groups", "refresh_profile", "scrape"]));
+    assert_eq!(put("instagram:role.probe").await, binaries(&["bulk_groups", "fetch", "refresh_profile"]));
     assert_eq!(put("anything-else").await, BTreeSet::new());
     let delete = who(&world, |config| client(config).delete_object().bucket(bucket).key("instagram:role.probe").send());
     assert_eq!(delete.await, binaries(&["force_refresh", "refresh_profile"]));
@@ -122,18 +116,8 @@ async fn only_functions_that_write_progress_may_write_it(world: Arc<World>) {
     let probe = || AttributeValue::S("run_of_a_role_probe".to_owned());
     let client = |config| aws_sdk_dynamodb::Client::new(&config);
     let update = who(&world, |config| client(config).update_item().table_name(table).key("run_id", probe()).send());
-    let expected = [
-        "admit",
-        "analyze",
-        "cancel_analysis",
-        "cancel_bulk",
-        "check_cache",
-        "compensate",
-        "end_stuck_runs",
-        "save",
-        "scrape",
-        "start_analysis",
-    ];
+    let expected =
+        ["admit", "analyze", "cancel_analysis", "cancel_bulk", "compensate", "end_stuck_runs", "fetch", "save", "start_analysis"];
     assert_eq!(update.await, binaries(&expected));
     let delete = who(&world, |config| client(config).delete_item().table_name(table).key("run_id", probe()).send());
     assert_eq!(delete.await, BTreeSet::new());

@@ -118,7 +118,7 @@ async fn a_cancellation_records_only_fresh_runs_of_the_caller(world: Arc<World>)
 async fn a_task_that_waited_for_a_cancellation_sees_it(world: Arc<World>) {
     let account = world.account(9).await;
     let user = account.owner().await;
-    let calls = ["SELECT status FROM begin_task($1)", "SELECT status FROM begin_call($1, 'core')", "SELECT record_scrape_run($1, 'late')"];
+    let calls = ["SELECT status FROM begin_task($1)", "SELECT status FROM begin_analysis($1)", "SELECT record_scrape_run($1, 'late')"];
     for call in calls {
         let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
         let seed = json!({

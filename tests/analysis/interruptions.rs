@@ -1,10 +1,10 @@
-//! Processes killed in the middle of their work, executions stopped from outside, a database that restarts: a run completes or is
-//! refunded, nothing hangs, and nothing is paid twice.
+//! Killed processes, executions that are stopped from outside, and a database that restarts: a run completes or is refunded, nothing hangs, and
+//! nothing is paid twice.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{Account, World, stack_test, until};
+use crate::harness::{Account, Value, World, json, stack_test, until};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -13,7 +13,7 @@ async fn until_status(world: &World, run_id: &str, status: &str) {
     until(status, PATIENCE, || async { world.db.value::<i32>(sql, &[&run_id, &status]).await }).await;
 }
 
-/// A connection that holds a lock until it is told to commit.
+/// Opens a connection that holds a lock until it commits.
 async fn holding(world: &World, sql: &str) -> tokio_postgres::Client {
     let client = world.db.connect().await;
     client.batch_execute(&format!("BEGIN; {sql}")).await.unwrap();
@@ -51,7 +51,7 @@ async fn executions_stopped_from_outside_are_refunded(world: Arc<World>) {
     stop(run_id.clone()).await;
     let ended = account.ended(&run_id).await;
     account.assert_refunded(&ended, "ABORTED", 3, 9).await;
-    // While the models think.
+    // While a model works on its question.
     let handle = world.handle("stopped");
     world.slow_model("openai", &handle, 2500).await;
     let run_id = account.start(&handle, "light").await;
@@ -64,7 +64,7 @@ async fn executions_stopped_from_outside_are_refunded(world: Arc<World>) {
     let run_id = account.start(&world.handle("stopped"), "light").await;
     world.until_waiting("admit_analysis").await;
     stop(run_id.clone()).await;
-    // The compensation comes while the admission is not committed yet, and must still refund what that will have charged.
+    // The compensation arrives while the admission is not committed yet, and must still refund what that charges.
     world.until_waiting("fail_run").await;
     holder.batch_execute("COMMIT").await.unwrap();
     let ended = account.ended(&run_id).await;
@@ -95,7 +95,7 @@ async fn executions_stopped_at_any_task_are_settled(world: Arc<World>) {
     table.batch_execute("COMMIT").await.unwrap();
     let ended = account.ended(&run_id).await;
     account.assert_refunded(&ended, "ABORTED", 1, 9).await;
-    // While the refund is booked: it is booked once, for the reason that was first.
+    // While the refund is recorded: it is recorded once, for the reason that was first.
     let handle = world.handle("private");
     world.slow_scrape(&handle, 5000).await;
     let run_id = account.start(&handle, "light").await;
@@ -107,7 +107,7 @@ async fn executions_stopped_at_any_task_are_settled(world: Arc<World>) {
     balance.batch_execute("COMMIT").await.unwrap();
     let ended = account.ended(&run_id).await;
     account.assert_refunded(&ended, "PROFILE_PRIVATE", 1, 9).await;
-    // While the result is saved: it holds the run's lock, so it wins, and the compensation finds nothing to do.
+    // While the result is saved: it holds the run's lock, so it wins, and the compensation changes nothing.
     let leads = holding(&world, "LOCK TABLE leads IN SHARE MODE").await;
     let run_id = account.start(&world.handle("stopped"), "light").await;
     world.until_waiting("complete_analysis").await;
@@ -129,7 +129,7 @@ async fn a_killed_admission_charges_once(world: Arc<World>) {
 }
 
 #[stack_test(alone)]
-async fn a_killed_cache_check_is_repeated(world: Arc<World>) {
+async fn a_killed_fetch_is_repeated(world: Arc<World>) {
     let account = world.account(9).await;
     let balance = lock_balance(&world, &account).await;
     let run_id = account.start(&world.handle("killed"), "light").await;
@@ -144,7 +144,7 @@ async fn a_killed_cache_check_is_repeated(world: Arc<World>) {
     balance.batch_execute("COMMIT").await.unwrap();
     let table = locking.await.unwrap();
     world.until_waiting("begin_task").await;
-    kill(&world, "check_cache").await;
+    kill(&world, "fetch").await;
     table.batch_execute("COMMIT").await.unwrap();
     assert_paid(&account, &run_id, 1).await;
 }
@@ -157,7 +157,7 @@ async fn a_killed_scrape_pays_no_second_actor_run(world: Arc<World>) {
     let run_id = account.start(&handle, "light").await;
     let sql = "SELECT scrape_run_id FROM analyses WHERE run_id = $1 AND scrape_run_id IS NOT NULL";
     until("the Actor run", PATIENCE, || async { world.db.value::<String>(sql, &[&run_id]).await }).await;
-    kill(&world, "scrape").await;
+    kill(&world, "fetch").await;
     assert_paid(&account, &run_id, 1).await;
     let starts = world.calls("apify", &handle).await.into_iter().filter(|call| call["op"] == "start").count();
     assert_eq!(starts, 1);
@@ -173,6 +173,31 @@ async fn a_killed_question_is_asked_again(world: Arc<World>) {
     kill(&world, "analyze").await;
     assert_paid(&account, &run_id, 1).await;
     assert_eq!(world.calls("openai", &handle).await.len(), 2);
+}
+
+#[stack_test(alone)]
+async fn a_killed_analysis_asks_only_what_is_open(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("killed");
+    // Three of four questions stay without an answer.
+    world.fault("openai", &handle, Some(3), json!({ "kind": "hang", "seconds": 60 })).await;
+    let run_id = account.start(&handle, "xray").await;
+    let sql = "SELECT ai_answers FROM analyses WHERE run_id = $1 AND ai_answers <> '{}'";
+    let answers: Value = until("an answer", PATIENCE, || async { world.db.value(sql, &[&run_id]).await }).await;
+    assert_eq!(account.progress(&run_id).await["progress"], json!(57));
+    kill(&world, "analyze").await;
+    assert_paid(&account, &run_id, 5).await;
+    // The answered question was not asked again, and its answer is the one that counts.
+    assert_eq!((world.calls("openai", &handle).await.len(), world.calls("anthropic", &handle).await.len()), (4 + 3, 0));
+    let (call, answer) = answers.as_object().unwrap().iter().next().unwrap();
+    let kept: Option<Value> = world.db.value("SELECT ai_answers -> $2 FROM analyses WHERE run_id = $1", &[&run_id, call]).await;
+    assert_eq!(kept.as_ref(), Some(answer));
+    // Step 9 began with that question.
+    let result = account.progress(&run_id).await;
+    let step = result["steps"].as_array().unwrap().iter().find(|step| step["name"] == "analyze_profile").unwrap();
+    let began: jiff::Timestamp = step["started_at"].as_str().unwrap().parse().unwrap();
+    let sql = "SELECT floor(extract(epoch FROM min(started_at)) * 1000)::int8 FROM ai_usage_logs WHERE run_id = $1 AND api_call_type = $2";
+    assert_eq!(Some(began.as_millisecond()), world.db.value::<i64>(sql, &[&run_id, call]).await);
 }
 
 #[stack_test(alone)]
@@ -197,7 +222,7 @@ async fn a_killed_compensation_refunds_once(world: Arc<World>) {
     let holder = lock_balance(&world, &account).await;
     world.until_waiting("fail_run").await;
     kill(&world, "compensate").await;
-    // The killed one's statement may still wait at the server: the next to come waits behind it, for the run's row.
+    // The statement of the killed process may still wait at the server: the next one waits behind it, for the run's row.
     world.until_all_waiting(2, "fail_run").await;
     kill(&world, "compensate").await;
     holder.batch_execute("COMMIT").await.unwrap();
@@ -207,7 +232,7 @@ async fn a_killed_compensation_refunds_once(world: Arc<World>) {
     account.assert_refund_recorded(&run_id, 1, 9).await;
 }
 
-/// Waits for the run's end and for its execution's, and asserts that it was paid for with a result or refunded without.
+/// Waits for the ends of the run and of its execution, and asserts that it was charged with a result or refunded without one.
 async fn assert_settled(account: &Account, run_id: &str) {
     account.world.execution_ended(run_id).await;
     let ended = account.ended(run_id).await;

@@ -121,7 +121,7 @@ async fn vendors_keys_are_rotated_under_a_running_analysis(world: Arc<World>) {
     assert_eq!(account.entries(&run_id).await, [("analysis".to_owned(), -1)]);
     // Back again, at once; and processes that know the keys in between go, so that no other test meets them.
     world.rotate_vendor_keys(["apify_sandbox_token", "sk-sandbox-openai", "sk-ant-sandbox"]).await;
-    world.kill_function("scrape").await;
+    world.kill_function("fetch").await;
     world.kill_function("analyze").await;
     assert_eq!(account.run(&world.handle("after"), "light").await.status(), "completed");
     assert_eq!(account.balance().await, 0);

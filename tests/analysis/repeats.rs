@@ -26,30 +26,21 @@ pub async fn picture(account: &Account, handle: &str) -> Value {
 fn function(state: &str) -> &'static str {
     match state {
         "Admit" => "admit",
-        "CheckCache" => "check-cache",
-        "Scrape" => "scrape",
-        "Ask" => "analyze",
+        "Fetch" => "fetch",
+        "Analyze" => "analyze",
         "Save" => "save",
         "Compensate" => "compensate",
         other => panic!("unknown state {other}"),
     }
 }
 
-/// Delivers every task of the run again, in order and then in reverse, and asserts that nothing changed. Answers which there were.
+/// Delivers every task of the run again, in order and then in reverse, and asserts that nothing changes. Returns their states.
 async fn repeat_all(account: &Account, run_id: &str, handle: &str) -> Vec<String> {
     account.world.execution_ended(run_id).await;
-    let mut tasks = account.world.task_inputs(run_id).await;
-    // The questions are tasks inside the Map, which the history does not show as entered.
-    if let Some(at) = tasks.iter().position(|(state, _)| state == "Save") {
-        let save = tasks[at].1.clone();
-        let calls = save["admission"]["calls"].as_array().unwrap();
-        let ask = |call: &Value| ("Ask".to_owned(), json!({ "run": save["run"], "profile": save["profile"], "call": call }));
-        let questions: Vec<_> = calls.iter().map(ask).collect();
-        tasks.splice(at..at, questions);
-    }
+    let tasks = account.world.task_inputs(run_id).await;
     let before = picture(account, handle).await;
     for (state, input) in tasks.iter().chain(tasks.iter().rev()) {
-        // Some answer as before, some that the run has ended: both are right, as long as nothing changes.
+        // Some return what they returned before, some that the run has ended: both are right, as long as nothing changes.
         let outcome = account.world.invoke(function(state), input).await;
         assert_eq!(picture(account, handle).await, before, "{state}: {outcome:?}");
     }
@@ -63,11 +54,11 @@ async fn repeated_tasks_of_a_completed_run_change_nothing(world: Arc<World>) {
     let ended = account.run(&handle, "deep").await;
     assert_eq!(ended.status(), "completed");
     let repeated = repeat_all(&account, &ended.run_id, &handle).await;
-    assert_eq!(repeated, ["Admit", "CheckCache", "Scrape", "Ask", "Ask", "Ask", "Save"]);
+    assert_eq!(repeated, ["Admit", "Fetch", "Analyze", "Save"]);
     assert!(picture(&account, &handle).await["entry"].is_string(), "the profile is cached");
     let save = world.task_inputs(&ended.run_id).await.into_iter().find(|(state, _)| state == "Save").unwrap().1;
     let mut failed = save.clone();
-    failed["error"] = json!({ "Error": "RetryableModel", "Cause": "late" });
+    failed["error"] = json!({ "Error": "ModelUnavailable", "Cause": "late" });
     let before = picture(&account, &handle).await;
     let answer = world.invoke("compensate", &failed).await.unwrap();
     assert_eq!((&answer["status"], &answer["credits_refunded"]), (&json!("completed"), &json!(0)));
@@ -80,7 +71,7 @@ async fn repeated_tasks_of_a_failed_run_change_nothing(world: Arc<World>) {
     let handle = world.handle("private");
     let ended = account.run(&handle, "light").await;
     account.assert_refunded(&ended, "PROFILE_PRIVATE", 1, 9).await;
-    assert_eq!(repeat_all(&account, &ended.run_id, &handle).await, ["Admit", "CheckCache", "Scrape", "Compensate"]);
+    assert_eq!(repeat_all(&account, &ended.run_id, &handle).await, ["Admit", "Fetch", "Compensate"]);
 }
 
 #[stack_test]
@@ -99,7 +90,7 @@ async fn repeated_tasks_of_a_cancelled_run_change_nothing(world: Arc<World>) {
     })
     .await;
     let repeated = repeat_all(&account, &run_id, &handle).await;
-    assert_eq!(repeated[..3], ["Admit", "CheckCache", "Scrape"]);
+    assert_eq!(repeated[..2], ["Admit", "Fetch"]);
     account.assert_refund_recorded(&run_id, 1, 9).await;
 }
 
@@ -113,13 +104,12 @@ async fn a_task_that_runs_twice_at_once_pays_once(world: Arc<World>) {
     until("the Actor run", Duration::from_mins(1), || async { world.db.value::<String>(sql, &[&run_id]).await }).await;
     let inputs = world.task_inputs(&run_id).await;
     let input = |state: &str| inputs.iter().find(|(name, _)| name == state).unwrap().1.clone();
-    let (admit, scrape) = (input("Admit"), input("Scrape"));
-    let (admitted, one, two) =
-        tokio::join!(world.invoke("admit", &admit), world.invoke("scrape", &scrape), world.invoke("scrape", &scrape));
+    let (admit, fetch) = (input("Admit"), input("Fetch"));
+    let (admitted, one, two) = tokio::join!(world.invoke("admit", &admit), world.invoke("fetch", &fetch), world.invoke("fetch", &fetch));
     assert!(admitted.is_ok(), "{admitted:?}");
-    // A twin that comes after the end is told so; while the run lasts both fetch the same Actor run.
+    // One that is delivered after the end fails with it; while the run lasts both wait for the same Actor run.
     for outcome in [one, two] {
-        assert!(outcome.is_ok() || outcome == Err("RunEnded".to_owned()), "{outcome:?}");
+        assert!(outcome.is_ok() || outcome == Err("Terminal".to_owned()), "{outcome:?}");
     }
     let ended = account.ended(&run_id).await;
     assert_eq!(ended.status(), "completed", "{}", ended.progress);
@@ -132,7 +122,7 @@ async fn a_task_that_runs_twice_at_once_pays_once(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn twins_that_both_start_an_actor_book_both(world: Arc<World>) {
+async fn concurrent_deliveries_that_both_start_an_actor_record_both(world: Arc<World>) {
     let account = world.account(9).await;
     let handle = world.handle("twins");
     world.slow_scrape(&handle, 2000).await;
@@ -142,11 +132,11 @@ async fn twins_that_both_start_an_actor_book_both(world: Arc<World>) {
         "username": handle, "tier": "light", "requested_at_ms": jiff::Timestamp::now().as_millisecond(),
     });
     world.invoke("admit", &json!({ "run": run, "steps": [] })).await.unwrap();
-    let input = json!({ "run": run, "profile": { "hit": false, "at": null, "steps": [] } });
-    // Both ask whether an Actor runs before either starts one.
+    let input = json!({ "run": run, "retry_count": 0 });
+    // Both read whether an Actor run is recorded before either starts one.
     let row = world.db.connect().await;
     row.batch_execute(&format!("BEGIN; SELECT 1 FROM analyses WHERE run_id = '{run_id}' FOR UPDATE")).await.unwrap();
-    let (one, two, ()) = tokio::join!(world.invoke("scrape", &input), world.invoke("scrape", &input), async {
+    let (one, two, ()) = tokio::join!(world.invoke("fetch", &input), world.invoke("fetch", &input), async {
         world.until_all_waiting(2, "begin_task").await;
         row.batch_execute("COMMIT").await.unwrap();
     });
@@ -173,7 +163,7 @@ async fn the_rule_on_ended_executions_changes_nothing_that_is_settled(world: Arc
             })
         };
         let message = |id: &str, body: String| json!({ "messageId": id, "body": body, "attributes": {}, "messageAttributes": {} });
-        // What nobody can read stays in the queue, for people; what is not ours is none of our business.
+        // A message that cannot be read stays in the queue, for people. An execution that is no run is ignored.
         let batch = json!({ "Records": [
             message("ours", event(&run_id).to_string()),
             message("not-ours", event("tried-by-hand").to_string()),
@@ -184,7 +174,7 @@ async fn the_rule_on_ended_executions_changes_nothing_that_is_settled(world: Arc
         assert_eq!(answer, json!({ "batchItemFailures": [{ "itemIdentifier": "garbage" }, { "itemIdentifier": "empty" }] }));
     }
     for garbage in [json!({}), json!([]), json!("x"), json!({ "run": { "run_id": "x" } })] {
-        assert_eq!(world.invoke("compensate", &garbage).await, Err("Defect".to_owned()), "{garbage}");
+        assert_eq!(world.invoke("compensate", &garbage).await, Err("Terminal".to_owned()), "{garbage}");
     }
     assert_eq!(picture(&account, &handle).await, before);
 }

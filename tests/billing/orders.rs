@@ -114,7 +114,7 @@ async fn sessions(world: &World) -> Vec<AdminDb> {
     let secret = world.secrets.get_secret_value().secret_id("oslira/local/database-admin").send().await.unwrap();
     let login: DatabaseLogin = serde_json::from_str(&secret.secret_string.unwrap()).unwrap();
     let credential = Credential::fixed(login);
-    (0..SESSIONS).map(|_| AdminDb::new(credential.clone())).collect()
+    (0..SESSIONS).map(|_| AdminDb::persistent(credential.clone())).collect()
 }
 
 /// Applies an event as the consumer does, and returns whether it was applied. It is not if an earlier event is missing.

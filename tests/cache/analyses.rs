@@ -109,7 +109,7 @@ async fn concurrent_misses_of_a_handle_leave_one_valid_entry(world: Arc<World>) 
     assert!(is_fresh(&world.entry(&handle).await));
 }
 
-/// Another run may cache the profile between the look-up and the start of the Actor.
+/// Between two attempts to fetch the profile, another run may have been faster.
 #[stack_test]
 async fn a_profile_that_was_cached_meanwhile_is_not_fetched_again(world: Arc<World>) {
     let (account, other) = (world.account(5).await, world.account(5).await);
@@ -120,17 +120,19 @@ async fn a_profile_that_was_cached_meanwhile_is_not_fetched_again(world: Arc<Wor
         "username": handle, "tier": "xray", "requested_at_ms": jiff::Timestamp::now().as_millisecond(),
     });
     world.invoke("admit", &json!({ "run": run, "steps": [] })).await.unwrap();
-    let looked = world.invoke("check-cache", &json!({ "run": run })).await.unwrap();
-    assert_eq!(looked["hit"], json!(false));
+    // Its first attempt finds no entry, and Apify does not start an Actor run.
+    world.fault("apify", &handle, Some(1), json!({ "kind": "status", "status": 429 })).await;
+    assert_eq!(world.invoke("fetch", &json!({ "run": run, "retry_count": 0 })).await, Err("ScrapeBusy".to_owned()));
     other.lead(&handle).await;
-    let found = world.invoke("scrape", &json!({ "run": run, "profile": looked })).await.unwrap();
+    let retry = json!({ "run": run, "retry_count": 1 });
+    let found = world.invoke("fetch", &retry).await.unwrap();
     assert_eq!((&found["hit"], found["at"]["key"].as_str()), (&json!(true), Some(&*profile_cache_key(&handle))));
-    assert_eq!((world.actor_calls(&handle, "start").await, account.vendor_costs().await), (1, 0));
-    // An entry that is too old for the tier is fetched again.
+    assert_eq!((world.actor_calls(&handle, "start").await, account.vendor_costs().await), (2, 0));
+    // An entry that is too old for this tier does not count: the profile is fetched.
     let entry = world.entry(&handle).await;
     world.put_cached(&handle, aged(&entry, 7 * 3600).to_string()).await;
-    let fetched = world.invoke("scrape", &json!({ "run": run, "profile": looked })).await.unwrap();
-    assert_eq!((&fetched["hit"], world.actor_calls(&handle, "start").await), (&json!(false), 2));
+    let fetched = world.invoke("fetch", &retry).await.unwrap();
+    assert_eq!((&fetched["hit"], world.actor_calls(&handle, "start").await), (&json!(false), 3));
     world.db.rows("SELECT fail_run($1, 'ABORTED')", &[&run_id]).await;
     account.assert_refund_recorded(&run_id, 5, 5).await;
 }

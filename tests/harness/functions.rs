@@ -19,12 +19,17 @@ impl World {
 
     /// Invokes a function by its full name.
     pub async fn invoke_function(&self, name: &str, input: &Value) -> TaskOutcome {
+        self.invoke_task(name, input).await.map_err(|error| error["errorType"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Invokes a function by its full name. The error is the payload, which the state machine gets as the cause.
+    pub async fn invoke_task(&self, name: &str, input: &Value) -> Result<Value, Value> {
         let payload = aws_sdk_lambda::primitives::Blob::new(input.to_string());
         let answer = self.lambda.invoke().function_name(name).payload(payload).send().await.expect("the function runs");
         let body: Value = answer.payload.and_then(|blob| serde_json::from_slice(blob.as_ref()).ok()).unwrap_or(Value::Null);
         match answer.function_error {
             None => Ok(body),
-            Some(_) => Err(body["errorType"].as_str().unwrap_or_default().to_owned()),
+            Some(_) => Err(body),
         }
     }
 

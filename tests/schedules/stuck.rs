@@ -55,9 +55,9 @@ async fn runs_without_progress_are_failed_and_refunded(world: Arc<World>) {
     let (long_queued, lately_queued) = (queued(&account, "long.queued").await, queued(&account, "queued").await);
     let done = account.run(&world.handle("done"), "light").await.run_id;
     for (run_id, time) in [
-        (&stuck, "6 minutes"),
-        (&stuck_in_batch, "6 minutes"),
-        (&moving, "4 minutes"),
+        (&stuck, "16 minutes"),
+        (&stuck_in_batch, "16 minutes"),
+        (&moving, "14 minutes"),
         (&long_queued, "61 minutes"),
         (&lately_queued, "10 minutes"),
     ] {
@@ -95,7 +95,7 @@ async fn a_stuck_execution_is_stopped(world: Arc<World>) {
     world.slow_scrape(&handle, 30_000).await;
     let run_id = account.start(&handle, "deep").await;
     until("an Actor run", Duration::from_mins(1), || async { world.calls("apify", &handle).await.into_iter().next() }).await;
-    rested(&world, &run_id, "6 minutes").await;
+    rested(&world, &run_id, "16 minutes").await;
     let summary = run(&world, END_STUCK).await;
     assert_eq!(number(&summary, "stuck"), 1, "{summary}");
     assert_eq!(world.execution_ended(&run_id).await.as_str(), "ABORTED");
@@ -122,7 +122,7 @@ async fn a_run_that_completes_meanwhile_stays_completed(world: Arc<World>) {
     let completed = admitted(&account, "completing").await;
     let stuck = admitted(&account, "stuck").await;
     for run_id in [&completed, &stuck] {
-        rested(&world, run_id, "6 minutes").await;
+        rested(&world, run_id, "16 minutes").await;
     }
     let completion = completing(&world, &completed).await;
     let ending = start(&world, END_STUCK);
@@ -135,7 +135,7 @@ async fn a_run_that_completes_meanwhile_stays_completed(world: Arc<World>) {
     assert_eq!(state(&world, &stuck).await, timed_out());
     // A completion after the schedule finds the run failed and refunded.
     let late = admitted(&account, "late").await;
-    rested(&world, &late, "6 minutes").await;
+    rested(&world, &late, "16 minutes").await;
     run(&world, END_STUCK).await;
     completing(&world, &late).await.batch_execute("COMMIT").await.unwrap();
     assert_eq!(state(&world, &late).await, timed_out());
@@ -149,7 +149,7 @@ async fn two_concurrent_schedules_refund_once(world: Arc<World>) {
     let mut runs = Vec::new();
     for n in 0..8 {
         let run_id = admitted(&account, &format!("stuck_{n}")).await;
-        rested(&world, &run_id, "6 minutes").await;
+        rested(&world, &run_id, "16 minutes").await;
         runs.push(run_id);
     }
     let (one, other) = tokio::join!(run(&world, END_STUCK), run(&world, END_STUCK));
@@ -166,7 +166,7 @@ async fn a_killed_schedule_refunds_once(world: Arc<World>) {
     let account = world.account(9).await;
     let runs = [admitted(&account, "first").await, admitted(&account, "second").await];
     for run_id in &runs {
-        rested(&world, run_id, "6 minutes").await;
+        rested(&world, run_id, "16 minutes").await;
     }
     let holder = world.db.connect().await;
     holder.batch_execute(&format!("BEGIN; SELECT 1 FROM credit_balances WHERE account_id = '{}' FOR UPDATE", account.id)).await.unwrap();

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use oslira_aws::executions::Executions;
 use oslira_aws::limits::{ANALYSES, STARTS};
 use oslira_db::runs::Precheck;
-use oslira_domain::{AccountId, BusinessProfileId, Run, RunId, RunStatus, Step, StepTiming, Tier, Username};
+use oslira_domain::{AccountId, BusinessProfileId, ExecutionInput, Run, RunId, RunStatus, Tier, Username};
 use oslira_http::errors::{LiveRun, Shortfall};
 use oslira_http::openapi::Api;
 use oslira_http::{Fields, FromFields, Idempotency, Problem, Reply, Request, endpoint, errors, parsed};
@@ -132,19 +132,20 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
     let start = async |run_id: &str| {
         let run_id = run_id.parse().map_err(|_| Problem::of(&errors::IDEMPOTENCY_KEY_REUSED))?;
         let run = Run { run_id, ..run.clone() };
-        start(&run, &request, &deps, &executions).await?;
-        accepted(&run)
+        let reply = accepted(&run)?;
+        start(run, &request, &deps, &executions).await?;
+        Ok(reply)
     };
     Ok(idempotency.once(&deps.db, run.account_id, claim, start).await?.with_limit(limit))
 }
 
 /// Starts the execution of a run, which is idempotent by the run's id, and writes its first progress.
-async fn start(run: &Run, request: &Request, deps: &Deps, executions: &Executions) -> Result<(), Problem> {
+async fn start(run: Run, request: &Request, deps: &Deps, executions: &Executions) -> Result<(), Problem> {
     tracing::Span::current().record("run_id", run.run_id.as_str()).record("account_id", run.account_id.to_string());
     let now = Timestamp::now();
     let duration_us = i64::try_from(now.duration_since(request.received_at).as_micros()).unwrap_or(0);
-    let steps = [StepTiming { step: Step::GenerateRunId, started_at_ms: run.requested_at_ms, duration_us }];
-    let (written, started) = tokio::join!(deps.progress.create(run, &steps, now), executions.start(run, &steps));
+    let input = ExecutionInput::accepted(run, duration_us);
+    let (written, started) = tokio::join!(deps.progress.create(&input, now), executions.start(&input));
     if let Err(error) = written {
         tracing::warn!(%error, "progress not written"); // the first task writes it
     }

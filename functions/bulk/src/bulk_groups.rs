@@ -11,7 +11,7 @@ use oslira_aws::profiles::Profiles;
 use oslira_db::AdminDb;
 use oslira_db::bulk::WaitingRun;
 use oslira_domain::cache::CachedProfile;
-use oslira_domain::{BatchId, FailureCode, Run, RunId, Step, StepTiming, Username};
+use oslira_domain::{BatchId, ExecutionInput, FailureCode, Run, RunId, Username};
 use oslira_lambda::queue::{Message, MessageError};
 use oslira_lambda::{Error, Init};
 use oslira_scraping::{Limits, Owner, ScrapeError, Scraped, Scraper};
@@ -155,7 +155,6 @@ impl GroupConsumer {
     }
 
     async fn start(&self, run: &Run) -> Result<(), MessageError> {
-        let accepted = StepTiming { step: Step::GenerateRunId, started_at_ms: run.requested_at_ms, duration_us: 0 };
-        Ok(self.executions.start(run, &[accepted]).await?)
+        Ok(self.executions.start(&ExecutionInput::accepted(run.clone(), 0)).await?)
     }
 }

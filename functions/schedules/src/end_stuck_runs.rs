@@ -61,7 +61,7 @@ impl StuckRunsEnder {
     }
 }
 
-/// Ends the runs whose last step was over five minutes ago, or over an hour for runs of a bulk request that are still queued: their
+/// Ends the runs whose last step was over a quarter of an hour ago, or over an hour for runs of a bulk request that are still queued: their
 /// executions are stopped, and they are failed as `TIMED_OUT` with their refund in one transaction.
 ///
 /// # Errors

@@ -1,38 +1,34 @@
-//! `Analyze`: one question of step 9.
+//! `Analyze`: step 9, all of the tier's questions at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use oslira_aws::profiles::Profiles;
-use oslira_db::workflow::{CallState, VendorCall};
-use oslira_domain::business::BusinessContext;
-use oslira_domain::metrics::Metrics;
-use oslira_domain::{Call, FailureCode, Profile, Run};
+use oslira_domain::{Call, Step};
 use oslira_lambda::Event;
-use oslira_vendors::{Answer, Attempt, Catalogue, Endpoint, Endpoints, ModelClient, ModelError, ModelSecrets, Next, Question, prompt};
+use oslira_vendors::{Catalogue, Endpoint, Endpoints, ModelClient, ModelSecrets};
 use serde_json::Value;
-use uuid::Uuid;
 
 use crate::error::TaskError;
-use crate::state::{AnalyzeInput, Answered};
-use crate::task::{Deps, input, shown, still_wanted};
-
-/// What a try leaves of the invocation for booking it.
-const BOOKING: Duration = Duration::from_secs(10);
+use crate::question::{Questions, question};
+use crate::state::{AnalyzeInput, StepsEnded};
+use crate::task::{Deps, ensure_active, input};
+use crate::timing::between;
 
 /// The clients of this task.
 #[derive(Clone)]
-pub struct Asker {
+pub struct AnalyzeClients {
     models: ModelClient,
     profiles: Profiles,
 }
 
-impl Asker {
-    /// Reads `OPENAI_BASE_URL`, `OPENAI_API`, `ANTHROPIC_BASE_URL`, `AI_TIMEOUT_SECONDS`, `PROFILE_BUCKET` and, if given, a catalogue of models
-    /// in `MODEL_CATALOGUE`.
+impl AnalyzeClients {
+    /// Reads `OPENAI_BASE_URL`, `OPENAI_API`, `ANTHROPIC_BASE_URL`, `AI_TIMEOUT_SECONDS`, `PROFILE_BUCKET` and, if set, a catalogue of models in
+    /// `MODEL_CATALOGUE`.
     ///
     /// # Errors
-    /// Names the variable that is missing or wrong.
+    /// Names the variable that is missing or invalid.
     pub fn from_env(deps: &Deps) -> Result<Self, lambda_runtime::Error> {
         let endpoints = Endpoints {
             openai: Endpoint::new(oslira_aws::variable("OPENAI_BASE_URL")?),
@@ -51,90 +47,62 @@ impl Asker {
     }
 }
 
-/// Asks a model one question about the profile and keeps its answer with the run. A question that was answered before is not asked
-/// again, and every try is booked as it ends, whatever came of it.
+/// Asks the models all questions of the tier that are still open, at the same time, and records each answer with the run as it arrives. So a
+/// retry asks only what is open, and an answered question is never paid twice.
+///
+/// A question that fails does not end the others: their answers are recorded before the error is returned. When the failure is terminal, the
+/// requests in progress are waited for, because they cost money that has to be recorded, but no question gets another attempt.
 ///
 /// # Errors
-/// `ModelRefused`, `InvalidModelOutput`, `ModelRejected`, `Cancelled`; `RetryableModel` when no provider answered.
-pub async fn analyze(task: Event<Value>, deps: Deps, asker: Asker) -> Result<Answered, TaskError> {
-    let AnalyzeInput { run, profile, call } = input(task.payload)?;
-    let at = profile.at.ok_or_else(|| TaskError::Defect("no profile to judge".to_owned()))?;
+/// Terminal with `AI_REFUSED`, `AI_INVALID_OUTPUT` or `AI_FAILED`, or for a run that has ended; [`TaskError::Model`] when no provider answered a
+/// question.
+pub async fn analyze(task: Event<Value>, deps: Deps, clients: AnalyzeClients) -> Result<StepsEnded, TaskError> {
+    let AnalyzeInput { run, profile } = input(task.payload)?;
     let started = Timestamp::now();
-    let (state, cached, ()) = tokio::join!(deps.db.begin_call(&run.run_id, call.as_str()), asker.profiles.get(&at), asker.models.prepare());
+    let (state, cached, ()) =
+        tokio::join!(deps.db.begin_analysis(&run.run_id), clients.profiles.get(&profile.at), clients.models.prepare());
     let state = state?;
-    still_wanted(state.as_ref().map(|state| (state.status, state.error_code)))?;
-    let answered = |ended: Timestamp| Answered { call, started_at_ms: started.as_millisecond(), ended_at_ms: ended.as_millisecond() };
-    let Some(state) = state.filter(|state| !state.answered) else { return Ok(answered(Timestamp::now())) };
-    let profile = cached?.ok_or_else(|| TaskError::Defect("the profile has left the cache".to_owned()))?.profile;
-
-    let question = question(&run, call, &state, &profile);
-    let ends = task.deadline.checked_sub(BOOKING).unwrap_or(task.deadline);
-    let Answer { output, attempt } = ask(&deps, &asker, &run, &question, ends).await?;
-    let status = deps.db.record_vendor_calls(&run.run_id, &[booking(call, attempt)], Some((call.as_str(), &output))).await?;
-    still_wanted(status.map(|status| (status, None)))?;
-    let ended = Timestamp::now();
-    shown(deps.progress.call_answered(&run.run_id, call.as_str(), ended).await);
-    Ok(answered(ended))
-}
-
-/// Returns a model's answer. Attempts without an answer are recorded before the next one. None is made for a run that has ended meanwhile, or
-/// whose attempts cannot be recorded.
-async fn ask(deps: &Deps, asker: &Asker, run: &Run, question: &Question, ends: Instant) -> Result<Answer, TaskError> {
-    let mut recorded = Ok(());
-    let record = async |attempt| {
-        let status = deps.db.record_vendor_calls(&run.run_id, &[booking(question.call, attempt)], None).await;
-        recorded = status.map_err(TaskError::from).and_then(|status| still_wanted(status.map(|status| (status, None))));
-        if recorded.is_ok() { Next::Continue } else { Next::Stop }
-    };
-    asker.models.answer(question, ends, record).await.or_else(|error| match error {
-        ModelError::Declined => Err(TaskError::Final(FailureCode::AiRefused)),
-        ModelError::InvalidOutput => Err(TaskError::Final(FailureCode::AiInvalidOutput)),
-        ModelError::Rejected => {
-            tracing::error!("no provider accepts the request");
-            Err(TaskError::Final(FailureCode::AiFailed))
-        }
-        ModelError::Unavailable => Err(TaskError::Model),
-        ModelError::Stopped => recorded.and(Err(TaskError::Model)),
-        ModelError::Credential(error) => Err(error.into()),
-    })
-}
-
-fn question(run: &Run, call: Call, state: &CallState, profile: &Profile) -> Question {
-    let (name, website, one_liner, pack) = &state.business;
-    let no_pack = Value::Null;
-    let business = BusinessContext::from_row(
-        name.as_deref().unwrap_or_default(),
-        website.as_deref(),
-        one_liner.as_deref(),
-        pack.as_ref().unwrap_or(&no_pack),
-    );
-    let now = Timestamp::now();
-    Question {
-        tier: run.tier,
-        call,
-        lead: run.username.clone(),
-        prompt: prompt(call, run.tier, &business, profile, &Metrics::of(profile, now), now),
-        cache_key: run.business_profile_id.to_string(),
-        safety_id: run.account_id.to_string(),
+    ensure_active(state.as_ref().map(|state| (state.status, state.error_code)))?;
+    let state = state.ok_or_else(|| TaskError::Defect("the run was never admitted".to_owned()))?;
+    let is_open = |call: &&Call| !state.answered.iter().any(|answered| answered == call.as_str());
+    let open: Vec<Call> = run.tier.calls().iter().filter(is_open).copied().collect();
+    if !open.is_empty() {
+        let entry = cached?.ok_or_else(|| TaskError::Defect("the profile is no longer in the cache".to_owned()))?;
+        let questions = Questions::new(&deps, &clients.models, &run, task.deadline);
+        let asked = open.into_iter().map(|call| questions.ask(question(&run, call, &state, &entry.profile)));
+        decisive(join_all(asked).await)?;
     }
+    // The step began with the first question that has an answer, possibly in an earlier attempt.
+    let first = state.first_asked_at_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let start = first.map_or(started, |first| first.min(started));
+    Ok(StepsEnded { steps: vec![between(Step::AnalyzeProfile, start, Timestamp::now())] })
 }
 
-fn booking(call: Call, attempt: Attempt) -> VendorCall {
-    VendorCall {
-        id: Uuid::now_v7(),
-        provider: attempt.provider.as_str(),
-        model: Some(attempt.model),
-        api_call_type: call.as_str().to_owned(),
-        status: attempt.status.as_str(),
-        error_message: attempt.error,
-        response_id: attempt.response_id,
-        input_tokens: attempt.input_tokens,
-        cached_input_tokens: attempt.cached_input_tokens,
-        cache_write_tokens: attempt.cache_write_tokens,
-        output_tokens: attempt.output_tokens,
-        reasoning_tokens: attempt.reasoning_tokens,
-        cost_micro_usd: attempt.cost,
-        duration_ms: attempt.duration_ms,
-        started_at_ms: attempt.started_at.as_millisecond(),
+/// Returns the error that decides what becomes of the state: a terminal one, or else one whose retries are few because they cost money.
+fn decisive(results: Vec<Result<(), TaskError>>) -> Result<(), TaskError> {
+    let rank = |error: &TaskError| match error {
+        error if error.is_terminal() => 0,
+        TaskError::Model => 1,
+        _ => 2,
+    };
+    results.into_iter().filter_map(Result::err).min_by_key(rank).map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use oslira_db::DbError;
+    use oslira_domain::FailureCode;
+
+    use super::*;
+
+    #[test]
+    fn a_terminal_error_decides_before_one_that_costs_money_and_that_before_a_free_one() {
+        let database = || Err(TaskError::Database(DbError::Unauthorized));
+        let model = || Err(TaskError::Model);
+        let refused = || Err(TaskError::Terminal(FailureCode::AiRefused));
+        assert!(decisive(vec![Ok(()), Ok(())]).is_ok());
+        assert!(matches!(decisive(vec![Ok(()), database()]), Err(TaskError::Database(_))));
+        assert!(matches!(decisive(vec![database(), model(), Ok(())]), Err(TaskError::Model)));
+        assert!(matches!(decisive(vec![database(), model(), refused()]), Err(TaskError::Terminal(FailureCode::AiRefused))));
     }
 }

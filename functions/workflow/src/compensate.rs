@@ -1,26 +1,28 @@
-//! `Compensate`: ends a run without a result and gives its credits back.
+//! `Compensate`: ends a run without a result and refunds its credits.
 
 use aws_lambda_events::eventbridge::EventBridgeEvent;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use lambda_runtime::{LambdaEvent, service_fn};
-use oslira_domain::{FailureCode, Run, RunId, RunStatus, StepTiming};
+use oslira_domain::{ExecutionInput, FailureCode, Run, RunId, RunStatus, StepTiming};
 use oslira_lambda::queue::{self, Message, MessageError};
 use oslira_lambda::{Event, task};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{TaskError, failure_code};
-use crate::state::{Admitted, ProfileState};
+use crate::state::StepsEnded;
 use crate::task::{Deps, input};
 
-/// What the state machine hands over when a state has failed for good.
+/// The input from the state machine, when a state has failed for good.
 #[derive(Debug, Deserialize)]
 struct FailedState {
     run: Run,
     #[serde(default)]
-    admission: Option<Admitted>,
+    admission: StepsEnded,
     #[serde(default)]
-    profile: Option<ProfileState>,
+    profile: StepsEnded,
+    #[serde(default)]
+    analysis: StepsEnded,
     error: StateError,
 }
 
@@ -28,26 +30,25 @@ struct FailedState {
 struct StateError {
     #[serde(rename = "Error", default)]
     name: String,
+    #[serde(rename = "Cause", default)]
+    cause: Option<String>,
 }
 
-/// What EventBridge tells of an execution that ended FAILED, `TIMED_OUT` or ABORTED. The execution's name is the run's id; its input is
-/// absent when it was too large to be included.
+/// The detail of EventBridge's event for an execution that ended FAILED, `TIMED_OUT` or ABORTED. The execution's name is the run's id. Its input
+/// is absent when it was too large to be included.
 #[derive(Debug, Serialize, Deserialize)]
-struct EndedExecution {
+struct ExecutionStatusChange {
     name: String,
     status: String,
     #[serde(default)]
     input: Option<String>,
     #[serde(default)]
     error: Option<String>,
+    #[serde(default)]
+    cause: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-struct ExecutionInput {
-    run: Run,
-}
-
-/// How the run ended.
+/// The run after its compensation.
 #[derive(Debug, Serialize)]
 struct Compensated {
     status: Option<RunStatus>,
@@ -55,67 +56,68 @@ struct Compensated {
     credits_refunded: i32,
 }
 
-/// A failure to book: whose, and why.
-struct Loss {
+/// A run to compensate, and why it failed.
+struct Compensation {
     run_id: RunId,
     run: Option<Run>,
     code: FailureCode,
     steps: Vec<StepTiming>,
 }
 
-/// What the caller is told: the state machine how the run ended, the queue which messages to keep.
+/// The function's response.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Reply {
+enum Response {
     /// To the state machine.
     Run(Compensated),
-    /// To the queue.
+    /// To the queue: the messages that stay in it.
     Batch(SqsBatchResponse),
 }
 
-/// Runs `Compensate` until the environment ends: for the state machine, and, for executions that could not call it themselves, for the
-/// queue that EventBridge fills. What cannot be booked now stays there and comes again.
+/// Runs `Compensate` until the environment ends: for the state machine, and for the queue that EventBridge fills with executions that could not
+/// call it themselves. A message whose run cannot be compensated now stays in the queue and is redelivered.
 ///
 /// # Errors
-/// When the runtime cannot be reached.
+/// Fails when the runtime cannot be reached.
 pub async fn serve_compensate(deps: Deps) -> Result<(), lambda_runtime::Error> {
     let deps = &deps;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         if event.payload.get("Records").is_none() {
             let by_state = async |event: Event<Value>, deps: &Deps| compensate(event.payload, deps.clone()).await;
-            return task::invoke(event, deps, &by_state).await.map(Reply::Run);
+            return task::invoke(event, deps, &by_state).await.map(Response::Run);
         }
         let messages: SqsEvent = input(event.payload)?;
-        let by_queue = async |message: Message, deps: &Deps| ended_execution(message, deps.clone()).await;
-        Ok(Reply::Batch(queue::invoke(&messages, &event.context, None, deps, &by_queue).await))
+        let by_queue = async |message: Message, deps: &Deps| compensate_execution(message, deps.clone()).await;
+        Ok(Response::Batch(queue::invoke(&messages, &event.context, None, deps, &by_queue).await))
     }))
     .await
 }
 
-/// Fails the run and refunds its charge, once, in one transaction; a run that has ended already stays as it is.
+/// Fails the run and refunds its charge, once, in one transaction. A run that has ended already stays as it is.
 ///
 /// # Errors
-/// Retryable ones, and a defect for a payload that is no failed state.
+/// Retryable ones; terminal for an input that is no failed state.
 async fn compensate(payload: Value, deps: Deps) -> Result<Compensated, TaskError> {
-    book(Loss::of_state(input(payload)?), &deps).await
+    Compensation::of_state(input(payload)?).apply(&deps).await
 }
 
-/// The same for an execution that ended by itself.
-async fn ended_execution(message: Message, deps: Deps) -> Result<(), MessageError> {
-    let event = serde_json::from_str(&message.body).map_err(|error| MessageError::Poison(format!("not an ended execution: {error}")))?;
-    let Some(loss) = Loss::of_execution(event) else {
-        tracing::warn!("an execution that is no analysis"); // somebody tried the state machine by hand
+/// Compensates the run of an execution that ended without the state `Compensate`.
+async fn compensate_execution(message: Message, deps: Deps) -> Result<(), MessageError> {
+    let event =
+        serde_json::from_str(&message.body).map_err(|error| MessageError::Poison(format!("not the end of an execution: {error}")))?;
+    let Some(compensation) = Compensation::of_execution(event) else {
+        tracing::warn!("the execution is not named after a run"); // it was started by hand
         return Ok(());
     };
     let span = tracing::Span::current();
-    span.record("run_id", loss.run_id.as_str());
-    if let Some(run) = &loss.run {
+    span.record("run_id", compensation.run_id.as_str());
+    if let Some(run) = &compensation.run {
         span.record("account_id", run.account_id.to_string());
     }
-    Ok(book(loss, &deps).await.map(drop)?)
+    Ok(compensation.apply(&deps).await.map(drop)?)
 }
 
-/// Whatever cannot be booked stays in the queue; what waiting does not mend is for people.
+/// Errors that waiting does not change are for people; all others stay in the queue.
 impl From<TaskError> for MessageError {
     fn from(error: TaskError) -> Self {
         match error {
@@ -126,31 +128,33 @@ impl From<TaskError> for MessageError {
     }
 }
 
-async fn book(loss: Loss, deps: &Deps) -> Result<Compensated, TaskError> {
-    let booked = deps.db.fail(&loss.run_id, loss.run.as_ref(), loss.code, &loss.steps).await?;
-    if let Some(status) = booked.status {
-        deps.show_end(&loss.run_id, status, booked.error_code, &loss.steps).await;
-    }
-    tracing::info!(code = %loss.code, status = booked.status.map(RunStatus::as_str), credits_refunded = booked.credits_refunded, "compensated");
-    Ok(Compensated { status: booked.status, error_code: booked.error_code, credits_refunded: booked.credits_refunded })
-}
-
-impl Loss {
+impl Compensation {
     fn of_state(state: FailedState) -> Self {
-        let steps = state.admission.map(|added| added.steps).into_iter().chain(state.profile.map(|added| added.steps)).flatten().collect();
-        Self { run_id: state.run.run_id.clone(), run: Some(state.run), code: failure_code(&state.error.name), steps }
+        let steps = [state.admission.steps, state.profile.steps, state.analysis.steps].concat();
+        let code = failure_code(&state.error.name, state.error.cause.as_deref());
+        Self { run_id: state.run.run_id.clone(), run: Some(state.run), code, steps }
     }
 
-    /// `None` for an execution that is not named after a run.
-    fn of_execution(event: EventBridgeEvent<EndedExecution>) -> Option<Self> {
+    /// Returns `None` for an execution that is not named after a run.
+    fn of_execution(event: EventBridgeEvent<ExecutionStatusChange>) -> Option<Self> {
         let execution = event.detail;
         let code = match execution.status.as_str() {
             "ABORTED" => FailureCode::Aborted,
             "TIMED_OUT" => FailureCode::TimedOut,
-            _ => failure_code(execution.error.as_deref().unwrap_or_default()),
+            _ => failure_code(execution.error.as_deref().unwrap_or_default(), execution.cause.as_deref()),
         };
         let run = execution.input.and_then(|input| serde_json::from_str::<ExecutionInput>(&input).ok()).map(|input| input.run);
         Some(Self { run_id: execution.name.parse().ok()?, run, code, steps: Vec::new() })
+    }
+
+    async fn apply(self, deps: &Deps) -> Result<Compensated, TaskError> {
+        let failure = deps.db.fail(&self.run_id, self.run.as_ref(), self.code, &self.steps).await?;
+        if let Some(status) = failure.status {
+            deps.write_end(&self.run_id, status, failure.error_code, &self.steps).await;
+        }
+        let (status, credits_refunded) = (failure.status, failure.credits_refunded);
+        tracing::info!(code = %self.code, status = status.map(RunStatus::as_str), credits_refunded, "compensated");
+        Ok(Compensated { status, error_code: failure.error_code, credits_refunded })
     }
 }
 
@@ -169,37 +173,42 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_state_says_which_run_and_why() {
-        let state = json!({ "run": run(), "error": { "Error": "ProfilePrivate", "Cause": "{}" } });
-        let loss = Loss::of_state(serde_json::from_value(state).unwrap());
-        assert_eq!((loss.run_id.as_str(), loss.code), ("run_019300000000700080000000000000ff", FailureCode::ProfilePrivate));
-        assert!(loss.run.is_some());
+    fn a_failed_state_names_its_run_and_why_it_failed() {
+        let state = json!({ "run": run(), "error": { "Error": "Terminal", "Cause": r#"{"errorType":"Terminal","errorMessage":"PROFILE_PRIVATE: private"}"# } });
+        let compensation = Compensation::of_state(serde_json::from_value(state).unwrap());
+        assert_eq!(
+            (compensation.run_id.as_str(), compensation.code),
+            ("run_019300000000700080000000000000ff", FailureCode::ProfilePrivate)
+        );
+        assert!(compensation.run.is_some());
     }
 
     #[test]
-    fn an_ended_execution_says_which_run_even_without_its_input() {
-        let loss = |detail: Value| {
+    fn an_ended_execution_names_its_run_even_without_its_input() {
+        let compensation = |detail: Value| {
             let event = json!({
                 "version": "0", "id": "315c1398-40ff-a850-213b-158f73e60175", "detail-type": "Step Functions Execution Status Change",
                 "source": "aws.states", "account": "000000000000", "time": "2026-11-22T19:42:21Z", "region": "eu-west-1",
                 "resources": [], "detail": detail
             });
-            Loss::of_execution(serde_json::from_str(&event.to_string()).unwrap())
+            Compensation::of_execution(serde_json::from_str(&event.to_string()).unwrap())
         };
         let id = "run_019300000000700080000000000000ff";
-        let aborted = loss(json!({ "name": id, "status": "ABORTED", "input": json!({ "run": run() }).to_string() })).unwrap();
+        let aborted = compensation(json!({ "name": id, "status": "ABORTED", "input": json!({ "run": run() }).to_string() })).unwrap();
         assert_eq!((aborted.code, aborted.run.is_some()), (FailureCode::Aborted, true));
-        let timed_out = loss(json!({ "name": id, "status": "TIMED_OUT", "input": null })).unwrap();
+        let timed_out = compensation(json!({ "name": id, "status": "TIMED_OUT", "input": null })).unwrap();
         assert_eq!((timed_out.code, timed_out.run.is_some()), (FailureCode::TimedOut, false));
-        let failed = loss(json!({ "name": id, "status": "FAILED", "error": "RetryableModel" })).unwrap();
+        let failed = compensation(json!({ "name": id, "status": "FAILED", "error": "ModelUnavailable",
+            "cause": r#"{"errorType":"ModelUnavailable","errorMessage":"AI_FAILED: no model answered"}"# }))
+        .unwrap();
         assert_eq!(failed.code, FailureCode::AiFailed);
-        assert!(loss(json!({ "name": "somebody-elses", "status": "FAILED" })).is_none());
+        assert!(compensation(json!({ "name": "started-by-hand", "status": "FAILED" })).is_none());
     }
 
     #[test]
-    fn a_queue_is_told_which_messages_to_keep() {
+    fn the_response_to_the_queue_lists_the_messages_that_stay() {
         let mut response = SqsBatchResponse::default();
         response.add_failure("m1");
-        assert_eq!(serde_json::to_value(Reply::Batch(response)).unwrap(), json!({ "batchItemFailures": [{ "itemIdentifier": "m1" }] }));
+        assert_eq!(serde_json::to_value(Response::Batch(response)).unwrap(), json!({ "batchItemFailures": [{ "itemIdentifier": "m1" }] }));
     }
 }

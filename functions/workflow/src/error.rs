@@ -1,5 +1,7 @@
-//! Errors as the state machine tells them apart, by name. `infra/analysis.asl.json` retries by these names, and `compensate`
-//! reads from them why a run failed.
+//! Errors of tasks, as the state machine and `Compensate` read them.
+//!
+//! An error's name decides how often the task is retried (`infra/analysis.asl.json`): [`TERMINAL`] never, every other name as often as it
+//! helps. Its message, which becomes part of the cause, begins with the [`FailureCode`] that the run gets if the task is not retried any more.
 
 use lambda_runtime::Diagnostic;
 use oslira_aws::AwsError;
@@ -9,76 +11,89 @@ use oslira_domain::{FailureCode, RunStatus};
 use oslira_lambda::{Failure, Panicked, Severity};
 use oslira_scraping::ScrapeError;
 use oslira_vendors::VendorError;
+use serde::Deserialize;
+
+/// The name of every error that a retry cannot change.
+const TERMINAL: &str = "Terminal";
 
 /// Why a task did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
-    /// The run has ended meanwhile, as cancelled or completed: there is nothing left to do.
+    /// The run cannot succeed.
+    #[error("{}", .0.message())]
+    Terminal(FailureCode),
+    /// The run has completed or was cancelled meanwhile: nothing is left to do.
     #[error("the run is {0}")]
     Ended(RunStatus),
-    /// The run cannot succeed, for a reason that trying again does not change.
-    #[error("{0}")]
-    Final(FailureCode),
-    /// The database did not answer, or gave in to another transaction.
-    #[error("{0}")]
-    Database(DbError),
-    /// An AWS service did not answer.
-    #[error("{0}")]
-    Aws(AwsError),
-    /// The profile could not be fetched this time.
-    #[error("{0}")]
-    Scrape(String),
-    /// Apify has no free resources for us: worth waiting longer for than for a failure.
-    #[error("{0}")]
-    ScrapeBusy(String),
-    /// No model answered this time.
-    #[error("no model answered")]
-    Model,
-    /// A defect, here or in the deployment.
+    /// A defect, in this code or in the deployment.
     #[error("{0}")]
     Defect(String),
+    /// The database is unavailable or full, or rolled back a conflicting transaction.
+    #[error("{0}")]
+    Database(DbError),
+    /// An AWS service is unavailable.
+    #[error("{0}")]
+    Aws(AwsError),
+    /// The profile could not be fetched at this attempt.
+    #[error("{0}")]
+    Scrape(String),
+    /// Apify has no free resources for this account. That takes longer to pass than a failure.
+    #[error("{0}")]
+    ScrapeBusy(String),
+    /// No model answered at this attempt.
+    #[error("no model answered")]
+    Model,
 }
 
 impl TaskError {
-    /// The name in the state machine.
-    fn name(&self) -> &'static str {
+    /// Returns the error's name in the state machine.
+    const fn name(&self) -> &'static str {
         match self {
-            Self::Ended(RunStatus::Cancelled) => "Cancelled",
-            Self::Ended(_) => "RunEnded",
-            Self::Final(code) => final_name(*code),
-            Self::Database(_) => "RetryableDatabase",
-            Self::Aws(_) => "RetryableAws",
-            Self::Scrape(_) => "RetryableScrape",
+            Self::Terminal(_) | Self::Ended(_) | Self::Defect(_) => TERMINAL,
+            Self::Database(_) => "DatabaseUnavailable",
+            Self::Aws(_) => "ServiceUnavailable",
+            Self::Scrape(_) => "ScrapeFailed",
             Self::ScrapeBusy(_) => "ScrapeBusy",
-            Self::Model => "RetryableModel",
-            Self::Defect(_) => "Defect",
+            Self::Model => "ModelUnavailable",
         }
     }
-}
 
-const fn final_name(code: FailureCode) -> &'static str {
-    match code {
-        FailureCode::DuplicateAnalysis => "DuplicateAnalysis",
-        FailureCode::InsufficientCredits => "InsufficientCredits",
-        FailureCode::BusinessProfileNotFound => "BusinessProfileNotFound",
-        FailureCode::ProfileNotFound => "ProfileNotFound",
-        FailureCode::ProfilePrivate => "ProfilePrivate",
-        FailureCode::ScrapeFailed => "ScrapeRejected",
-        FailureCode::AiFailed => "ModelRejected",
-        FailureCode::AiRefused => "ModelRefused",
-        FailureCode::AiInvalidOutput => "InvalidModelOutput",
-        FailureCode::TimedOut | FailureCode::Aborted | FailureCode::InternalError => "RunEnded",
+    /// Returns the code that the run fails with if the task is not retried.
+    const fn fails_with(&self) -> FailureCode {
+        match self {
+            Self::Terminal(code) => *code,
+            Self::Scrape(_) | Self::ScrapeBusy(_) => FailureCode::ScrapeFailed,
+            Self::Model => FailureCode::AiFailed,
+            // The code of a run that has ended is the one that it ended with: this one is never recorded.
+            Self::Ended(_) | Self::Defect(_) | Self::Database(_) | Self::Aws(_) => FailureCode::InternalError,
+        }
+    }
+
+    /// Returns whether a retry cannot change the outcome.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.name() == TERMINAL
     }
 }
 
-/// Why a run failed, from the name of the error that ended its execution.
-pub fn failure_code(name: &str) -> FailureCode {
-    match name {
-        "RetryableScrape" | "ScrapeBusy" => FailureCode::ScrapeFailed,
-        "RetryableModel" => FailureCode::AiFailed,
-        "States.Timeout" | "Sandbox.Timedout" => FailureCode::TimedOut,
-        "RunEnded" => FailureCode::InternalError,
-        name => FailureCode::ALL.into_iter().find(|code| final_name(*code) == name).unwrap_or(FailureCode::InternalError),
+/// Returns why a run failed, from the error that ended its execution.
+pub(crate) fn failure_code(name: &str, cause: Option<&str>) -> FailureCode {
+    /// What Lambda makes of a [`Diagnostic`].
+    #[derive(Deserialize)]
+    struct Cause {
+        #[serde(rename = "errorMessage")]
+        message: String,
+    }
+    if matches!(name, "States.Timeout" | "Sandbox.Timedout") {
+        return FailureCode::TimedOut;
+    }
+    let cause = cause.and_then(|text| serde_json::from_str::<Cause>(text).ok());
+    let code = cause.and_then(|cause| cause.message.split(':').next()?.parse().ok());
+    code.unwrap_or(FailureCode::InternalError)
+}
+
+impl From<TaskError> for Diagnostic {
+    fn from(error: TaskError) -> Self {
+        Self { error_type: error.name().to_owned(), error_message: format!("{}: {error}", error.fails_with()) }
     }
 }
 
@@ -110,7 +125,7 @@ impl From<ScrapeError> for TaskError {
     }
 }
 
-/// Apify's errors: what waiting does not mend fails the run at once.
+/// Apify's errors: what waiting does not change fails the run at once.
 impl From<VendorError> for TaskError {
     fn from(error: VendorError) -> Self {
         if let VendorError::Credential(error) = error {
@@ -122,8 +137,8 @@ impl From<VendorError> for TaskError {
         if error.is_retryable() {
             return Self::Scrape(error.to_string());
         }
-        tracing::error!(%error, "scraping is not possible");
-        Self::Final(FailureCode::ScrapeFailed)
+        tracing::error!(%error, "Apify rejects the request");
+        Self::Terminal(FailureCode::ScrapeFailed)
     }
 }
 
@@ -136,7 +151,7 @@ impl From<Panicked> for TaskError {
 impl Failure for TaskError {
     fn severity(&self) -> Severity {
         match self {
-            Self::Ended(_) | Self::Final(_) => Severity::Expected,
+            Self::Ended(_) | Self::Terminal(_) => Severity::Expected,
             Self::Defect(_) => Severity::Defect,
             _ => Severity::Retryable,
         }
@@ -154,96 +169,5 @@ impl Failure for TaskError {
     }
 }
 
-impl From<TaskError> for Diagnostic {
-    fn from(error: TaskError) -> Self {
-        Self { error_type: error.name().to_owned(), error_message: error.to_string() }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    /// Every name that a task can end with.
-    fn names() -> BTreeSet<&'static str> {
-        let others = [
-            TaskError::Ended(RunStatus::Cancelled),
-            TaskError::Ended(RunStatus::Completed),
-            TaskError::Database(DbError::Unauthorized),
-            TaskError::Aws(AwsError::new("s3", "")),
-            TaskError::Scrape(String::new()),
-            TaskError::ScrapeBusy(String::new()),
-            TaskError::Model,
-            TaskError::Defect(String::new()),
-        ];
-        others.iter().map(TaskError::name).chain(FailureCode::ALL.into_iter().map(final_name)).collect()
-    }
-
-    #[test]
-    fn the_state_machine_retries_every_error_on_purpose() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/analysis.asl.json");
-        let definition: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let states = &definition["States"];
-        let tasks = [
-            &states["Admit"],
-            &states["CheckCache"],
-            &states["Scrape"],
-            &states["Analyze"]["ItemProcessor"]["States"]["Ask"],
-            &states["Save"],
-        ];
-        let mut known = names();
-        // What waiting mends is retried by the last rule, for everything that nobody named.
-        for mended in ["RetryableDatabase", "RetryableAws"] {
-            assert!(known.remove(mended));
-        }
-        let mut named = BTreeSet::new();
-        for task in tasks {
-            let rules = task["Retry"].as_array().unwrap();
-            let words = |rule: &Value| {
-                rule["ErrorEquals"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
-            };
-            // What nothing mends is never tried again, in any state.
-            let hopeless: BTreeSet<String> = known
-                .iter()
-                .filter(|name| !["RetryableScrape", "ScrapeBusy", "RetryableModel"].contains(name))
-                .map(ToString::to_string)
-                .collect();
-            assert_eq!((words(&rules[0]), &rules[0]["MaxAttempts"]), (hopeless, &json!(0)), "{}", task["Comment"]);
-            assert_eq!(words(&rules[rules.len() - 1]), BTreeSet::from(["States.ALL".to_owned()]));
-            named.extend(rules.iter().flat_map(words));
-        }
-        for service in ["States.ALL", "States.Timeout", "Sandbox.Timedout"] {
-            assert!(named.remove(service), "{service}");
-        }
-        assert_eq!(named, known.iter().map(ToString::to_string).collect());
-        // Free resources are waited for longer than a mended failure.
-        let busy = states["Scrape"]["Retry"].as_array().unwrap().iter().find(|rule| rule["ErrorEquals"] == json!(["ScrapeBusy"])).unwrap();
-        assert_eq!((&busy["MaxAttempts"], &busy["MaxDelaySeconds"], &busy["JitterStrategy"]), (&json!(15), &json!(30), &json!("FULL")));
-    }
-
-    #[test]
-    fn apify_without_free_resources_is_busy_and_without_money_it_is_over() {
-        let name = |error: VendorError| TaskError::from(error).name();
-        assert_eq!(name(VendorError::RateLimited { retry_after: None }), "ScrapeBusy");
-        assert_eq!(name(VendorError::Overloaded(500)), "RetryableScrape");
-        assert_eq!(name(VendorError::QuotaExhausted(String::new())), "ScrapeRejected");
-        assert_eq!(failure_code("ScrapeBusy"), FailureCode::ScrapeFailed);
-    }
-
-    #[test]
-    fn a_final_error_comes_back_as_the_code_it_was() {
-        for code in FailureCode::ALL {
-            let Diagnostic { error_type, .. } = TaskError::Final(code).into();
-            let expected = if error_type == "RunEnded" { FailureCode::InternalError } else { code };
-            assert_eq!(failure_code(&error_type), expected);
-        }
-        assert_eq!(failure_code("RetryableScrape"), FailureCode::ScrapeFailed);
-        assert_eq!(failure_code("RetryableModel"), FailureCode::AiFailed);
-        assert_eq!(failure_code("States.Timeout"), FailureCode::TimedOut);
-        assert_eq!(failure_code("Runtime.ExitError"), FailureCode::InternalError);
-    }
-}
+mod tests;

@@ -1,13 +1,14 @@
-//! The tasks of the analysis state machine (`infra/analysis.asl.json`), one Lambda each.
+//! The tasks of the analysis state machine (`infra/analysis.asl.json`), one Lambda for each.
 //!
-//! Every task may run twice, late, or be killed between any two lines: each asks the database first whether its run still wants it, and
-//! whatever it writes is idempotent by run.
+//! Every task may run twice, late, or be killed between any two lines. Each first asks the database whether its run is still active, and every
+//! write is idempotent by run.
 
 mod admit;
 mod analyze;
-mod check_cache;
 mod compensate;
 mod error;
+mod fetch;
+mod question;
 mod save;
 mod scrape;
 mod state;
@@ -15,9 +16,8 @@ mod task;
 mod timing;
 
 pub use admit::admit;
-pub use analyze::{Asker, analyze};
-pub use check_cache::check_cache;
+pub use analyze::{AnalyzeClients, analyze};
 pub use compensate::serve_compensate;
+pub use fetch::{FetchClients, fetch};
 pub use save::save;
-pub use scrape::{Scraper, scrape};
 pub use task::{Deps, run};

@@ -14,44 +14,37 @@ use uuid::Uuid;
 
 use crate::error::TaskError;
 use crate::state::SaveInput;
-use crate::task::{Deps, input, shown, still_wanted};
-use crate::timing::between;
+use crate::task::{Deps, ensure_active, input, log_progress_error};
 
-/// What the execution answers.
+/// The output of the execution.
 #[derive(Debug, Serialize)]
 pub struct Saved {
     lead_id: Option<LeadId>,
     analysis_id: Uuid,
 }
 
-/// Puts the answers together into a report and stores lead, results and the run's end, all or nothing. The run's row is locked
-/// first, so that a cancellation and a completion cannot both win.
+/// Merges the answers into a report and stores lead, results and the run's end, all or nothing. The run's row is locked first, so that a
+/// cancellation and a completion cannot both win.
 ///
 /// # Errors
-/// `Cancelled` if its user was faster; `InvalidModelOutput` if the answers do not make a report.
+/// Terminal with `AI_INVALID_OUTPUT` if the answers make no report, or for a run that was cancelled meanwhile.
 pub async fn save(payload: Value, deps: Deps, profiles: Profiles) -> Result<Saved, TaskError> {
-    let SaveInput { run, admission, profile, calls } = input(payload)?;
-    let at = profile.at.ok_or_else(|| TaskError::Defect("no profile to save".to_owned()))?;
-    let mut steps = admission.steps;
-    steps.extend(profile.steps);
-    if let (Some(start), Some(end)) = (calls.iter().map(|call| call.started_at_ms).min(), calls.iter().map(|call| call.ended_at_ms).max()) {
-        let at = |ms| Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
-        steps.push(between(Step::AnalyzeProfile, at(start), at(end)));
-    }
-    let (answers, cached, ()) = tokio::join!(deps.db.ai_answers(&run.run_id), profiles.get(&at), async {
-        shown(deps.progress.advance(&run, Step::UpsertLead, &steps, Timestamp::now()).await);
+    let SaveInput { run, admission, profile, analysis } = input(payload)?;
+    let steps = [admission.steps, profile.steps, analysis.steps].concat();
+    let (answers, cached, ()) = tokio::join!(deps.db.ai_answers(&run.run_id), profiles.get(&profile.at), async {
+        log_progress_error(deps.progress.advance(&run, Step::UpsertLead, &steps, Timestamp::now()).await);
     });
     let answers = answers?.ok_or_else(|| TaskError::Defect("the run was never admitted".to_owned()))?;
     let entry = cached?.ok_or_else(|| TaskError::Defect("the profile has left the cache".to_owned()))?;
-    let wanted: BTreeMap<String, Value> = run
+    let answers: BTreeMap<String, Value> = run
         .tier
         .calls()
         .iter()
         .filter_map(|call| answers.get(call.as_str()).map(|answer| (call.as_str().to_owned(), answer.clone())))
         .collect();
-    let report = merge(run.tier, &wanted).map_err(|error| {
-        tracing::warn!(%error, "answers make no report");
-        TaskError::Final(FailureCode::AiInvalidOutput)
+    let report = merge(run.tier, &answers).map_err(|error| {
+        tracing::warn!(%error, "the answers make no report");
+        TaskError::Terminal(FailureCode::AiInvalidOutput)
     })?;
     let metrics =
         serde_json::to_value(Metrics::of(&entry.profile, entry.scraped_at)).map_err(|error| TaskError::Defect(error.to_string()))?;
@@ -65,8 +58,8 @@ pub async fn save(payload: Value, deps: Deps, profiles: Profiles) -> Result<Save
     };
     let done = deps.db.complete(&run.run_id, &entry.profile, &stored, &metrics, profile.hit, &steps).await?;
     if done.status != RunStatus::Completed {
-        still_wanted(Some((done.status, done.error_code)))?;
+        ensure_active(Some((done.status, done.error_code)))?;
     }
-    deps.show_end(&run.run_id, RunStatus::Completed, None, &done.steps).await;
+    deps.write_end(&run.run_id, RunStatus::Completed, None, &done.steps).await;
     Ok(Saved { lead_id: done.lead_id.map(LeadId), analysis_id: done.analysis_id })
 }

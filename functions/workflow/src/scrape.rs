@@ -1,18 +1,16 @@
-//! `Scrape`: steps 7 and 8.
+//! Steps 7 and 8, within `Fetch`.
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use oslira_aws::profiles::{ProfileRef, Profiles};
 use oslira_domain::cache::CachedProfile;
-use oslira_domain::{FailureCode, Run, Step};
+use oslira_domain::{FailureCode, Run, Step, StepTiming};
 use oslira_scraping::{Limits, Owner, ScrapeError};
 use oslira_vendors::{Apify, ScrapeOutcome};
-use serde_json::Value;
 
 use crate::error::TaskError;
-use crate::state::{ProfileState, ScrapeInput};
-use crate::task::{Deps, input, shown, still_wanted};
+use crate::task::{Deps, ensure_active, log_progress_error};
 use crate::timing::Clock;
 
 /// How long an Actor run may take before it is aborted.
@@ -22,7 +20,7 @@ const READ_TIME: Duration = Duration::from_secs(30);
 /// How long one poll waits at Apify.
 const POLL: Duration = Duration::from_secs(2);
 
-/// The clients of this task.
+/// The clients of these steps.
 #[derive(Clone)]
 pub struct Scraper {
     scraper: oslira_scraping::Scraper,
@@ -41,72 +39,52 @@ impl Scraper {
     }
 }
 
-/// Fetches the profile through Apify and stores it in the cache. Only its location is passed on.
-///
-/// The Actor run is remembered with the run, so that a repeated task waits for it instead of paying for another. A cancelled run aborts it.
-///
-/// # Errors
-/// `ProfileNotFound`, `ProfilePrivate`, `Cancelled`; `RetryableScrape` when another Actor run may succeed.
-pub async fn scrape(payload: Value, deps: Deps, clients: Scraper) -> Result<ProfileState, TaskError> {
-    let ScrapeInput { run, profile } = input(payload)?;
-    let clock = Clock::start(Step::ScrapeProfile);
-    let (state, (), ()) = tokio::join!(deps.db.begin_task(&run.run_id), clients.scraper.prepare(), async {
-        shown(deps.progress.advance(&run, Step::ScrapeProfile, &[], Timestamp::now()).await);
-    });
-    let state = state?;
-    still_wanted(state.as_ref().map(|state| (state.status, state.error_code)))?;
-    let remembered = state.and_then(|state| state.scrape_run_id);
-    let mut steps = profile.steps;
-    // Another run of the same handle, or a bulk group, may have fetched the profile since the cache look-up. A second look-up costs little
-    // compared with an Actor run.
-    if remembered.is_none()
-        && let Some(at) = fetched_meanwhile(&clients, &run).await
-    {
-        let ended = [clock.stop()];
-        steps.extend(ended);
-        shown(deps.progress.advance(&run, Step::AnalyzeProfile, &ended, Timestamp::now()).await);
-        return Ok(ProfileState { hit: true, at: Some(at), steps });
-    }
-
-    let owner = Owner::Run(&run.run_id);
-    let limits = Limits { poll: POLL, deadline: Instant::now() + MAX_WAIT, grace: READ_TIME, busy: Duration::ZERO };
-    let handle = std::slice::from_ref(&run.username);
-    let scraped = match Box::pin(clients.scraper.scrape(&owner, handle, remembered, &limits)).await {
-        Ok(scraped) => scraped,
-        Err(ScrapeError::NotNeeded) => {
-            let state = deps.db.begin_task(&run.run_id).await?;
-            still_wanted(state.map(|state| (state.status, state.error_code)))?;
-            return Err(TaskError::Scrape("the Actor run could not be remembered".to_owned()));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let found = match scraped.items.into_iter().next().map(|item| item.outcome) {
-        Some(ScrapeOutcome::Found(profile)) => profile,
-        Some(ScrapeOutcome::Private(_)) => return Err(TaskError::Final(FailureCode::ProfilePrivate)),
-        Some(ScrapeOutcome::NotFound) => return Err(TaskError::Final(FailureCode::ProfileNotFound)),
-        Some(ScrapeOutcome::Blocked) | None => {
-            clients.scraper.forget(&owner, &scraped.actor_run).await?;
-            return Err(TaskError::Scrape("Instagram blocked the Actor".to_owned()));
-        }
-    };
-    let fetching = clock.stop();
-    let clock = Clock::start(Step::StoreProfile);
-    let entry = CachedProfile::new(found, scraped.actor_run.finished_at.unwrap_or_else(Timestamp::now));
-    let (stored, ()) = tokio::join!(clients.profiles.put(&entry), async {
-        shown(deps.progress.advance(&run, Step::StoreProfile, &[fetching], Timestamp::now()).await);
-    });
-    let at = stored?;
-    let ended = [fetching, clock.stop()];
-    steps.extend(ended);
-    shown(deps.progress.advance(&run, Step::AnalyzeProfile, &ended, Timestamp::now()).await);
-    Ok(ProfileState { hit: false, at: Some(at), steps })
+/// A profile that was fetched and stored.
+pub(crate) struct StoredProfile {
+    /// The cache entry.
+    pub(crate) at: ProfileRef,
+    /// Steps 7 and 8.
+    pub(crate) steps: [StepTiming; 2],
 }
 
-/// Returns the location of the profile, if the cache now has an entry that serves the tier.
-async fn fetched_meanwhile(clients: &Scraper, run: &Run) -> Option<ProfileRef> {
-    let found = clients.profiles.latest(&run.username).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "second cache look-up failed");
-        None
-    });
-    found.filter(|(entry, _)| entry.serves(run.tier, Timestamp::now())).map(|(_, at)| at)
+impl Scraper {
+    /// Fetches the profile through Apify and stores it in the cache.
+    ///
+    /// The Actor run is recorded with the run, so that a repeated task waits for it (`actor_run_id`) instead of paying for another. A cancelled run
+    /// aborts it.
+    ///
+    /// # Errors
+    /// Terminal with `PROFILE_NOT_FOUND` or `PROFILE_PRIVATE`, or for a run that has ended; [`TaskError::Scrape`] when another Actor run may
+    /// succeed.
+    pub(crate) async fn fetch(&self, deps: &Deps, run: &Run, actor_run_id: Option<String>) -> Result<StoredProfile, TaskError> {
+        let clock = Clock::start(Step::ScrapeProfile);
+        let owner = Owner::Run(&run.run_id);
+        let limits = Limits { poll: POLL, deadline: Instant::now() + MAX_WAIT, grace: READ_TIME, busy: Duration::ZERO };
+        let handle = std::slice::from_ref(&run.username);
+        let scraped = match Box::pin(self.scraper.scrape(&owner, handle, actor_run_id, &limits)).await {
+            Ok(scraped) => scraped,
+            Err(ScrapeError::NotNeeded) => {
+                let state = deps.db.begin_task(&run.run_id).await?;
+                ensure_active(state.map(|state| (state.status, state.error_code)))?;
+                return Err(TaskError::Scrape("the Actor run could not be recorded".to_owned()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let found = match scraped.items.into_iter().next().map(|item| item.outcome) {
+            Some(ScrapeOutcome::Found(profile)) => profile,
+            Some(ScrapeOutcome::Private(_)) => return Err(TaskError::Terminal(FailureCode::ProfilePrivate)),
+            Some(ScrapeOutcome::NotFound) => return Err(TaskError::Terminal(FailureCode::ProfileNotFound)),
+            Some(ScrapeOutcome::Blocked) | None => {
+                self.scraper.forget(&owner, &scraped.actor_run).await?;
+                return Err(TaskError::Scrape("Instagram blocked the Actor".to_owned()));
+            }
+        };
+        let fetching = clock.stop();
+        let clock = Clock::start(Step::StoreProfile);
+        let entry = CachedProfile::new(found, scraped.actor_run.finished_at.unwrap_or_else(Timestamp::now));
+        let (stored, ()) = tokio::join!(self.profiles.put(&entry), async {
+            log_progress_error(deps.progress.advance(run, Step::StoreProfile, &[fetching], Timestamp::now()).await);
+        });
+        Ok(StoredProfile { at: stored?, steps: [fetching, clock.stop()] })
+    }
 }

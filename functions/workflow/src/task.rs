@@ -1,4 +1,4 @@
-//! What tasks have in common.
+//! What all tasks share: clients, the check that a run is active, and the trigger.
 
 use oslira_aws::progress::ProgressTable;
 use oslira_aws::secrets::Secrets;
@@ -11,16 +11,16 @@ use serde_json::Value;
 
 use crate::error::TaskError;
 
-/// What every task works with, made once an environment.
+/// The clients of every task, created once for each environment.
 #[derive(Clone)]
 pub struct Deps {
     /// The database as the workflow.
     pub db: AdminDb,
-    /// What clients watch.
+    /// The progress items that clients poll.
     pub progress: ProgressTable,
     /// Vendors' credentials.
     pub secrets: Secrets,
-    /// For the clients that only some tasks need.
+    /// The configuration for the clients that only some tasks need.
     pub config: SdkConfig,
 }
 
@@ -36,24 +36,24 @@ impl Deps {
         Ok(Self { db, progress: ProgressTable::from_env(&config)?, secrets, config })
     }
 
-    /// Shows how a run ended.
-    pub(crate) async fn show_end(&self, run_id: &RunId, status: RunStatus, code: Option<FailureCode>, steps: &[StepTiming]) {
-        shown(self.progress.end(run_id, status, code, steps, jiff::Timestamp::now()).await);
+    /// Writes the end of a run to its progress item.
+    pub(crate) async fn write_end(&self, run_id: &RunId, status: RunStatus, code: Option<FailureCode>, steps: &[StepTiming]) {
+        log_progress_error(self.progress.end(run_id, status, code, steps, jiff::Timestamp::now()).await);
     }
 }
 
-/// Progress is a courtesy: a run goes on without it, and the database answers in its place.
-pub(crate) fn shown(written: Result<(), AwsError>) {
+/// Logs an error of a progress write. A run does not depend on its progress item: without one, clients are served from the database.
+pub(crate) fn log_progress_error(written: Result<(), AwsError>) {
     if let Err(error) = written {
         tracing::warn!(%error, "progress not written");
     }
 }
 
-/// `Ok` while the run is processing. Otherwise the error that ends this task: whatever the run has come to is final.
-pub(crate) fn still_wanted(state: Option<(RunStatus, Option<FailureCode>)>) -> Result<(), TaskError> {
+/// Fails with the error that ends this task unless the run is processing.
+pub(crate) fn ensure_active(state: Option<(RunStatus, Option<FailureCode>)>) -> Result<(), TaskError> {
     match state {
         Some((RunStatus::Processing, _)) => Ok(()),
-        Some((RunStatus::Failed, Some(code))) => Err(TaskError::Final(code)),
+        Some((RunStatus::Failed, Some(code))) => Err(TaskError::Terminal(code)),
         Some((status, _)) => Err(TaskError::Ended(status)),
         None => Err(TaskError::Defect("the run was never admitted".to_owned())),
     }
@@ -62,7 +62,7 @@ pub(crate) fn still_wanted(state: Option<(RunStatus, Option<FailureCode>)>) -> R
 /// Runs a task until the environment ends.
 ///
 /// # Errors
-/// When the runtime cannot be reached.
+/// Fails when the runtime cannot be reached.
 pub async fn run<F, Fut, Out>(task: F) -> Result<(), Error>
 where
     F: Fn(Event<Value>) -> Fut,
@@ -72,7 +72,7 @@ where
     oslira_lambda::task::run((), async |event, &()| task(event).await).await
 }
 
-/// A task's input as `T`.
+/// Returns a task's input as `T`.
 pub(crate) fn input<T: serde::de::DeserializeOwned>(payload: Value) -> Result<T, TaskError> {
     serde_json::from_value(payload).map_err(|error| TaskError::Defect(format!("malformed input: {error}")))
 }

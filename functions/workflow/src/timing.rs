@@ -1,9 +1,9 @@
-//! Timing steps.
+//! The timings of steps.
 
 use jiff::Timestamp;
 use oslira_domain::{Step, StepTiming};
 
-/// A step under way.
+/// A step in progress.
 pub struct Clock {
     step: Step,
     started: Timestamp,
@@ -15,13 +15,13 @@ impl Clock {
         Self { step, started: Timestamp::now() }
     }
 
-    /// Ends it now.
+    /// Ends the step now.
     pub fn stop(&self) -> StepTiming {
         between(self.step, self.started, Timestamp::now())
     }
 }
 
-/// The timing of a step that ran from `start` to `end`.
+/// Returns the timing of a step that ran from `start` to `end`.
 pub fn between(step: Step, start: Timestamp, end: Timestamp) -> StepTiming {
     let duration_us = i64::try_from(end.duration_since(start).as_micros()).unwrap_or(0).max(0);
     StepTiming { step, started_at_ms: start.as_millisecond(), duration_us }

@@ -1,6 +1,6 @@
-//! A run's progress in DynamoDB: what clients poll. The database stays the truth; this is its quick, short-lived shadow.
+//! A run's progress in DynamoDB, which clients poll. PostgreSQL stays authoritative: this is a fast, short-lived copy.
 //!
-//! Writes only ever move forward: a late or repeated task cannot turn the bar back, and a terminal state is final.
+//! Writes only move forward: a late or repeated task cannot lower the percentage, and a terminal status is final.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,31 +10,31 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use oslira_domain::step::ai_percent;
-use oslira_domain::{FailureCode, Run, RunId, RunStatus, Step, StepTiming};
+use oslira_domain::{ExecutionInput, FailureCode, Run, RunId, RunStatus, Step, StepTiming};
 
 use crate::config::{Lazy, lazily};
 use crate::error::describe;
 use crate::{AwsError, MissingVariable, variable};
 
-/// How long a live run is remembered, in seconds: longer than any run, shorter than a day of leftovers.
+/// How long the item of a live run is kept, in seconds: longer than an execution may take, shorter than a day of leftovers.
 const LIVE_SECONDS: i64 = 6 * 3600;
-/// How long an ended run is remembered, in seconds. PostgreSQL answers after that.
+/// How long the item of an ended run is kept, in seconds. After that, clients are served from PostgreSQL.
 const ENDED_SECONDS: i64 = 3600;
 
 /// The progress of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
-    /// What it is about.
+    /// The run.
     pub run: Run,
-    /// Where it is.
+    /// Its status.
     pub status: RunStatus,
     /// 0 to 100.
     pub percent: u8,
-    /// The step under way, or the last.
+    /// The current step, or the last one.
     pub step: Step,
     /// The steps that ended, in order.
     pub steps: Vec<StepTiming>,
-    /// When it changed last.
+    /// When the item last changed.
     pub updated_at: Timestamp,
     /// Why it failed, if it did.
     pub error_code: Option<FailureCode>,
@@ -59,7 +59,7 @@ fn json<T: serde::Serialize>(value: &T) -> Result<AttributeValue, AwsError> {
     serde_json::to_string(value).map(AttributeValue::S).map_err(|error| AwsError::new("dynamodb", error.to_string()))
 }
 
-/// One update, built up by its callers: `SET` parts, `ADD` parts and their values.
+/// One update, built by its callers: `SET` parts, an `ADD` part, and their values.
 #[derive(Default)]
 struct Update {
     set: Vec<String>,
@@ -76,7 +76,7 @@ impl Update {
         self.values.insert(placeholder, value);
     }
 
-    /// One field a step: writing a step's time again changes only that.
+    /// Sets one field for each step, so that a repeated write of a step changes nothing else.
     fn timings(&mut self, steps: &[StepTiming]) -> Result<(), AwsError> {
         steps.iter().try_for_each(|timing| {
             self.set(&format!("step_{}", timing.step.as_str()), json(timing)?);
@@ -94,16 +94,17 @@ impl ProgressTable {
     /// Returns the progress in the table that `PROGRESS_TABLE` names.
     ///
     /// # Errors
-    /// When the variable is missing.
+    /// Fails when the variable is missing.
     pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
         Ok(Self { client: lazily(config, Client::new), table: variable("PROGRESS_TABLE")? })
     }
 
-    /// Announces an accepted run at 0 %. Changes nothing if the run is known.
+    /// Creates the item of an accepted run, at 0 %. Changes nothing if the item exists.
     ///
     /// # Errors
-    /// When DynamoDB does not answer.
-    pub async fn create(&self, run: &Run, steps: &[StepTiming], now: Timestamp) -> Result<(), AwsError> {
+    /// Fails when DynamoDB is unavailable.
+    pub async fn create(&self, input: &ExecutionInput, now: Timestamp) -> Result<(), AwsError> {
+        let ExecutionInput { run, steps } = input;
         let mut update = Update::default();
         update.set("run", json(run)?);
         update.set("account_id", text(run.account_id.to_string()));
@@ -114,10 +115,10 @@ impl ProgressTable {
         self.send(&run.run_id, update, now, LIVE_SECONDS, "attribute_not_exists(run_id)").await
     }
 
-    /// Moves a run to the beginning of `step` and notes the steps that ended. Ignored if the run is further or has ended.
+    /// Moves a run to the beginning of `step` and records the steps that ended. Ignored if the run is further or has ended.
     ///
     /// # Errors
-    /// When DynamoDB does not answer.
+    /// Fails when DynamoDB is unavailable.
     pub async fn advance(&self, run: &Run, step: Step, ended: &[StepTiming], now: Timestamp) -> Result<(), AwsError> {
         let mut update = Update::default();
         update.set("run", json(run)?);
@@ -132,10 +133,10 @@ impl ProgressTable {
         self.send(&run.run_id, update, now, LIVE_SECONDS, forward).await
     }
 
-    /// Notes that an AI call of the run has answered.
+    /// Records that a question of the run was answered.
     ///
     /// # Errors
-    /// When DynamoDB does not answer.
+    /// Fails when DynamoDB is unavailable.
     pub async fn call_answered(&self, run_id: &RunId, call: &str, now: Timestamp) -> Result<(), AwsError> {
         let mut update = Update { add: Some("ADD calls_answered :call".to_owned()), ..Update::default() };
         update.values.insert(":call".to_owned(), AttributeValue::Ss(vec![call.to_owned()]));
@@ -144,10 +145,10 @@ impl ProgressTable {
         self.send(run_id, update, now, LIVE_SECONDS, "#status = :processing").await
     }
 
-    /// Shows how the run ended. Final: a second end is ignored.
+    /// Records how the run ended. Final: a second end is ignored.
     ///
     /// # Errors
-    /// When DynamoDB does not answer.
+    /// Fails when DynamoDB is unavailable.
     pub async fn end(
         &self,
         run_id: &RunId,
@@ -194,12 +195,12 @@ impl ProgressTable {
         }
     }
 
-    /// The progress of a run. `None` if it is unknown, or expired though not deleted yet.
+    /// Returns the progress of a run. `None` if it is unknown, or expired but not deleted yet.
     ///
     /// # Errors
-    /// When DynamoDB does not answer.
+    /// Fails when DynamoDB is unavailable.
     pub async fn get(&self, run_id: &RunId, now: Timestamp) -> Result<Option<Progress>, AwsError> {
-        let answer = self
+        let found = self
             .client
             .get_item()
             .table_name(&self.table)
@@ -208,20 +209,20 @@ impl ProgressTable {
             .send()
             .await
             .map_err(|error| describe!("dynamodb", error, aws_sdk_dynamodb))?;
-        let Some(item) = answer.item else { return Ok(None) };
+        let Some(item) = found.item else { return Ok(None) };
         if integer(&item, "expires_at").is_none_or(|end| end <= now.as_second()) {
             return Ok(None);
         }
         parse(&item).map(Some).ok_or_else(|| AwsError::new("dynamodb", "malformed progress item"))
     }
 
-    /// Whether the table answers.
+    /// Checks that the table can be described.
     ///
     /// # Errors
-    /// When it does not.
+    /// Fails when it cannot.
     pub async fn ping(&self) -> Result<(), AwsError> {
-        let answer = self.client.describe_table().table_name(&self.table).send().await;
-        answer.map(drop).map_err(|error| describe!("dynamodb", error, aws_sdk_dynamodb))
+        let described = self.client.describe_table().table_name(&self.table).send().await;
+        described.map(drop).map_err(|error| describe!("dynamodb", error, aws_sdk_dynamodb))
     }
 }
 

@@ -1,13 +1,15 @@
-//! Opening a connection: TLS by default, with a credential that may be rotated.
+//! Opening and closing connections: TLS by default, with a credential that may be rotated.
 
 use std::future::Future;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use oslira_credential::Credential;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -24,6 +26,27 @@ pub struct DatabaseLogin {
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long closing a connection may take. The server notices a client that vanishes too, only later.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An open connection.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Ends the connection, and returns when the server has been notified: a function is frozen as soon as it has responded, with whatever it
+    /// has not sent yet.
+    pub(crate) async fn close(self) {
+        drop(self.client);
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.driver).await;
+    }
+}
 
 /// The pauses before further attempts with a login that was refused and is still the one in its secret. A rotated password is in the secret a
 /// moment before the database, or a pooler in front of it, accepts it. There are few attempts because Supabase's pooler blocks an address that
@@ -32,11 +55,11 @@ const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), D
 
 /// Opens a connection. A refused login is fetched again. A different one is tried at once, the same one only after a pause, because a
 /// rotation may be in progress.
-pub(crate) async fn connect(credential: &Credential<DatabaseLogin>) -> Result<Client, DbError> {
+pub(crate) async fn connect(credential: &Credential<DatabaseLogin>) -> Result<Connection, DbError> {
     connect_within(credential, PAUSES).await
 }
 
-async fn connect_within(credential: &Credential<DatabaseLogin>, pauses: [Duration; 3]) -> Result<Client, DbError> {
+async fn connect_within(credential: &Credential<DatabaseLogin>, pauses: [Duration; 3]) -> Result<Connection, DbError> {
     let mut login = credential.current().await?;
     let mut pauses = pauses.into_iter();
     loop {
@@ -55,7 +78,7 @@ async fn connect_within(credential: &Credential<DatabaseLogin>, pauses: [Duratio
 }
 
 /// Opens a connection with this login and no other.
-pub(crate) async fn open(login: &DatabaseLogin) -> Result<Client, DbError> {
+pub(crate) async fn open(login: &DatabaseLogin) -> Result<Connection, DbError> {
     let url = login.url.expose_secret();
     let mut config = Config::from_str(url).map_err(|_| DbError::Unexpected("the database secret holds no valid URL".to_owned()))?;
     if !url.contains("sslmode=") {
@@ -70,12 +93,10 @@ pub(crate) async fn open(login: &DatabaseLogin) -> Result<Client, DbError> {
     let connecting = async {
         if config.get_ssl_mode() == SslMode::Disable {
             let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
-            tokio::spawn(drive(connection));
-            return Ok(client);
+            return Ok(Connection { client, driver: tokio::spawn(drive(connection)) });
         }
         let (client, connection) = config.connect(tls(login.ca.as_deref())?).await?;
-        tokio::spawn(drive(connection));
-        Ok(client)
+        Ok(Connection { client, driver: tokio::spawn(drive(connection)) })
     };
     tokio::time::timeout(CONNECT_TIMEOUT * 2, connecting).await.map_err(|_| DbError::Unavailable("connecting timed out".to_owned()))?
 }
@@ -92,14 +113,26 @@ pub(crate) fn password_of(login: &DatabaseLogin, role: &str) -> Result<SecretStr
     password.map(SecretString::from).ok_or_else(|| wrong("holds no password".to_owned()))
 }
 
-/// Drives the connection until it ends. The next statement finds it closed and opens another.
+/// Runs the connection until it ends.
 async fn drive<C: Future<Output = Result<(), tokio_postgres::Error>>>(connection: C) {
     if let Err(error) = connection.await {
         tracing::info!(%error, "database connection ended");
     }
 }
 
+/// Returns the TLS client for a CA. It is kept, so that a connection that is opened again resumes the session instead of verifying certificates.
 fn tls(ca: Option<&str>) -> Result<MakeRustlsConnect, DbError> {
+    static KEPT: Mutex<Option<(Option<String>, MakeRustlsConnect)>> = Mutex::new(None);
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, connector)) = kept.as_ref().filter(|(of, _)| of.as_deref() == ca) {
+        return Ok(connector.clone());
+    }
+    let connector = new_tls(ca)?;
+    *kept = Some((ca.map(ToOwned::to_owned), connector.clone()));
+    Ok(connector)
+}
+
+fn new_tls(ca: Option<&str>) -> Result<MakeRustlsConnect, DbError> {
     let invalid = |what: &str| DbError::Unexpected(format!("the database secret's CA {what}"));
     let roots = match ca {
         Some(pem) => {

@@ -1,4 +1,4 @@
-//! What can go wrong with the database, as far as callers tell it apart.
+//! Errors of the database, as far as callers distinguish them.
 
 use oslira_credential::CredentialError;
 use tokio_postgres::error::SqlState;
@@ -6,32 +6,35 @@ use tokio_postgres::error::SqlState;
 /// An error of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// It cannot be reached, is starting or stopping, or took too long. Worth another try.
+    /// The database cannot be reached, is starting or stopping, or took too long. Retryable.
     #[error("database unavailable: {0}")]
     Unavailable(String),
-    /// It does not accept our login. Worth another try with a fresh secret.
+    /// The database, or the pooler in front of it, has no free connection. Retryable.
+    #[error("too many connections: {0}")]
+    TooManyConnections(String),
+    /// The database does not accept the credential. Retryable with a fresh secret.
     #[error("database refused the credential")]
     Unauthorized,
-    /// Two transactions got in each other's way and this one gave in. Worth another try.
+    /// Two transactions conflicted and this one was rolled back. Retryable.
     #[error("transaction conflict: {0}")]
     Conflict(String),
-    /// A rule of the schema said no: a constraint, a policy or a trigger. Trying again will not help.
+    /// A constraint, a policy or a trigger rejected the statement. Not retryable.
     #[error("database rule {code}: {message}")]
     Rule {
-        /// SQLSTATE; our own begin with `OS`.
+        /// The SQLSTATE. The schema's own begin with `OS`.
         code: String,
-        /// What the database said. Never the row's data.
+        /// The database's message. It never holds data of a row.
         message: String,
     },
-    /// An answer that this code does not understand: a migration and a deployment do not fit.
-    #[error("unexpected answer of the database: {0}")]
+    /// A result that this code does not understand: the schema and the deployed code do not match.
+    #[error("unexpected result of the database: {0}")]
     Unexpected(String),
 }
 
 impl DbError {
-    /// Whether the same statement may succeed a little later.
+    /// Returns whether the same statement may succeed later.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Unauthorized | Self::Conflict(_))
+        matches!(self, Self::Unavailable(_) | Self::TooManyConnections(_) | Self::Unauthorized | Self::Conflict(_))
     }
 }
 
@@ -54,8 +57,14 @@ impl From<tokio_postgres::Error> for DbError {
                 Self::Unexpected(error.to_string())
             };
         };
-        let message = db.message().to_owned();
-        match db.code() {
+        Self::reported(db.code(), db.message().to_owned())
+    }
+}
+
+impl DbError {
+    /// Classifies an error that the server, or a pooler in front of it, reported.
+    fn reported(code: &SqlState, message: String) -> Self {
+        match code {
             code if *code == SqlState::INVALID_PASSWORD || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Self::Unauthorized,
             code if *code == SqlState::T_R_DEADLOCK_DETECTED
                 || *code == SqlState::T_R_SERIALIZATION_FAILURE
@@ -64,8 +73,11 @@ impl From<tokio_postgres::Error> for DbError {
             {
                 Self::Conflict(message)
             }
-            // 08 connection, 53 resources, 57 operator intervention (shutdown, restart, statement timeout).
-            // XX000 is how Supabase's pooler reports its own trouble, such as too many clients.
+            // PostgreSQL and newer poolers report 53300. PgBouncer reports 08P01 with "no more connections allowed (max_client_conn)",
+            // Supabase's pooler XX000 with "Max client connections reached" or "MaxClientsInSessionMode: max clients reached".
+            code if *code == SqlState::TOO_MANY_CONNECTIONS || is_full_pooler(code, &message) => Self::TooManyConnections(message),
+            // 08 connection, 53 resources, 57 operator intervention (shutdown, restart, statement timeout). XX000 is how Supabase's
+            // pooler reports its own failures.
             code if ["08", "53", "57", "XX000"].iter().any(|class| code.code().starts_with(class)) => Self::Unavailable(message),
             code => Self::Rule { code: code.code().to_owned(), message },
         }
@@ -82,6 +94,15 @@ fn unreadable(error: &serde_json::Error) -> String {
     }
 }
 
+/// Returns whether a pooler rejected a client because it serves as many as it may.
+fn is_full_pooler(code: &SqlState, message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["08P01", "XX000"].contains(&code.code())
+        && ["max_client_conn", "max client", "maxclients", "too many clients", "too many connections"]
+            .iter()
+            .any(|text| message.contains(text))
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
@@ -89,7 +110,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_passes_by_itself_is_tried_again() {
+    fn a_full_pooler_is_retryable_whatever_its_code() {
+        let full = [
+            ("53300", "sorry, too many clients already"),
+            ("08P01", "no more connections allowed (max_client_conn)"),
+            ("XX000", "Max client connections reached"),
+            ("XX000", "MaxClientsInSessionMode: max clients reached - in Session mode max clients are limited to pool_size"),
+        ];
+        for (code, message) in full {
+            let error = DbError::reported(&SqlState::from_code(code), message.to_owned());
+            assert!(matches!(error, DbError::TooManyConnections(_)) && error.is_retryable(), "{code} {message}: {error:?}");
+        }
+        for (code, message) in [("XX000", "the tenant is paused"), ("57P01", "terminating connection"), ("08006", "connection failure")] {
+            assert!(matches!(DbError::reported(&SqlState::from_code(code), message.to_owned()), DbError::Unavailable(_)), "{code}");
+        }
+        assert!(matches!(DbError::reported(&SqlState::from_code("23505"), "max clients".to_owned()), DbError::Rule { .. }));
+    }
+
+    #[test]
+    fn only_temporary_errors_are_retryable() {
         assert!(DbError::Unavailable(String::new()).is_retryable());
         assert!(DbError::Unauthorized.is_retryable());
         assert!(DbError::Conflict(String::new()).is_retryable());

@@ -43,7 +43,8 @@ pub struct Schema {
 /// this version's (see [`differs`]).
 pub async fn migrate(owner: &Credential<DatabaseLogin>, limit: Duration) -> Result<Schema, DbError> {
     let deadline = Instant::now() + limit;
-    let mut client = connect(owner).await?;
+    let mut connection = connect(owner).await?;
+    let client = &mut connection.client;
     // Replaces the login's own limits, which are for short statements. The last two end the session of a caller that has died, and with it
     // the lock that it holds.
     let session = format!(
@@ -53,7 +54,7 @@ pub async fn migrate(owner: &Credential<DatabaseLogin>, limit: Duration) -> Resu
     );
     client.batch_execute(&session).await?;
     let outcome = loop {
-        match apply(&mut client).await {
+        match apply(client).await {
             Err(DbError::Conflict(message)) if Instant::now() + PAUSE < deadline => {
                 tracing::warn!(message, "a migration could not lock its tables and is retried");
                 tokio::time::sleep(PAUSE).await;
@@ -63,6 +64,7 @@ pub async fn migrate(owner: &Credential<DatabaseLogin>, limit: Duration) -> Resu
     };
     // Explicitly, not by the end of the connection: a Lambda may be frozen for long before that.
     client.batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})")).await?;
+    connection.close().await;
     outcome
 }
 
@@ -132,7 +134,7 @@ pub async fn give_password(owner: &Credential<DatabaseLogin>, role: &str, login:
         return Ok(false);
     }
     let verifier = postgres_protocol::password::scram_sha_256(password.expose_secret().as_bytes());
-    connect(owner).await?.batch_execute(&format!("ALTER ROLE {role} PASSWORD '{verifier}'")).await?;
+    connect(owner).await?.client.batch_execute(&format!("ALTER ROLE {role} PASSWORD '{verifier}'")).await?;
     let mut pauses = LOGIN_PAUSES.into_iter();
     loop {
         match (open(login).await, pauses.next()) {

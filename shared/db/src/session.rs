@@ -1,8 +1,10 @@
-//! One statement, one transaction, one round trip, as the one role that the caller may take.
+//! One statement, one transaction, one round trip, as the role that the session may take.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use oslira_credential::Credential;
 use oslira_domain::UserId;
 use serde::de::DeserializeOwned;
@@ -10,62 +12,112 @@ use tokio::sync::Mutex;
 use tokio_postgres::types::{Json, ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-use crate::connect::{DatabaseLogin, connect};
+use crate::connect::{Connection, DatabaseLogin, connect};
 use crate::error::DbError;
 
-/// A statement's parameter with its type: naming the type saves asking the server for it.
+/// A statement's parameter with its type. Naming the type saves a round trip to the server.
 pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// How long a user's statement may take in all: fetching the credential, connecting and a second try included, which a cold start on a
-/// crowded machine draws out. The login's own `statement_timeout` (8 s) is what bounds the database's part; this one leaves time to answer
-/// within API Gateway's 29 s.
+/// How long a user's statement may take in all, with fetching the credential, connecting and a second attempt, which a cold start on a busy
+/// machine prolongs. The login's own `statement_timeout` (8 s) bounds the database's part; this one leaves time to respond within API Gateway's
+/// 29 s.
 const USER_DEADLINE: Duration = Duration::from_secs(20);
 /// The same for the workflow, whose login may take 20 s and whose functions have 30 s or more.
 const ADMIN_DEADLINE: Duration = Duration::from_secs(22);
+/// The longest pause before another attempt to connect.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// The role of the API's transactions: reads as a signed-in user does, and may execute the API's functions.
 const API_ROLE: &str = "oslira_api";
 
-/// One connection, opened when first needed and opened again when it ended.
+/// When a session closes its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lifetime {
+    /// Between requests it stays open. An endpoint's next request saves opening one.
+    Kept,
+    /// It ends with the statement, unless another one waits for it. So no connection is open while a vendor works or after an invocation has
+    /// responded, whoever wrote the function. An environment that is frozen with an open connection occupies a client slot of the pooler,
+    /// which has a few hundred for each login.
+    Statement,
+}
+
+/// One connection, opened when a statement needs it.
 struct Session {
     credential: Credential<DatabaseLogin>,
-    client: Mutex<Option<Client>>,
+    connection: Mutex<Option<Connection>>,
+    /// How many statements run or wait.
+    statements: AtomicUsize,
+    lifetime: Lifetime,
     deadline: Duration,
 }
 
+/// Counts a statement for as long as it runs or waits.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(statements: &'a AtomicUsize) -> Self {
+        statements.fetch_add(1, Ordering::SeqCst);
+        Self(statements)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Session {
-    fn new(credential: Credential<DatabaseLogin>, deadline: Duration) -> Arc<Self> {
-        Arc::new(Self { credential, client: Mutex::new(None), deadline })
+    fn new(credential: Credential<DatabaseLogin>, lifetime: Lifetime, deadline: Duration) -> Arc<Self> {
+        Arc::new(Self { credential, connection: Mutex::new(None), statements: AtomicUsize::new(0), lifetime, deadline })
     }
 
-    /// Runs `sql` in a transaction of its own as `role` with `claims`. When time is up the connection is dropped: nobody knows what it
-    /// still has in it.
+    /// Runs `sql` in a transaction of its own as `role` with `claims`. When the time is over, the connection is dropped: what is still in it is
+    /// unknown.
     async fn run(&self, role: &str, claims: &str, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
-        let answered = tokio::time::timeout(self.deadline, self.tried(role, claims, sql, params)).await;
-        answered.unwrap_or_else(|_| Err(DbError::Unavailable("no answer in time".to_owned())))
+        let _counted = Counted::new(&self.statements);
+        let result = tokio::time::timeout(self.deadline, self.run_queued(role, claims, sql, params)).await;
+        result.unwrap_or_else(|_| Err(DbError::Unavailable("the deadline of the statement is over".to_owned())))
     }
 
-    async fn tried(&self, role: &str, claims: &str, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
-        // The lock is held until COMMIT is answered: two pipelines on one connection would share a transaction.
-        let mut slot = self.client.lock().await;
-        let mut reused = true;
+    async fn run_queued(&self, role: &str, claims: &str, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
+        // The lock is held until COMMIT has succeeded: two pipelines on one connection would share a transaction.
+        let mut slot = self.connection.lock().await;
+        let mut is_reused = true;
         loop {
-            let client = if let Some(client) = slot.take().filter(|client| !client.is_closed()) {
-                client
+            let connection = if let Some(connection) = slot.take().filter(|connection| !connection.is_closed()) {
+                connection
             } else {
-                reused = false;
-                connect(&self.credential).await?
+                is_reused = false;
+                self.connect().await?
             };
-            match pipeline(&client, role, claims, sql, params).await {
-                // A connection that had been idle died unnoticed: the statement goes out again on a new one, once.
-                Err(DbError::Unavailable(_)) if reused => {}
+            match pipeline(&connection.client, role, claims, sql, params).await {
+                // An idle connection had ended unnoticed: the statement is sent again on a new one, once.
+                Err(DbError::Unavailable(_)) if is_reused => {}
                 Err(error @ DbError::Unavailable(_)) => return Err(error),
-                outcome => {
-                    *slot = Some(client);
-                    return outcome;
+                result => {
+                    if self.lifetime == Lifetime::Kept || self.statements.load(Ordering::SeqCst) > 1 {
+                        *slot = Some(connection);
+                    } else {
+                        connection.close().await;
+                    }
+                    return result;
                 }
             }
         }
+    }
+
+    /// Opens a connection. The admin login's statements wait for a free one: they have the time, and most of their callers would only try again.
+    async fn connect(&self) -> Result<Connection, DbError> {
+        if self.lifetime == Lifetime::Kept {
+            return connect(&self.credential).await;
+        }
+        let pauses =
+            ExponentialBuilder::default().with_min_delay(MAX_PAUSE / 20).with_max_delay(MAX_PAUSE).with_jitter().without_max_times();
+        let is_full = |error: &DbError| matches!(error, DbError::TooManyConnections(_));
+        // Ends with the statement's deadline, which says less than the pooler's own error does.
+        let waited = tokio::time::timeout(self.deadline * 3 / 4, (|| connect(&self.credential)).retry(pauses).when(is_full)).await;
+        waited.unwrap_or_else(|_| Err(DbError::TooManyConnections("no connection became free".to_owned())))
     }
 }
 
@@ -112,9 +164,9 @@ pub struct Claims {
 pub struct UserDb(Arc<Session>);
 
 impl UserDb {
-    /// A client that connects when first used.
+    /// Creates a client that connects when it is first used, and keeps the connection.
     pub fn new(credential: Credential<DatabaseLogin>) -> Self {
-        Self(Session::new(credential, USER_DEADLINE))
+        Self(Session::new(credential, Lifetime::Kept, USER_DEADLINE))
     }
 
     async fn query(&self, claims: &Claims, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
@@ -133,7 +185,7 @@ impl UserDb {
         self.query(claims, sql, params).await.map(drop)
     }
 
-    /// Whether it answers.
+    /// Checks that a statement succeeds.
     ///
     /// # Errors
     /// As any statement.
@@ -147,9 +199,14 @@ impl UserDb {
 pub struct AdminDb(Arc<Session>);
 
 impl AdminDb {
-    /// A client that connects when first used.
+    /// Creates a client that opens a connection for a statement and closes it after it.
     pub fn new(credential: Credential<DatabaseLogin>) -> Self {
-        Self(Session::new(credential, ADMIN_DEADLINE))
+        Self(Session::new(credential, Lifetime::Statement, ADMIN_DEADLINE))
+    }
+
+    /// Creates a client that keeps its connection, for tools and tests that run many statements in a row.
+    pub fn persistent(credential: Credential<DatabaseLogin>) -> Self {
+        Self(Session::new(credential, Lifetime::Kept, ADMIN_DEADLINE))
     }
 
     pub(crate) async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
@@ -179,14 +236,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_server_that_says_nothing_is_given_up_in_time_whatever_the_statement_waits_for() {
-        // Connections are taken and never answered.
+    async fn a_statement_on_a_silent_server_ends_at_its_deadline() {
+        // Connections are accepted and stay silent.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("postgres://u:p@{}/d?sslmode=disable", listener.local_addr().unwrap());
         let credential = Credential::fixed(DatabaseLogin { url: url.into(), ca: None });
-        let db = UserDb(Session::new(credential, Duration::from_millis(200)));
+        let db = UserDb(Session::new(credential, Lifetime::Kept, Duration::from_millis(200)));
         let started = Instant::now();
-        // The second waits for its turn first.
+        // The second waits for the first.
         let (one, two) = tokio::join!(db.ping(), db.ping());
         assert!(matches!((one, two), (Err(DbError::Unavailable(_)), Err(DbError::Unavailable(_)))));
         assert!(started.elapsed() < Duration::from_secs(2));

@@ -1,66 +1,82 @@
-//! What the workflow's tasks write, one database function each. All are idempotent by run.
+//! The statements of the workflow's tasks, one database function each. All are idempotent by run.
 
 use oslira_domain::{FailureCode, MicroUsd, Profile, Run, RunId, RunStatus, StepTiming};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{Json, Type};
 use uuid::Uuid;
 
 use crate::error::DbError;
 use crate::session::AdminDb;
 
-/// How an admission ended.
+/// Whether a run is admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdmissionOutcome {
+    /// It is charged and under way.
+    Admitted,
+    /// It has a result already.
+    Completed,
+    /// It was refused, or failed before.
+    Failed,
+    /// Its user cancelled it before.
+    Cancelled,
+}
+
+/// The result of an admission.
 #[derive(Debug, Deserialize)]
 pub struct Admission {
-    /// `admitted`, or the terminal status that the run has.
-    pub outcome: String,
-    /// Why not, if it failed.
+    /// Whether the run is admitted.
+    pub outcome: AdmissionOutcome,
+    /// Why it failed, if it did.
     pub error_code: Option<FailureCode>,
-    /// Steps 2 to 5, if admitted.
+    /// Steps 2 to 5, if it is admitted.
     #[serde(default)]
     pub steps: Vec<StepTiming>,
 }
 
-/// A run as a task finds it.
+/// A run at the start of a task.
 #[derive(Debug)]
 pub struct RunState {
-    /// Where it is.
+    /// Its status.
     pub status: RunStatus,
     /// Why it failed, if it did.
     pub error_code: Option<FailureCode>,
-    /// The Apify run that fetches its profile, once there is one.
+    /// The Actor run that fetches its profile, once one was started.
     pub scrape_run_id: Option<String>,
 }
 
-/// A run as an AI call finds it.
+/// A run at the start of `Analyze`.
 #[derive(Debug)]
-pub struct CallState {
-    /// Where it is.
+pub struct AnalysisState {
+    /// Its status.
     pub status: RunStatus,
     /// Why it failed, if it did.
     pub error_code: Option<FailureCode>,
-    /// Whether this call was answered and paid already.
-    pub answered: bool,
+    /// The questions that are answered, and paid, already.
+    pub answered: Vec<String>,
+    /// When the first of them was asked, in milliseconds since 1970 UTC.
+    pub first_asked_at_ms: Option<i64>,
     /// The business profile's row: name, website, one-liner, context pack.
     pub business: (Option<String>, Option<String>, Option<String>, Option<Value>),
 }
 
-/// A paid or tried vendor call to book.
+/// A vendor call to record, paid or only attempted.
 #[derive(Debug, Clone, Serialize)]
 pub struct VendorCall {
-    /// Ours: booking it again changes nothing.
+    /// Our id. Recording it again changes nothing.
     pub id: Uuid,
     /// `openai`, `anthropic` or `apify`.
     pub provider: &'static str,
     /// The model, for AI.
     pub model: Option<String>,
-    /// The AI call, or `scrape`.
+    /// The question, or `scrape`.
     pub api_call_type: String,
     /// `success`, `error` or `timeout`.
     pub status: &'static str,
-    /// What went wrong, never with vendor or profile text.
+    /// What went wrong. Never text of a vendor or a profile.
     pub error_message: Option<String>,
     /// The vendor's id of the call.
     pub response_id: Option<String>,
@@ -72,7 +88,7 @@ pub struct VendorCall {
     pub cache_write_tokens: i64,
     /// Output tokens, reasoning included.
     pub output_tokens: i64,
-    /// Of these, reasoning.
+    /// The reasoning tokens among them.
     pub reasoning_tokens: i64,
     /// What it cost.
     pub cost_micro_usd: MicroUsd,
@@ -83,7 +99,7 @@ pub struct VendorCall {
 }
 
 impl VendorCall {
-    /// An Actor run that fetched profiles, or was to: what it cost, how it ended, and when. Its id is what makes booking it twice count once.
+    /// Creates the record of an Actor run: its cost, how it ended, and when. Recorded twice, it counts once, by its id.
     pub fn scrape(actor_run_id: &str, status: &'static str, cost_micro_usd: MicroUsd, started_at_ms: i64, duration_ms: i64) -> Self {
         Self {
             id: Uuid::now_v7(),
@@ -105,10 +121,10 @@ impl VendorCall {
     }
 }
 
-/// A completed run, or the state that kept it from completing.
+/// A completed run, or the status that kept it from completing.
 #[derive(Debug, Deserialize)]
 pub struct Completion {
-    /// `completed` if the result is stored, now or before.
+    /// `completed` if the result is stored, now or earlier.
     pub status: RunStatus,
     /// Why it failed, if it did.
     pub error_code: Option<FailureCode>,
@@ -116,11 +132,11 @@ pub struct Completion {
     pub lead_id: Option<Uuid>,
     /// The stored analysis.
     pub analysis_id: Uuid,
-    /// All steps with their times.
+    /// All steps with their timings.
     pub steps: Vec<StepTiming>,
 }
 
-/// What `complete` stores of a report.
+/// The report that [`AdminDb::complete`] stores.
 #[derive(Debug, Serialize)]
 pub struct StoredReport<'a> {
     /// 0 to 100.
@@ -131,32 +147,24 @@ pub struct StoredReport<'a> {
     pub engagement_score: i16,
     /// 0 to 1.
     pub confidence_level: f64,
-    /// For people.
+    /// The summary, for people.
     pub summary_text: &'a str,
     /// Every field of the tier.
     pub fields: &'a serde_json::Map<String, Value>,
 }
 
-/// How a failure was booked.
+/// A run after its failure was recorded.
 #[derive(Debug, Deserialize)]
 pub struct Failure {
-    /// The status that holds: an earlier end wins. `None` if there is no such run.
+    /// Its status: an earlier end wins. `None` if the run does not exist.
     pub status: Option<RunStatus>,
-    /// The reason that holds.
+    /// Why it failed.
     pub error_code: Option<FailureCode>,
-    /// What this call refunded.
+    /// The credits that this call refunded.
     pub credits_refunded: i32,
 }
 
-/// The run's input as the database functions take it.
-fn seed(run: &Run) -> Value {
-    json!({
-        "account_id": run.account_id, "business_profile_id": run.business_profile_id, "requested_by": run.requested_by,
-        "username": run.username, "tier": run.tier, "requested_at_ms": run.requested_at_ms,
-    })
-}
-
-/// `value` without the NUL characters that JSON may carry and PostgreSQL cannot store.
+/// Returns `value` as JSON without NUL characters, which JSON may carry and PostgreSQL cannot store.
 fn storable<T: Serialize>(value: &T) -> Result<Value, DbError> {
     fn strip(value: &mut Value) {
         match value {
@@ -191,11 +199,11 @@ impl AdminDb {
     /// # Errors
     /// As any statement; refusals are outcomes, not errors.
     pub async fn admit(&self, run: &Run) -> Result<Admission, DbError> {
-        let (id, seed) = (run.run_id.as_str(), seed(run));
-        parse(self.one("SELECT admit_analysis($1, $2)", &[(&id, Type::TEXT), (&seed, Type::JSONB)]).await?)
+        let (id, run) = (run.run_id.as_str(), Json(run));
+        parse(self.one("SELECT admit_analysis($1, $2)", &[(&id, Type::TEXT), (&run, Type::JSONB)]).await?)
     }
 
-    /// The run as a task finds it; marks that it moves. `None` if it was never admitted.
+    /// Returns the run at the start of a task, and records that it moves. `None` if it was never admitted.
     ///
     /// # Errors
     /// As any statement.
@@ -211,22 +219,25 @@ impl AdminDb {
         .transpose()
     }
 
-    /// The run and its business as an AI call finds them; marks that the run moves. `None` if it was never admitted.
+    /// Returns the run, its answered questions and its business at the start of `Analyze`, and records that the run moves. `None` if it was never
+    /// admitted.
     ///
     /// # Errors
     /// As any statement.
-    pub async fn begin_call(&self, run_id: &RunId, call: &str) -> Result<Option<CallState>, DbError> {
+    pub async fn begin_analysis(&self, run_id: &RunId) -> Result<Option<AnalysisState>, DbError> {
         let row = self
             .one(
-                "SELECT status, error_code, answered, business_name, website, business_one_liner, business_context_pack FROM begin_call($1, $2)",
-                &[(&run_id.as_str(), Type::TEXT), (&call, Type::TEXT)],
+                "SELECT status, error_code, answered, first_asked_at_ms, business_name, website, business_one_liner, business_context_pack
+                 FROM begin_analysis($1)",
+                &[(&run_id.as_str(), Type::TEXT)],
             )
             .await?;
         row.map(|row| {
-            Ok(CallState {
+            Ok(AnalysisState {
                 status: required(&row, "status")?,
                 error_code: column(&row, "error_code")?,
                 answered: row.try_get("answered")?,
+                first_asked_at_ms: row.try_get("first_asked_at_ms")?,
                 business: (
                     row.try_get("business_name")?,
                     row.try_get("website")?,
@@ -238,8 +249,8 @@ impl AdminDb {
         .transpose()
     }
 
-    /// Remembers the Apify run that fetches the profile (or forgets it, with `None`), if what is remembered so far is
-    /// `replaces`. Answers whose to wait for; `None` if there is none or the run has ended.
+    /// Records the Actor run that fetches the profile, or removes it with `None`, if the recorded one is `replaces`. Returns the Actor run to wait
+    /// for; `None` if there is none or the run has ended.
     ///
     /// # Errors
     /// As any statement.
@@ -258,7 +269,7 @@ impl AdminDb {
         Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
     }
 
-    /// Books vendor calls and, with `answer`, keeps what the AI call `answer.0` said. Answers the run's status.
+    /// Records vendor calls and, with `answer`, the answer to the question `answer.0`. Returns the run's status.
     ///
     /// # Errors
     /// As any statement.
@@ -282,7 +293,7 @@ impl AdminDb {
         row.map_or(Ok(None), |row| column(&row, "status"))
     }
 
-    /// What the models said so far, by call.
+    /// Returns the models' answers so far, by question.
     ///
     /// # Errors
     /// As any statement.
@@ -321,17 +332,16 @@ impl AdminDb {
         )
     }
 
-    /// Ends a run without a result and refunds it, unless it has ended already. With `run`, its input, a run that was never
-    /// admitted gets a failed row.
+    /// Ends a run without a result and refunds it, unless it has ended already. With `run`, a run that was never admitted gets a failed row.
     ///
     /// # Errors
     /// As any statement.
     pub async fn fail(&self, run_id: &RunId, run: Option<&Run>, code: FailureCode, steps: &[StepTiming]) -> Result<Failure, DbError> {
-        let (steps, seed) = (storable(&steps)?, run.map(seed));
+        let (steps, run) = (storable(&steps)?, run.map(Json));
         parse(
             self.one(
                 "SELECT fail_run($1, $2, NULL, $3, $4)",
-                &[(&run_id.as_str(), Type::TEXT), (&code.as_str(), Type::TEXT), (&steps, Type::JSONB), (&seed, Type::JSONB)],
+                &[(&run_id.as_str(), Type::TEXT), (&code.as_str(), Type::TEXT), (&steps, Type::JSONB), (&run, Type::JSONB)],
             )
             .await?,
         )
@@ -340,6 +350,8 @@ impl AdminDb {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

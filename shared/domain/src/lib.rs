@@ -25,7 +25,7 @@ pub use metrics::Metrics;
 pub use money::{Credits, MicroUsd};
 pub use performance::{Bottleneck, Performance};
 pub use profile::{Post, PostKind, Profile};
-pub use run::{FailureCode, Run, RunStatus};
+pub use run::{ExecutionInput, FailureCode, Run, RunStatus};
 pub use step::{Step, StepTiming};
 pub use tier::{Call, Tier};
 pub use username::{InvalidUsername, Username};

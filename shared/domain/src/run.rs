@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr};
 
-use crate::{AccountId, BusinessProfileId, RunId, Tier, UserId, Username};
+use crate::{AccountId, BusinessProfileId, RunId, Step, StepTiming, Tier, UserId, Username};
 
 /// The status of a run. A terminal status never changes; the database enforces the transitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Display, EnumString, IntoStaticStr)]
@@ -35,7 +35,7 @@ impl RunStatus {
     }
 }
 
-/// Identifies a run and what it analyzes: the input of the execution and of every task in it.
+/// Identifies a run and what it analyzes: part of the input of its execution and of every task in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// Its id.
@@ -52,6 +52,24 @@ pub struct Run {
     pub tier: Tier,
     /// When it was requested, in milliseconds since 1970 UTC.
     pub requested_at_ms: i64,
+}
+
+/// The input of a run's execution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutionInput {
+    /// The run.
+    pub run: Run,
+    /// The steps that ended before the execution started.
+    #[serde(default)]
+    pub steps: Vec<StepTiming>,
+}
+
+impl ExecutionInput {
+    /// Returns the input of an accepted run. Step 1 took `duration_us` microseconds.
+    pub fn accepted(run: Run, duration_us: i64) -> Self {
+        let step = StepTiming { step: Step::GenerateRunId, started_at_ms: run.requested_at_ms, duration_us };
+        Self { run, steps: vec![step] }
+    }
 }
 
 /// Why a run ended without a result. Such a run is never charged, or refunded.

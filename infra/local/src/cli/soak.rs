@@ -25,7 +25,7 @@ const CREDITS: u32 = 5000;
 const HANDLES: u32 = 400;
 
 /// Functions that are killed. None of them serves a request, so that every 5xx is a defect.
-const KILLED: [&str; 8] = ["admit", "check_cache", "scrape", "analyze", "save", "compensate", "bulk_groups", "stripe_events"];
+const KILLED: [&str; 7] = ["admit", "fetch", "analyze", "save", "compensate", "bulk_groups", "stripe_events"];
 const KILL_EVERY: Duration = Duration::from_secs(20);
 const FAIL_EVERY: Duration = Duration::from_secs(5);
 const FAULTS: [(&str, &str); 8] = [

@@ -8,7 +8,7 @@ use local::{Demo, Stack};
 use serde_json::{Value, json};
 
 use oslira_credential::Credential;
-use oslira_db::workflow::Admission;
+use oslira_db::workflow::{Admission, AdmissionOutcome};
 use oslira_db::{AdminDb, DatabaseLogin};
 use oslira_domain::Run;
 
@@ -46,7 +46,7 @@ pub(super) async fn ended(api: &Api<'_>, run: &str) -> Result<Value> {
     }
 }
 
-/// A state machine of the same length whose states do nothing.
+/// A state machine whose four states do nothing.
 struct Empty {
     sfn: aws_sdk_sfn::Client,
     arn: String,
@@ -207,14 +207,14 @@ pub(super) async fn debits(stack: &Stack) -> Result<Row> {
 
 async fn debit(stack: &Stack, demo: &Demo, client: usize) -> Result<()> {
     let url = stack.info().admin_database_url.clone();
-    let db = AdminDb::new(Credential::fixed(DatabaseLogin { url: url.into(), ca: None }));
+    let db = AdminDb::persistent(Credential::fixed(DatabaseLogin { url: url.into(), ca: None }));
     for number in 0..DEBITS {
         let run: Run = serde_json::from_value(json!({
             "run_id": format!("run_{:032x}", rand::random::<u128>()), "account_id": demo.account_id,
             "business_profile_id": demo.business_profile_id, "requested_by": uuid::Uuid::nil(),
             "username": format!("debit_{client}_{number}"), "tier": "light", "requested_at_ms": 1_795_399_376_000_i64,
         }))?;
-        ensure!(matches!(db.admit(&run).await?, Admission { outcome, .. } if outcome == "admitted"), "a debit was rejected");
+        ensure!(matches!(db.admit(&run).await?, Admission { outcome: AdmissionOutcome::Admitted, .. }), "a debit was rejected");
     }
     Ok(())
 }
