@@ -6,10 +6,11 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use oslira_aws::profiles::Profiles;
 use oslira_domain::{Call, Step};
-use oslira_lambda::Event;
+use oslira_lambda::{Error, Event, Init};
 use oslira_vendors::{Catalogue, Endpoint, Endpoints, ModelClient, ModelSecrets};
 use serde_json::Value;
 
+use crate::config::AnalyzeConfig;
 use crate::error::TaskError;
 use crate::question::{Questions, question};
 use crate::state::{AnalyzeInput, StepsEnded};
@@ -24,26 +25,24 @@ pub struct AnalyzeClients {
 }
 
 impl AnalyzeClients {
-    /// Reads `OPENAI_BASE_URL`, `OPENAI_API`, `ANTHROPIC_BASE_URL`, `AI_TIMEOUT_SECONDS`, `PROFILE_BUCKET` and, if set, a catalogue of models in
-    /// `MODEL_CATALOGUE`.
+    /// Returns the clients that the configuration names.
     ///
     /// # Errors
-    /// Names the variable that is missing or invalid.
-    pub fn from_env(deps: &Deps) -> Result<Self, lambda_runtime::Error> {
+    /// When the catalogue of models is invalid, or no HTTP client can be made.
+    pub fn new(Init { config, aws, secrets }: Init<AnalyzeConfig>) -> Result<Self, Error> {
         let endpoints = Endpoints {
-            openai: Endpoint::new(oslira_aws::variable("OPENAI_BASE_URL")?),
-            openai_api: oslira_aws::variable("OPENAI_API")?.parse()?,
-            anthropic: Endpoint::new(oslira_aws::variable("ANTHROPIC_BASE_URL")?),
+            openai: Endpoint::new(config.openai_base_url),
+            openai_api: config.openai_api,
+            anthropic: Endpoint::new(config.anthropic_base_url),
         };
-        let seconds = oslira_aws::variable("AI_TIMEOUT_SECONDS")?.parse()?;
-        let catalogue = match std::env::var("MODEL_CATALOGUE") {
-            Ok(text) if !text.is_empty() => Catalogue::parse(&text)?,
-            _ => Catalogue::builtin(),
+        let catalogue = match config.model_catalogue {
+            Some(text) => Catalogue::parse(&text).map_err(|error| format!("environment variable MODEL_CATALOGUE is malformed: {error}"))?,
+            None => Catalogue::builtin(),
         };
-        let secrets = ModelSecrets { openai: deps.secrets.credential("openai"), anthropic: deps.secrets.credential("anthropic") };
-        let timeout_cap = Some(Duration::from_secs(seconds));
+        let secrets = ModelSecrets { openai: secrets.credential("openai"), anthropic: secrets.credential("anthropic") };
+        let timeout_cap = Some(Duration::from_secs(config.ai_timeout_seconds));
         let models = ModelClient::new(oslira_vendors::http_client()?, endpoints, secrets, catalogue, timeout_cap);
-        Ok(Self { models, profiles: Profiles::from_env(&deps.config)? })
+        Ok(Self { models, profiles: Profiles::new(&aws, config.profile_bucket) })
     }
 }
 

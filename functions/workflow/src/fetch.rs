@@ -4,8 +4,11 @@ use jiff::Timestamp;
 use oslira_aws::lookups::Lookups;
 use oslira_aws::profiles::Profiles;
 use oslira_domain::Step;
+use oslira_lambda::{Error, Init};
+use oslira_vendors::Apify;
 use serde_json::Value;
 
+use crate::config::FetchConfig;
 use crate::error::TaskError;
 use crate::scrape::Scraper;
 use crate::state::{FetchInput, ProfileState};
@@ -21,15 +24,17 @@ pub struct FetchClients {
 }
 
 impl FetchClients {
-    /// Reads `PROFILE_BUCKET`, `CACHE_LOOKUPS_TABLE` and `APIFY_BASE_URL`.
+    /// Returns the clients that the configuration names.
     ///
     /// # Errors
-    /// Names the missing variable.
-    pub fn from_env(deps: &Deps) -> Result<Self, lambda_runtime::Error> {
+    /// When no HTTP client can be made.
+    pub fn new(deps: &Deps, Init { config, aws, secrets }: Init<FetchConfig>) -> Result<Self, Error> {
+        let profiles = Profiles::new(&aws, config.profile_bucket);
+        let apify = Apify::new(oslira_vendors::http_client()?, config.apify_base_url, secrets.credential("apify"));
         Ok(Self {
-            profiles: Profiles::from_env(&deps.config)?,
-            lookups: Lookups::from_env(&deps.config)?,
-            scraper: Scraper::from_env(deps)?,
+            lookups: Lookups::new(&aws, config.cache_lookups_table),
+            scraper: Scraper::new(apify, deps.db.clone(), profiles.clone()),
+            profiles,
         })
     }
 }

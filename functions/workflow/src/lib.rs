@@ -6,6 +6,7 @@
 mod admit;
 mod analyze;
 mod compensate;
+mod config;
 mod error;
 mod fetch;
 mod question;
@@ -18,6 +19,7 @@ mod timing;
 pub use admit::admit;
 pub use analyze::{AnalyzeClients, analyze};
 pub use compensate::serve_compensate;
+pub use config::{AnalyzeConfig, FetchConfig, SaveConfig, TaskConfig};
 pub use fetch::{FetchClients, fetch};
 pub use save::save;
 pub use task::{Deps, run};

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use oslira_aws::profiles::{ProfileRef, Profiles};
+use oslira_db::AdminDb;
 use oslira_domain::cache::CachedProfile;
 use oslira_domain::{FailureCode, Run, Step, StepTiming};
 use oslira_scraping::{Limits, Owner, ScrapeError};
@@ -28,14 +29,8 @@ pub struct Scraper {
 }
 
 impl Scraper {
-    /// Reads `APIFY_BASE_URL` and `PROFILE_BUCKET`.
-    ///
-    /// # Errors
-    /// Names the missing variable.
-    pub fn from_env(deps: &Deps) -> Result<Self, lambda_runtime::Error> {
-        let base_url = oslira_aws::variable("APIFY_BASE_URL")?;
-        let apify = Apify::new(oslira_vendors::http_client()?, base_url, deps.secrets.credential("apify"));
-        Ok(Self { scraper: oslira_scraping::Scraper::new(apify, deps.db.clone()), profiles: Profiles::from_env(&deps.config)? })
+    pub(crate) fn new(apify: Apify, db: AdminDb, profiles: Profiles) -> Self {
+        Self { scraper: oslira_scraping::Scraper::new(apify, db), profiles }
     }
 }
 

@@ -1,14 +1,14 @@
 //! What all tasks share: clients, the check that a run is active, and the trigger.
 
+use oslira_aws::AwsError;
 use oslira_aws::progress::ProgressTable;
-use oslira_aws::secrets::Secrets;
-use oslira_aws::{AwsError, SdkConfig};
 use oslira_db::AdminDb;
 use oslira_domain::{FailureCode, RunId, RunStatus, StepTiming};
-use oslira_lambda::{Error, Event};
+use oslira_lambda::{Error, Event, Init};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::config::TaskConfig;
 use crate::error::TaskError;
 
 /// The clients of every task, created once for each environment.
@@ -18,22 +18,12 @@ pub struct Deps {
     pub db: AdminDb,
     /// The progress items that clients poll.
     pub progress: ProgressTable,
-    /// Vendors' credentials.
-    pub secrets: Secrets,
-    /// The configuration for the clients that only some tasks need.
-    pub config: SdkConfig,
 }
 
 impl Deps {
-    /// Starts logging and reads the environment.
-    ///
-    /// # Errors
-    /// Names the missing variable.
-    pub fn from_env() -> Result<Self, Error> {
-        let init = oslira_lambda::init::<()>()?;
-        let db = init.admin_db();
-        let oslira_lambda::Init { aws: config, secrets, .. } = init;
-        Ok(Self { db, progress: ProgressTable::from_env(&config)?, secrets, config })
+    /// Returns the clients that `config` names.
+    pub fn new<C>(config: &TaskConfig, init: &Init<C>) -> Self {
+        Self { db: init.admin_db(), progress: ProgressTable::new(&init.aws, &config.progress_table) }
     }
 
     /// Writes the end of a run to its progress item.

@@ -21,19 +21,6 @@ pub struct AwsConfig {
     pub aws_endpoint_url: Option<String>,
 }
 
-/// An environment variable that the function cannot run without.
-#[derive(Debug, thiserror::Error)]
-#[error("environment variable {0} is not set")]
-pub struct MissingVariable(pub &'static str);
-
-/// The value of an environment variable.
-///
-/// # Errors
-/// Names the variable if it is absent or empty: a misconfigured function must not start.
-pub fn variable(name: &'static str) -> Result<String, MissingVariable> {
-    std::env::var(name).ok().filter(|value| !value.is_empty()).ok_or(MissingVariable(name))
-}
-
 /// Returns what all AWS clients of a function are made from. The SDK reads the credentials from the Lambda environment itself.
 ///
 /// Put together by hand: the SDK's loader would link every other source of credentials (profiles, STS, SSO, metadata services) into each

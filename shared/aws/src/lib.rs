@@ -22,5 +22,5 @@ pub mod queues;
 pub mod secrets;
 
 pub use aws_config::SdkConfig;
-pub use config::{AwsConfig, MissingVariable, sdk_config, variable};
+pub use config::{AwsConfig, sdk_config};
 pub use error::AwsError;

@@ -7,9 +7,9 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
+use crate::AwsError;
 use crate::config::{Lazy, lazily};
 use crate::error::describe;
-use crate::{AwsError, MissingVariable, variable};
 
 /// The one series of counters: the table's partition key.
 const SERIES: &str = "cache_lookups";
@@ -45,14 +45,6 @@ impl Lookups {
     /// Returns the counters in `table`.
     pub fn new(config: &SdkConfig, table: impl Into<String>) -> Self {
         Self { client: lazily(config, Client::new), table: table.into() }
-    }
-
-    /// Returns the counters in the table that `CACHE_LOOKUPS_TABLE` names.
-    ///
-    /// # Errors
-    /// When the variable is missing.
-    pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        Ok(Self { client: lazily(config, Client::new), table: variable("CACHE_LOOKUPS_TABLE")? })
     }
 
     /// Counts one lookup.

@@ -12,9 +12,9 @@ use oslira_domain::Username;
 use oslira_domain::cache::{self, CachedProfile, Census};
 use serde::{Deserialize, Serialize};
 
+use crate::AwsError;
 use crate::config::{Lazy, lazily};
 use crate::error::describe;
-use crate::{AwsError, MissingVariable, variable};
 
 /// The location of one version of a cache entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,14 +41,6 @@ impl Profiles {
             Client::from_conf(aws_sdk_s3::config::Builder::from(config).force_path_style(is_local).build())
         });
         Self { client, bucket: bucket.into() }
-    }
-
-    /// Returns the profiles in the bucket that `PROFILE_BUCKET` names.
-    ///
-    /// # Errors
-    /// When the variable is missing.
-    pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        Ok(Self::new(config, variable("PROFILE_BUCKET")?))
     }
 
     /// Returns the newest entry of a handle with its location. An entry that is absent, unreadable or of another profile than its key says is

@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use oslira_domain::step::ai_percent;
 use oslira_domain::{ExecutionInput, FailureCode, Run, RunId, RunStatus, Step, StepTiming};
 
+use crate::AwsError;
 use crate::config::{Lazy, lazily};
 use crate::error::describe;
-use crate::{AwsError, MissingVariable, variable};
 
 /// How long the item of a live run is kept, in seconds: longer than an execution may take, shorter than a day of leftovers.
 const LIVE_SECONDS: i64 = 6 * 3600;
@@ -89,14 +89,6 @@ impl ProgressTable {
     /// Returns the progress in `table`.
     pub fn new(config: &SdkConfig, table: impl Into<String>) -> Self {
         Self { client: lazily(config, Client::new), table: table.into() }
-    }
-
-    /// Returns the progress in the table that `PROGRESS_TABLE` names.
-    ///
-    /// # Errors
-    /// Fails when the variable is missing.
-    pub fn from_env(config: &SdkConfig) -> Result<Self, MissingVariable> {
-        Ok(Self { client: lazily(config, Client::new), table: variable("PROGRESS_TABLE")? })
     }
 
     /// Creates the item of an accepted run, at 0 %. Changes nothing if the item exists.

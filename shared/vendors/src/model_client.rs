@@ -43,7 +43,8 @@ impl Endpoint {
 }
 
 /// The API that is used at the address of `OpenAI`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, EnumString)]
+#[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", parse_err_ty = UnknownApi, parse_err_fn = unknown_api)]
 pub enum OpenAiApi {
     /// The Responses API.

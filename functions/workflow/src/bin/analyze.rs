@@ -1,10 +1,12 @@
 //! The Lambda of the state machine's `Analyze`.
 
-use oslira_fn_workflow::{AnalyzeClients, Deps, analyze, run};
+use oslira_fn_workflow::{AnalyzeClients, AnalyzeConfig, Deps, analyze, run};
+use oslira_lambda::init;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda_runtime::Error> {
-    let deps = Deps::from_env()?;
-    let clients = AnalyzeClients::from_env(&deps)?;
+async fn main() -> Result<(), oslira_lambda::Error> {
+    let init = init::<AnalyzeConfig>()?;
+    let deps = Deps::new(&init.config.task, &init);
+    let clients = AnalyzeClients::new(init)?;
     run(|task| analyze(task, deps.clone(), clients.clone())).await
 }

@@ -1,8 +1,10 @@
 //! The Lambda of the state machine's `Compensate`, and of the queue of executions that ended without it.
 
-use oslira_fn_workflow::{Deps, serve_compensate};
+use oslira_fn_workflow::{Deps, TaskConfig, serve_compensate};
+use oslira_lambda::init;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda_runtime::Error> {
-    serve_compensate(Deps::from_env()?).await
+async fn main() -> Result<(), oslira_lambda::Error> {
+    let init = init::<TaskConfig>()?;
+    serve_compensate(Deps::new(&init.config, &init)).await
 }
