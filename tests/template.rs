@@ -84,9 +84,8 @@ fn missing(binary: &Path, variables: &[(&str, String)]) -> Option<String> {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success(), "{}: {text}", binary.display());
-    let at = text.find(" is not set").or_else(|| text.find("MissingVariable("))?;
-    let name = if text[at..].starts_with("Missing") { text[at..].split('"').nth(1)? } else { text[..at].rsplit(' ').next()? };
-    Some(name.trim_matches('"').to_owned())
+    let at = text.find(" is not set")?;
+    Some(text[..at].rsplit(' ').next()?.to_owned())
 }
 
 #[stack_test]
@@ -105,8 +104,8 @@ async fn every_function_reads_the_variables_that_it_is_given_and_no_others(world
             all.iter().map(|(name, _)| *name).filter(|name| needless(name)).map(ToOwned::to_owned).collect::<BTreeSet<String>>()
         });
         let unread = unread.await.unwrap();
-        // The variables of every function: the log level has a default, and functions without secrets do not read the environment.
-        let mut needless = vec!["ENVIRONMENT", "LOG_LEVEL"];
+        // The log level has a default.
+        let mut needless = vec!["LOG_LEVEL"];
         if binary == "analyze" {
             needless.push("MODEL_CATALOGUE"); // there is one compiled in
         }
