@@ -117,7 +117,7 @@ async fn every_metric_of_an_alarm_or_graph_is_published(world: Arc<World>) {
         let published = published(&world).await;
         missing.retain(|metric| !is_published(metric, &published, &kinds));
     }
-    assert!(missing.is_empty(), "nobody has_dimensions {missing:#?}");
+    assert!(missing.is_empty(), "no function publishes {missing:#?}");
 }
 
 /// Returns whether a metric is one of AWS, or a published one with these dimensions.

@@ -104,7 +104,7 @@ async fn the_service_reads_tables_and_changes_them_only_by_events(world: Arc<Wor
             json!({ "kind": "payment", "session_id": "cs_x", "payment_intent": null, "account_id": uuid::Uuid::new_v4(), "credits": 10, "amount_cents": 1, "customer": null }),
             "OS404",
         ),
-        (json!({ "kind": "invoice", "customer": "cus_of_nobody", "price_id": "price_pro", "lines": [], "paid": true }), "OS404"),
+        (json!({ "kind": "invoice", "customer": "cus_unknown", "price_id": "price_pro", "lines": [], "paid": true }), "OS404"),
         (
             json!({ "kind": "payment", "session_id": "cs_x", "payment_intent": null, "account_id": account.id, "credits": -10, "amount_cents": 1, "customer": null }),
             "OS400",

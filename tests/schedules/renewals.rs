@@ -96,7 +96,7 @@ async fn accounts_without_a_claim_are_not_renewed_and_accumulate_nothing(world: 
         paid.id
     );
     sql(&world, &live).await;
-    sql(&world, &format!("SELECT grant_credits('{}', 1, '{RENEWAL}', 'renewal:of-somebody:1')", renewed.id)).await;
+    sql(&world, &format!("SELECT grant_credits('{}', 1, '{RENEWAL}', 'renewal:other:1')", renewed.id)).await;
     for _ in 0..3 {
         run(&world, RENEW).await;
     }

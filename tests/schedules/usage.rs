@@ -143,9 +143,9 @@ async fn inconsistent_balances_are_reported(world: Arc<World>) {
         let counted = lines.iter().any(|line| line["schedule"] == "clean_up" && line["money_mismatches"] == 1);
         (named && counted).then_some(())
     };
-    let tells = || async { alarmed(world.stack.log_lines(Some("clean_up")).await.unwrap()) };
-    until("the fault's lines", Duration::from_secs(20), tells).await;
-    // The alarm's metric is published.
+    let lines = || async { alarmed(world.stack.log_lines(Some("clean_up")).await.unwrap()) };
+    until("the fault's lines", Duration::from_secs(20), lines).await;
+    // The error is reported to Sentry.
     assert_eq!(world.calls("sentry", &account.id).await.len(), 1);
     assert_eq!(number(&run(&world, CLEAN_UP).await, "money_mismatches"), 0);
 }
