@@ -48,10 +48,15 @@ const PHRASES: &[(&str, &str)] = &[
 /// Places that may contain such a phrase, each with the reason.
 const ALLOWED: &[(&str, &str)] = &[
     ("tests/words.rs", "this list"),
+    ("functions/operations/openapi.json", "generated from the code, which is checked"),
+    ("infra/openapi/tests/oas", "the schema of OpenAPI, as published"),
+    ("infra/openapi/examples.json", "recorded responses, whose messages the code has"),
     ("infra/sandbox/src/profiles", "texts of invented Instagram profiles"),
     ("infra/sandbox/src/models/phrases.rs", "texts of invented answers of models"),
-    ("shared/vendors/tests", "recorded responses of vendors"),
 ];
+
+/// Files that still use phrases of the list, one path a line. A reworded file leaves it; no file joins it.
+const NOT_YET_REWORDED: &str = include_str!("words.txt");
 
 /// The kinds of files that people read.
 const EXTENSIONS: [&str; 8] = ["rs", "sql", "md", "yaml", "toml", "json", "py", "sh"];
@@ -119,7 +124,7 @@ fn no_file_uses_a_phrase_of_the_list() {
     let mut findings = String::new();
     for file in &files {
         let name = file.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
-        if ALLOWED.iter().any(|(allowed, _)| name.starts_with(allowed)) {
+        if ALLOWED.iter().any(|(allowed, _)| name.starts_with(allowed)) || NOT_YET_REWORDED.lines().any(|known| known == name) {
             continue;
         }
         let text = std::fs::read_to_string(file).unwrap_or_default();
