@@ -1,11 +1,11 @@
-//! Failures, as the layer tells them apart.
+//! Failures, and how the layer treats them.
 
 use std::fmt;
 
 /// How the layer treats a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// The caller's own fault, or an end that is part of the rules. Logged at level `INFO`.
+    /// The caller's own error, or an end that the rules foresee. Logged at level `INFO`.
     Expected,
     /// May pass by itself; the caller retries, or the service that invoked the function does. Logged at level `WARN`.
     Retryable,
@@ -23,7 +23,7 @@ pub trait Failure: From<Panicked> {
     /// Its machine code: the dimension under which a defect is counted.
     fn code(&self) -> &'static str;
 
-    /// What the log says of it, and nothing else does.
+    /// Its cause, which is logged and returned to no client.
     fn cause(&self) -> Option<String>;
 
     /// The HTTP status that it becomes.

@@ -53,7 +53,7 @@ impl From<&Context> for Invocation {
     }
 }
 
-/// The deadline on the process's clock, which nobody sets: one that has passed is `now`.
+/// Returns the deadline on the process's monotonic clock. A deadline that has passed becomes `now`.
 fn deadline(deadline: SystemTime, wall_clock: SystemTime, now: Instant) -> Instant {
     now + deadline.duration_since(wall_clock).unwrap_or(Duration::ZERO)
 }
