@@ -1,21 +1,12 @@
-//! What every endpoint for users works with, made once in an execution environment.
+//! The dependencies of every endpoint for users, created once in an execution environment.
 
 use oslira_db::UserDb;
 use oslira_lambda::{ConfigError, Init, init};
-use serde::Deserialize;
 
+use crate::config::EndpointConfig;
 use crate::guard::AccessGuard;
 
-/// What every endpoint for users is configured with.
-#[derive(Debug, Clone, Deserialize)]
-pub struct EndpointConfig {
-    /// The Supabase project whose Auth signs the users' tokens.
-    pub supabase_url: String,
-    /// The table of the rate limits' counters.
-    pub rate_limits_table: String,
-}
-
-/// Authentication, limits and the database as the caller.
+/// The dependencies of an endpoint.
 #[derive(Clone)]
 pub struct Endpoint {
     /// Authentication and limits.
@@ -28,7 +19,7 @@ impl Endpoint {
     /// Initializes a function that needs nothing else.
     ///
     /// # Errors
-    /// Names the environment variable that is missing or malformed.
+    /// Fails with the name of the environment variable that is missing or malformed.
     pub fn init() -> Result<Self, ConfigError> {
         let init = init::<EndpointConfig>()?;
         Ok(Self::new(&init.config, &init))

@@ -13,7 +13,7 @@ use oslira_aws::secrets::Secrets;
 use oslira_domain::AccountId;
 
 use crate::auth::{TokenVerifier, VerifierError};
-use crate::endpoint::EndpointConfig;
+use crate::config::EndpointConfig;
 use crate::errors;
 use crate::fault::Fault;
 use crate::problem::Problem;

@@ -4,6 +4,7 @@
 mod adapter;
 mod api_error;
 mod auth;
+mod config;
 mod document;
 mod endpoint;
 pub mod errors;
@@ -25,8 +26,9 @@ pub use oslira_http_macros::endpoint;
 pub use adapter::{public, run};
 pub use api_error::ApiError;
 pub use auth::{TokenVerifier, VerifierError};
+pub use config::EndpointConfig;
 pub use document::document;
-pub use endpoint::{Endpoint, EndpointConfig};
+pub use endpoint::Endpoint;
 pub use fault::Fault;
 pub use fields::{Fields, FromFields, RequestFields};
 pub use guard::{AccessGuard, RateLimit};
