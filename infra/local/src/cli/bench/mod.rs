@@ -13,6 +13,7 @@ use table::Report;
 
 /// What to measure, and how.
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command")]
 pub(crate) struct Settings {
     /// Measure only start times, reads and sizes, with few repetitions
     #[arg(long)]
