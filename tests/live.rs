@@ -55,17 +55,17 @@ async fn with_keys_only_the_real_vendors_are_called(world: Arc<World>) {
     }
 
     // No key is in a log, in a file of the stack, or among the arguments and variables of its processes.
-    let told = |text: &[u8]| KEYS.iter().any(|key| text.windows(key.len()).any(|part| part == key.as_bytes()));
+    let has_key = |text: &[u8]| KEYS.iter().any(|key| text.windows(key.len()).any(|part| part == key.as_bytes()));
     let logged = stack.log_lines(None).await.unwrap();
-    assert!(!logged.is_empty() && !logged.iter().any(|line| told(line.as_bytes())));
+    assert!(!logged.is_empty() && !logged.iter().any(|line| has_key(line.as_bytes())));
     for file in std::fs::read_dir(stack.state_dir()).unwrap().filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()) {
-        assert!(!told(&std::fs::read(&file).unwrap()), "{}", file.display());
+        assert!(!has_key(&std::fs::read(&file).unwrap()), "{}", file.display());
     }
     let pids = stack.function_pids("analyze");
     assert!(!pids.is_empty());
     for pid in pids {
         for name in ["cmdline", "environ"] {
-            assert!(!told(&std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default()), "{name}");
+            assert!(!has_key(&std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default()), "{name}");
         }
     }
     stack.stop().await;

@@ -49,7 +49,7 @@ async fn roles(world: &World) -> BTreeMap<String, local::SdkConfig> {
     roles
 }
 
-/// Who of all may do something. Whoever may not must have been refused for that reason and no other.
+/// Returns the roles that may do something. All others must have been refused for that reason and no other.
 async fn who<T, E, F>(world: &World, attempt: impl Fn(local::SdkConfig) -> F) -> BTreeSet<String>
 where
     E: ProvideErrorMetadata,

@@ -11,7 +11,7 @@ impl Account {
     /// Sends a request with this `Authorization` header, or without one, to start, progress, result and cancel.
     async fn request_every_endpoint(&self, authorization: Option<&str>, run_id: &str) -> Vec<Answer> {
         let world = &self.world;
-        let body = json!({ "username": "nobody.at.all", "businessProfileId": self.business_profile_id, "analysisType": "light" });
+        let body = json!({ "username": "not.a.handle.of.a.run", "businessProfileId": self.business_profile_id, "analysisType": "light" });
         let run = |what: &str| world.url(&format!("/api/analysis/{run_id}/{what}"));
         let requests = [
             world.http.post(world.url("/api/leads/analyze")).json(&body),
@@ -78,7 +78,7 @@ async fn every_endpoint_rejects_requests_without_a_valid_token(world: Arc<World>
         ("for no audience", json!({ "claims": { "aud": null } })),
         ("of the anonymous role", json!({ "claims": { "role": "anon" } })),
         ("of the service role", json!({ "claims": { "role": "service_role" } })),
-        ("of nobody", json!({ "claims": { "sub": null } })),
+        ("without a user", json!({ "claims": { "sub": null } })),
         ("of no user id", json!({ "sub": "admin" })),
         ("expired, with the legacy secret", json!({ "alg": "HS256", "expires_in": -60 })),
         ("of another issuer, with the legacy secret", json!({ "alg": "HS256", "iss": "supabase" })),
@@ -105,9 +105,9 @@ async fn every_endpoint_rejects_forged_tokens(world: Arc<World>) {
     let token = account.token_with(json!({ "alg": "RS256", "kid": kid })).await;
     account.assert_rejected_by_every_endpoint("another key's id", Some(&format!("Bearer {token}")), &run_id, "INVALID_TOKEN").await;
     // The signature of one user's token with another user's claims.
-    let stranger = world.account(0).await;
+    let outsider = world.account(0).await;
     for alg in ["ES256", "RS256", "HS256"] {
-        let (own, other) = (stranger.token_with(json!({ "alg": alg })).await, account.token_with(json!({ "alg": alg })).await);
+        let (own, other) = (outsider.token_with(json!({ "alg": alg })).await, account.token_with(json!({ "alg": alg })).await);
         let (claims, signature) = (other.rsplit_once('.').expect("a token").0, own.rsplit_once('.').expect("a token").1);
         account.assert_rejected_by_every_endpoint(alg, Some(&format!("Bearer {claims}.{signature}")), &run_id, "INVALID_TOKEN").await;
         let unsigned = format!("Bearer {claims}.");
@@ -134,7 +134,7 @@ async fn every_endpoint_accepts_every_algorithm_of_the_project(world: Arc<World>
 
 #[stack_test]
 async fn a_run_of_another_tenant_is_not_found(world: Arc<World>) {
-    let (account, stranger) = (world.account(5).await, world.account(5).await);
+    let (account, outsider) = (world.account(5).await, world.account(5).await);
     let handle = world.handle("tenant");
     world.slow_scrape(&handle, 60_000).await;
     let live = account.start(&handle, "light").await;
@@ -142,9 +142,9 @@ async fn a_run_of_another_tenant_is_not_found(world: Arc<World>) {
     let ended = account.run(&world.handle("tenant"), "light").await.run_id;
     let unknown = "run_00000000000070008000000000000000".to_owned();
     for run_id in [&live, &ended, &unknown] {
-        stranger.get(&format!("/api/analysis/{run_id}/progress")).await.problem(404, "NOT_FOUND");
-        stranger.result(run_id).await.problem(404, "NOT_FOUND");
-        stranger.cancel(run_id).await.problem(404, "NOT_FOUND");
+        outsider.get(&format!("/api/analysis/{run_id}/progress")).await.problem(404, "NOT_FOUND");
+        outsider.result(run_id).await.problem(404, "NOT_FOUND");
+        outsider.cancel(run_id).await.problem(404, "NOT_FOUND");
     }
     for garbage in ["run_1", "x", "run_0000000000007000800000000000000G", "%27%20OR%201=1"] {
         let problem = account.get(&format!("/api/analysis/{garbage}/progress")).await.problem(400, "VALIDATION_ERROR");
@@ -153,23 +153,23 @@ async fn a_run_of_another_tenant_is_not_found(world: Arc<World>) {
         account.cancel(garbage).await.problem(400, "VALIDATION_ERROR");
     }
     assert_eq!(account.progress(&live).await["status"], json!("processing"));
-    assert_eq!((account.balance().await, stranger.balance().await), (3, 5));
+    assert_eq!((account.balance().await, outsider.balance().await), (3, 5));
     account.cancel(&live).await.data(200);
     account.assert_refund_recorded(&live, 1, 4).await;
 }
 
 #[stack_test]
 async fn a_run_without_a_row_is_visible_to_its_tenant_only(world: Arc<World>) {
-    let (account, stranger) = (world.account(5).await, world.account(5).await);
+    let (account, outsider) = (world.account(5).await, world.account(5).await);
     let balance = account.lock_balance().await;
     let run_id = account.start(&world.handle("tenant"), "light").await;
-    stranger.get(&format!("/api/analysis/{run_id}/progress")).await.problem(404, "NOT_FOUND");
-    stranger.result(&run_id).await.problem(404, "NOT_FOUND");
-    stranger.cancel(&run_id).await.problem(404, "NOT_FOUND");
+    outsider.get(&format!("/api/analysis/{run_id}/progress")).await.problem(404, "NOT_FOUND");
+    outsider.result(&run_id).await.problem(404, "NOT_FOUND");
+    outsider.cancel(&run_id).await.problem(404, "NOT_FOUND");
     assert_eq!(account.progress(&run_id).await["status"], json!("pending"));
     balance.batch_execute("COMMIT").await.expect("the lock is released");
     assert_eq!(account.ended(&run_id).await.status(), "completed");
-    assert_eq!((account.balance().await, stranger.balance().await), (4, 5));
+    assert_eq!((account.balance().await, outsider.balance().await), (4, 5));
 }
 
 #[stack_test(alone)]

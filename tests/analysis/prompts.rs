@@ -1,4 +1,4 @@
-//! What models are told, as it arrives there, and the keys with which vendors are asked.
+//! Prompts as they arrive at the models, and the rotation of the vendors\' keys.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -116,9 +116,9 @@ async fn a_task_that_runs_twice_at_once_pays_once(world: Arc<World>) {
     assert_eq!(account.entries(&run_id).await, [("analysis".to_owned(), -1)]);
     let starts = world.calls("apify", &handle).await.into_iter().filter(|call| call["op"] == "start").count();
     assert_eq!(starts, 1);
-    let booked: Option<i64> =
+    let recorded: Option<i64> =
         world.db.value("SELECT coalesce(sum(cost_micro_usd), 0)::int8 FROM ai_usage_logs WHERE run_id = $1", &[&run_id]).await;
-    assert_eq!(booked, Some(world.bill(&handle).await));
+    assert_eq!(recorded, Some(world.bill(&handle).await));
 }
 
 #[stack_test]

@@ -67,9 +67,9 @@ async fn damaged_entries_and_those_of_other_profiles_are_replaced(world: Arc<Wor
     let (handle, other) = (world.handle("damaged"), world.handle("other"));
     account.lead(&handle).await;
     let entry = world.entry(&handle).await;
-    let (mut foreign, mut strangers, mut private) = (entry.clone(), entry.clone(), entry.clone());
+    let (mut foreign, mut renamed, mut private) = (entry.clone(), entry.clone(), entry.clone());
     foreign["version"] = json!(2);
-    strangers["profile"]["username"] = json!(other);
+    renamed["profile"]["username"] = json!(other);
     private["profile"]["is_private"] = json!(true);
     let text = entry.to_string();
     let damaged = [
@@ -77,7 +77,7 @@ async fn damaged_entries_and_those_of_other_profiles_are_replaced(world: Arc<Wor
         String::new(),
         "null".to_owned(),
         foreign.to_string(),
-        strangers.to_string(),
+        renamed.to_string(),
         private.to_string(),
     ];
     for content in damaged {

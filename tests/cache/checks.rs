@@ -129,7 +129,7 @@ async fn privacy_and_verification_decide(world: Arc<World>) {
     assert_eq!((reason(&data), &data["changes"]["verification_changed"]), (Some("verification_change"), &json!(true)), "{data}");
     // What no rule looks at is no change.
     for (field, value) in
-        [("display_name", json!("Somebody")), ("post_count", json!(1)), ("following_count", json!(1)), ("posts", json!([]))]
+        [("display_name", json!("Someone Else")), ("post_count", json!(1)), ("following_count", json!(1)), ("posts", json!([]))]
     {
         assert_eq!(reason(&checked.against(field, value).await), None, "{field}");
     }
@@ -178,10 +178,10 @@ async fn a_change_holds_until_the_lead_is_analyzed_again(world: Arc<World>) {
 
 #[stack_test]
 async fn unusual_profiles_are_compared_too(world: Arc<World>) {
-    let nobody = Checked::new(&world, "zero").await;
-    let data = nobody.against("follower_count", json!(0)).await;
+    let empty = Checked::new(&world, "zero").await;
+    let data = empty.against("follower_count", json!(0)).await;
     assert_eq!((reason(&data), &data["changes"]["follower_count"]["change_percent"]), (None, &Value::Null), "{data}");
-    assert_eq!(reason(&nobody.against("follower_count", json!(1)).await), Some("follower_change"));
+    assert_eq!(reason(&empty.against("follower_count", json!(1)).await), Some("follower_change"));
     let everybody = Checked::new(&world, "huge").await;
     assert_eq!(reason(&everybody.against("follower_count", json!(0)).await), Some("follower_change"));
 }
@@ -190,7 +190,7 @@ async fn unusual_profiles_are_compared_too(world: Arc<World>) {
 async fn private_missing_and_blocked_profiles_have_codes_of_their_own(world: Arc<World>) {
     let account = world.account(0).await;
     let [closed, private, missing, blocked] = ["private", "private", "missing", "blocked"].map(|beginning| world.handle(beginning));
-    // It was public when it was analysed: that it is private now is a change, and stays one.
+    // It was public when it was analyzed. That it is private now is a change, and stays one.
     let lead = account.old_lead(&closed, false).await;
     for _ in 0..2 {
         let data = account.refresh_check(&lead).await.data(200);
@@ -221,9 +221,9 @@ async fn private_missing_and_blocked_profiles_have_codes_of_their_own(world: Arc
 }
 
 #[stack_test]
-async fn failing_scrapes_are_booked(world: Arc<World>) {
+async fn failing_scrapes_are_recorded(world: Arc<World>) {
     let account = world.account(0).await;
-    for (fault, code, booked) in [
+    for (fault, code, recorded) in [
         (json!({ "kind": "run_failed" }), "SCRAPE_FAILED", Some("error")),
         (json!({ "kind": "run_timed_out" }), "SCRAPE_FAILED", Some("timeout")),
         (json!({ "kind": "run_aborted" }), "SCRAPE_FAILED", Some("error")),
@@ -239,8 +239,8 @@ async fn failing_scrapes_are_booked(world: Arc<World>) {
         let answer = account.refresh_check(&lead).await;
         assert!(answer.header("retry-after").is_some(), "{fault}");
         answer.problem(503, code);
-        let booked_now = account.recorded_checks().await;
-        assert_eq!(booked_now.get(before.1).map(String::as_str), booked, "{fault}");
+        let recorded_now = account.recorded_checks().await;
+        assert_eq!(recorded_now.get(before.1).map(String::as_str), recorded, "{fault}");
         assert_eq!(account.vendor_costs().await - before.0, world.bill(&handle).await, "{fault}");
         assert_eq!(world.cached(&handle).await, None, "{fault}");
     }
@@ -264,12 +264,12 @@ async fn a_slow_actor_is_aborted_in_time(world: Arc<World>) {
 #[stack_test]
 async fn only_members_who_may_write_check_their_own_leads(world: Arc<World>) {
     let checked = Checked::new(&world, "tenants").await;
-    let (stranger, viewer) = (world.account(0).await, world.account(0).await);
+    let (other, viewer) = (world.account(0).await, world.account(0).await);
     checked.account.admit_member(&viewer, "viewer").await;
     let before = world.actor_calls(&checked.handle, "start").await;
     for path in ["refresh-check", "force-refresh"] {
         let path = format!("/api/leads/{}/{path}", checked.lead);
-        stranger.post(&path, &json!({})).await.problem(404, "NOT_FOUND");
+        other.post(&path, &json!({})).await.problem(404, "NOT_FOUND");
         viewer.post(&path, &json!({})).await.problem(403, "FORBIDDEN");
         // In the name of the account as well as in one's own: the lead is that account's.
         for (account, status) in [(&checked.account.id, 403), (&viewer.id, 404)] {
@@ -277,7 +277,7 @@ async fn only_members_who_may_write_check_their_own_leads(world: Arc<World>) {
             assert_eq!(world.send(request).await.status, status);
         }
         assert_eq!(world.send(world.http.post(world.url(&path))).await.status, 401);
-        checked.account.post(&path.replace(&checked.lead, "nobody"), &json!({})).await.problem(400, "VALIDATION_ERROR");
+        checked.account.post(&path.replace(&checked.lead, "none"), &json!({})).await.problem(400, "VALIDATION_ERROR");
         let nowhere = path.replace(&checked.lead, &uuid::Uuid::now_v7().to_string());
         checked.account.post(&nowhere, &json!({})).await.problem(404, "NOT_FOUND");
     }

@@ -199,12 +199,12 @@ async fn filters_are_combined(world: Arc<World>) {
 
 #[stack_test]
 async fn a_caller_without_an_account_cannot_list_leads(world: Arc<World>) {
-    let nobody = world.token(json!({ "sub": uuid::Uuid::new_v4() })).await;
+    let without_account = world.token(json!({ "sub": uuid::Uuid::new_v4() })).await;
     for path in [PATH, "/api/business-profiles", "/api/credits/balance", "/api/credits/transactions"] {
-        world.send(world.http.get(world.url(path)).bearer_auth(&nobody)).await.problem(403, "NO_ACCOUNTS");
+        world.send(world.http.get(world.url(path)).bearer_auth(&without_account)).await.problem(403, "NO_ACCOUNTS");
     }
     let id = uuid::Uuid::new_v4();
     for path in [format!("{PATH}/{id}"), format!("{PATH}/{id}/analyses"), format!("/api/business-profiles/{id}")] {
-        world.send(world.http.get(world.url(&path)).bearer_auth(&nobody)).await.problem(404, "NOT_FOUND");
+        world.send(world.http.get(world.url(&path)).bearer_auth(&without_account)).await.problem(404, "NOT_FOUND");
     }
 }

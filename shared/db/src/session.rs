@@ -36,7 +36,7 @@ enum Lifetime {
     /// Between requests it stays open. An endpoint's next request saves opening one.
     Kept,
     /// It ends with the statement, unless another one waits for it. So no connection is open while a vendor works or after an invocation has
-    /// responded, whoever wrote the function. An environment that is frozen with an open connection occupies a client slot of the pooler,
+    /// responded, whichever function wrote it. An environment that is frozen with an open connection occupies a client slot of the pooler,
     /// which has a few hundred for each login.
     Statement,
 }

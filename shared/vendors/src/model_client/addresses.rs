@@ -79,7 +79,7 @@ mod tests {
             "evil.museum#top",
             "evil.ai",
             "write to me@evil.example",
-            "ask @somebody_else about it",
+            "ask @another_one about it",
             "@yoga.studio.me2",
             "@yoga.studio.me@evil",
             "@yoga.studio.me/evil",
