@@ -20,7 +20,7 @@ pub enum ConfigError {
         /// Why its value cannot be used.
         problem: String,
     },
-    /// The struct asks for something that no environment variable can hold.
+    /// The struct has a field that no environment variable can hold.
     #[error("{0}")]
     Unsupported(String),
 }
