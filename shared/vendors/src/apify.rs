@@ -271,7 +271,7 @@ mod tests {
     }
 
     async fn serving(script: Script) -> (Apify, Stub) {
-        let stub = Stub::new(vec![script]).await;
+        let stub = Stub::new(vec![script; 2]).await;
         (client(format!("{}/", stub.url)), stub)
     }
 

@@ -439,7 +439,7 @@ mod tests {
         ];
         for (status, mut body, expected) in cases {
             body["message"] = json!("Invalid API Key provided: sk_test_secret of jane@example.com");
-            let (stripe, stub) = serving(vec![refused(status, &body)]).await;
+            let (stripe, stub) = serving(vec![refused(status, &body); 2]).await;
             let error = stripe.create_customer(account(), Some("jane@example.com")).await.unwrap_err();
             assert_eq!(error, expected);
             assert!(!format!("{error} {error:?}").contains("secret") && !format!("{error:?}").contains("jane"));
