@@ -76,6 +76,10 @@ impl Scraper {
         remembered: Option<String>,
         limits: &Limits,
     ) -> Result<Scraped, ScrapeError> {
+        if limits.is_over() {
+            // Neither is an Actor run started that could not be waited for, nor one aborted that may be about to succeed.
+            return Err(ScrapeError::Deadline);
+        }
         let clock = Clock::start();
         let id = match remembered {
             Some(id) => id,
