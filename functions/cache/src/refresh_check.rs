@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(described(Reason::PrivacyChange, &private, &old), "The profile became public.");
         assert_eq!(described(Reason::VerificationChange, &old, &private), "The profile was verified.");
         assert_eq!(described(Reason::VerificationChange, &private, &old), "The profile is no longer verified.");
-        assert!(details(Reason::TtlExpired, None, &old).contains("no earlier copy"));
+        assert!(details(Reason::TtlExpired, None, &old).contains("no earlier profile"));
     }
 
     #[test]
