@@ -139,4 +139,11 @@ async fn two_hundred_analyses_behind_a_pooler_with_150_slots(world: Arc<World>) 
     assert!(clients <= 5 && backends <= 20, "{clients} {backends}");
     drop(console);
     world.put_admin_url(direct).await;
+    // Hundreds of environments end now, which keeps the emulator busy for a while.
+    until("an idle emulator", Duration::from_mins(2), || async {
+        let asked = Instant::now();
+        world.secrets.get_secret_value().secret_id(ADMIN).send().await.ok()?;
+        (asked.elapsed() < Duration::from_millis(100)).then_some(())
+    })
+    .await;
 }

@@ -51,7 +51,7 @@ async fn a_run_with_progress_only_stays_cancelled(world: Arc<World>) {
     account.result(&run_id).await.problem(425, "NOT_COMPLETE");
     assert_eq!(account.cancel(&run_id).await.data(200)["credits_refunded"], json!(0));
     // The late admission finds the run cancelled and charges nothing.
-    assert_eq!(world.invoke("admit", &json!({ "run": run, "steps": [] })).await, Err("Cancelled".to_owned()));
+    assert_eq!(world.invoke("admit", &json!({ "run": run, "steps": [] })).await, Err("Terminal".to_owned()));
     assert_eq!((account.entries(&run_id).await, account.balance().await), (vec![], 9));
     assert_eq!(account.progress(&run_id).await["status"], json!("cancelled"));
 }

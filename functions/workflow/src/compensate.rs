@@ -148,13 +148,27 @@ impl Compensation {
     }
 
     async fn apply(self, deps: &Deps) -> Result<Compensated, TaskError> {
-        let failure = deps.db.fail(&self.run_id, self.run.as_ref(), self.code, &self.steps).await?;
+        let steps = self.steps_ended(deps).await;
+        let failure = deps.db.fail(&self.run_id, self.run.as_ref(), self.code, &steps).await?;
         if let Some(status) = failure.status {
-            deps.write_end(&self.run_id, status, failure.error_code, &self.steps).await;
+            deps.write_end(&self.run_id, status, failure.error_code, &steps).await;
         }
         let (status, credits_refunded) = (failure.status, failure.credits_refunded);
         tracing::info!(code = %self.code, status = status.map(RunStatus::as_str), credits_refunded, "compensated");
         Ok(Compensated { status, error_code: failure.error_code, credits_refunded })
+    }
+
+    /// Returns the steps that ended. The state that failed has no output, but its steps are in the progress item, which expires sooner than the
+    /// run.
+    async fn steps_ended(&self, deps: &Deps) -> Vec<StepTiming> {
+        match deps.progress.get(&self.run_id, jiff::Timestamp::now()).await {
+            Ok(Some(progress)) if progress.steps.len() > self.steps.len() => progress.steps,
+            Ok(_) => self.steps.clone(),
+            Err(error) => {
+                tracing::warn!(%error, "progress not read");
+                self.steps.clone()
+            }
+        }
     }
 }
 
