@@ -30,6 +30,7 @@ fn between<'a>(text: &'a str, before: &str, after: char) -> BTreeSet<&'a str> {
 async fn every_binary_has_a_function_and_every_function_its_binary(world: Arc<World>) {
     let features = std::fs::read_dir(root().join("functions")).unwrap().map(|entry| entry.unwrap().path().join("src/bin"));
     let binaries: BTreeSet<String> = features
+        .filter(|directory| directory.is_dir())
         .flat_map(|directory| std::fs::read_dir(directory).unwrap())
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
