@@ -87,7 +87,7 @@ pub async fn stripe_events(message: Message, consumer: &StripeEventConsumer) -> 
     if let Some(account_id) = applied.account_id {
         span.record("account_id", account_id.to_string());
     }
-    tracing::info!(outcome = ?applied.outcome, "event processed");
+    tracing::info!(outcome = <&str>::from(applied.outcome), "event processed");
     Ok(())
 }
 

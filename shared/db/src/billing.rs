@@ -19,8 +19,9 @@ pub struct Applied {
 }
 
 /// What was done with an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum EventOutcome {
     /// It was recorded with all its effects.
     Applied,
