@@ -1,7 +1,7 @@
 //! Whole responses of the API as snapshots in `snapshots/`, so that a change of any field is a change of a reviewed file.
 //!
 //! Ids, times and durations are redacted. Profiles and answers of models are invented from the handle alone, so a fixed handle has a fixed
-//! result. To accept a change: `INSTA_UPDATE=always cargo test -p oslira-tests --test oslira -- responses::`, then review the files. With
+//! result. To accept a change: `INSTA_UPDATE=always cargo test --workspace --test oslira -- responses::`, then review the files. With
 //! `CI` set a snapshot that differs or is missing fails the test and is not written.
 
 use std::sync::Arc;

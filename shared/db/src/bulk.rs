@@ -317,7 +317,7 @@ impl AdminDb {
     ///
     /// # Errors
     /// As any statement.
-    pub async fn remember_group_scrape(
+    pub async fn record_group_scrape_run(
         &self,
         batch_id: &BatchId,
         run_ids: &[RunId],
@@ -332,7 +332,7 @@ impl AdminDb {
     ///
     /// # Errors
     /// As any statement.
-    pub async fn book_group_scrape(&self, batch_id: &BatchId, run_ids: &[RunId], call: &VendorCall) -> Result<(), DbError> {
+    pub async fn record_group_scrape_cost(&self, batch_id: &BatchId, run_ids: &[RunId], call: &VendorCall) -> Result<(), DbError> {
         self.execute("SELECT record_group_scrape_cost($1, $2, $3)", &params![batch_id, run_ids, Json(call)]).await
     }
 

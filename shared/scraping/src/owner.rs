@@ -33,7 +33,7 @@ impl Owner<'_> {
     pub(crate) async fn remember(&self, db: &AdminDb, id: &str) -> Result<Option<String>, DbError> {
         match self {
             Self::Run(run_id) => db.record_scrape_run(run_id, Some(id), None).await,
-            Self::Group { batch_id, run_ids } => db.remember_group_scrape(batch_id, run_ids, Some(id), None).await,
+            Self::Group { batch_id, run_ids } => db.record_group_scrape_run(batch_id, run_ids, Some(id), None).await,
             Self::Account(_) => Ok(Some(id.to_owned())),
         }
     }
@@ -42,7 +42,7 @@ impl Owner<'_> {
     pub(crate) async fn forget(&self, db: &AdminDb, id: &str) -> Result<(), DbError> {
         match self {
             Self::Run(run_id) => db.record_scrape_run(run_id, None, Some(id)).await.map(drop),
-            Self::Group { batch_id, run_ids } => db.remember_group_scrape(batch_id, run_ids, None, Some(id)).await.map(drop),
+            Self::Group { batch_id, run_ids } => db.record_group_scrape_run(batch_id, run_ids, None, Some(id)).await.map(drop),
             Self::Account(_) => Ok(()),
         }
     }
@@ -60,7 +60,7 @@ impl Owner<'_> {
     pub(crate) async fn record(&self, db: &AdminDb, call: &VendorCall) -> Result<(), DbError> {
         match self {
             Self::Run(run_id) => db.record_vendor_calls(run_id, std::slice::from_ref(call), None).await.map(drop),
-            Self::Group { batch_id, run_ids } => db.book_group_scrape(batch_id, run_ids, call).await.map(drop),
+            Self::Group { batch_id, run_ids } => db.record_group_scrape_cost(batch_id, run_ids, call).await.map(drop),
             Self::Account(account_id) => db.record_account_call(*account_id, call).await,
         }
     }
