@@ -94,7 +94,9 @@ async fn a_stuck_execution_is_stopped(world: Arc<World>) {
     let handle = world.handle("stuck");
     world.slow_scrape(&handle, 30_000).await;
     let run_id = account.start(&handle, "deep").await;
-    until("an Actor run", Duration::from_mins(1), || async { world.calls("apify", &handle).await.into_iter().next() }).await;
+    // Once it is recorded, the run does not move until the first poll ends, two seconds later.
+    let recorded = "SELECT 1 FROM analyses WHERE run_id = $1 AND scrape_run_id IS NOT NULL";
+    until("a recorded Actor run", Duration::from_mins(1), || async { world.db.rows(recorded, &[&run_id]).await.into_iter().next() }).await;
     rested(&world, &run_id, "16 minutes").await;
     let summary = run(&world, END_STUCK).await;
     assert_eq!(number(&summary, "stuck"), 1, "{summary}");
