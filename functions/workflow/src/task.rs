@@ -64,5 +64,5 @@ where
 
 /// Returns a task's input as `T`.
 pub(crate) fn input<T: serde::de::DeserializeOwned>(payload: Value) -> Result<T, TaskError> {
-    serde_json::from_value(payload).map_err(|error| TaskError::Defect(format!("malformed input: {error}")))
+    oslira_lambda::task::input(payload).map_err(TaskError::Defect)
 }

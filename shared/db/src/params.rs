@@ -37,10 +37,10 @@ macro_rules! params {
 }
 pub(crate) use params;
 
-/// Implements [`Parameter`] for a type: `Type as SQL type => what is sent`.
+/// Implements [`Parameter`] for types: `impl<lifetime> type as SQL type => what is sent`.
 macro_rules! parameter {
-    ($($type:ty as $sql:ident: $sent:ty => |$value:ident| $convert:expr;)*) => {$(
-        impl Parameter for $type {
+    ($(impl<$($life:lifetime)?> $type:ty as $sql:ident: $sent:ty => |$value:ident| $convert:expr;)*) => {$(
+        impl<$($life)?> Parameter for $type {
             type Sql = $sent;
             const TYPE: Type = Type::$sql;
 
@@ -53,42 +53,24 @@ macro_rules! parameter {
 }
 
 parameter! {
-    bool as BOOL: bool => |value| value;
-    i64 as INT8: i64 => |value| value;
-    Uuid as UUID: Uuid => |id| id;
-    Timestamp as TIMESTAMPTZ: Timestamp => |moment| moment;
-    AccountId as UUID: Uuid => |id| id.0;
-    BusinessProfileId as UUID: Uuid => |id| id.0;
-    LeadId as UUID: Uuid => |id| id.0;
+    impl<> bool as BOOL: bool => |value| value;
+    impl<> i64 as INT8: i64 => |value| value;
+    impl<> Uuid as UUID: Uuid => |id| id;
+    impl<> Timestamp as TIMESTAMPTZ: Timestamp => |moment| moment;
+    impl<> AccountId as UUID: Uuid => |id| id.0;
+    impl<> BusinessProfileId as UUID: Uuid => |id| id.0;
+    impl<> LeadId as UUID: Uuid => |id| id.0;
     // Limits: a statement's are `integer`, and none is near its bound.
-    u32 as INT4: i32 => |limit| i32::try_from(limit).unwrap_or(i32::MAX);
-    Tier as TEXT: &'static str => |tier| tier.as_str();
-    TransactionType as TEXT: &'static str => |kind| kind.as_str();
-    FailureCode as TEXT: &'static str => |code| code.as_str();
-}
-
-/// The same for types that borrow.
-macro_rules! borrowed_parameter {
-    ($($type:ty as $sql:ident: $sent:ty => |$value:ident| $convert:expr;)*) => {$(
-        impl<'a> Parameter for &'a $type {
-            type Sql = $sent;
-            const TYPE: Type = Type::$sql;
-
-            fn into_sql(self) -> $sent {
-                let $value = self;
-                $convert
-            }
-        }
-    )*};
-}
-
-borrowed_parameter! {
-    str as TEXT: &'a str => |text| text;
-    RunId as TEXT: &'a str => |id| id.as_str();
-    BatchId as TEXT: &'a str => |id| id.as_str();
-    Username as TEXT: &'a str => |username| username.as_str();
-    [RunId] as TEXT_ARRAY: Vec<&'a str> => |ids| ids.iter().map(RunId::as_str).collect();
-    [Username] as TEXT_ARRAY: Vec<&'a str> => |usernames| usernames.iter().map(Username::as_str).collect();
+    impl<> u32 as INT4: i32 => |limit| i32::try_from(limit).unwrap_or(i32::MAX);
+    impl<> Tier as TEXT: &'static str => |tier| tier.as_str();
+    impl<> TransactionType as TEXT: &'static str => |kind| kind.as_str();
+    impl<> FailureCode as TEXT: &'static str => |code| code.as_str();
+    impl<'a> &'a str as TEXT: &'a str => |text| text;
+    impl<'a> &'a RunId as TEXT: &'a str => |id| id.as_str();
+    impl<'a> &'a BatchId as TEXT: &'a str => |id| id.as_str();
+    impl<'a> &'a Username as TEXT: &'a str => |username| username.as_str();
+    impl<'a> &'a [RunId] as TEXT_ARRAY: Vec<&'a str> => |ids| ids.iter().map(RunId::as_str).collect();
+    impl<'a> &'a [Username] as TEXT_ARRAY: Vec<&'a str> => |usernames| usernames.iter().map(Username::as_str).collect();
 }
 
 impl<T: Serialize + std::fmt::Debug + Sync> Parameter for Json<T> {
