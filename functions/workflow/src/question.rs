@@ -104,13 +104,12 @@ impl<'a> Questions<'a> {
 
 /// Returns the question `call` about a profile.
 pub(crate) fn question(run: &Run, call: Call, state: &AnalysisState, profile: &Profile) -> Question {
-    let (name, website, one_liner, pack) = &state.business;
-    let no_pack = Value::Null;
+    let row = &state.business;
     let business = BusinessContext::from_row(
-        name.as_deref().unwrap_or_default(),
-        website.as_deref(),
-        one_liner.as_deref(),
-        pack.as_ref().unwrap_or(&no_pack),
+        row.business_name.as_deref().unwrap_or_default(),
+        row.website.as_deref(),
+        row.business_one_liner.as_deref(),
+        row.business_context_pack.as_ref().unwrap_or(&Value::Null),
     );
     let now = Timestamp::now();
     Question {

@@ -213,10 +213,6 @@ impl AdminDb {
         self.0.run("service_role", r#"{"role":"service_role"}"#, sql, params).await
     }
 
-    pub(crate) async fn one(&self, sql: &str, params: &[Param<'_>]) -> Result<Option<Row>, DbError> {
-        Ok(self.query(sql, params).await?.into_iter().next())
-    }
-
     /// Runs a statement that returns one JSON document, and reads it as [`document`] does.
     pub(crate) async fn call<T: DeserializeOwned>(&self, sql: &str, params: &[Param<'_>]) -> Result<T, DbError> {
         document(&self.query(sql, params).await?)

@@ -1,14 +1,13 @@
 //! The statements of the workflow's tasks, one database function each. All are idempotent by run.
 
 use oslira_domain::{FailureCode, MicroUsd, Profile, Run, RunId, RunStatus, StepTiming};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio_postgres::Row;
-use tokio_postgres::types::{Json, Type};
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::error::DbError;
+use crate::params::params;
 use crate::session::AdminDb;
 
 /// Whether a run is admitted.
@@ -38,7 +37,7 @@ pub struct Admission {
 }
 
 /// A run at the start of a task.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 pub struct RunState {
     /// Its status.
     pub status: RunStatus,
@@ -49,7 +48,7 @@ pub struct RunState {
 }
 
 /// A run at the start of `Analyze`.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 pub struct AnalysisState {
     /// Its status.
     pub status: RunStatus,
@@ -59,8 +58,22 @@ pub struct AnalysisState {
     pub answered: Vec<String>,
     /// When the first of them was asked, in milliseconds since 1970 UTC.
     pub first_asked_at_ms: Option<i64>,
-    /// The business profile's row: name, website, one-liner, context pack.
-    pub business: (Option<String>, Option<String>, Option<String>, Option<Value>),
+    /// The business that the profile is judged for. Its row may have been deleted since: then each field is `None`.
+    #[serde(flatten)]
+    pub business: BusinessRow,
+}
+
+/// What a model learns of the business.
+#[derive(Debug, Deserialize)]
+pub struct BusinessRow {
+    /// Its name.
+    pub business_name: Option<String>,
+    /// Its website.
+    pub website: Option<String>,
+    /// One sentence about it.
+    pub business_one_liner: Option<String>,
+    /// Its context pack.
+    pub business_context_pack: Option<Value>,
 }
 
 /// A vendor call to record, paid or only attempted.
@@ -165,7 +178,7 @@ pub struct Failure {
 }
 
 /// Returns `value` as JSON without NUL characters, which JSON may carry and PostgreSQL cannot store.
-fn storable<T: Serialize>(value: &T) -> Result<Value, DbError> {
+fn storable<T: Serialize + ?Sized>(value: &T) -> Result<Json<Value>, DbError> {
     fn strip(value: &mut Value) {
         match value {
             Value::String(text) if text.contains('\0') => text.retain(|c| c != '\0'),
@@ -176,21 +189,7 @@ fn storable<T: Serialize>(value: &T) -> Result<Value, DbError> {
     }
     let mut value = serde_json::to_value(value).map_err(|error| DbError::Unexpected(error.to_string()))?;
     strip(&mut value);
-    Ok(value)
-}
-
-fn parse<T: DeserializeOwned>(row: Option<Row>) -> Result<T, DbError> {
-    let value: Value = row.ok_or_else(|| DbError::Unexpected("no row".to_owned()))?.try_get(0)?;
-    serde_json::from_value(value).map_err(|error| DbError::Unexpected(error.to_string()))
-}
-
-fn column<T: std::str::FromStr>(row: &Row, name: &str) -> Result<Option<T>, DbError> {
-    let text: Option<String> = row.try_get(name)?;
-    text.map(|text| text.parse().map_err(|_| DbError::Unexpected(format!("unknown {name}")))).transpose()
-}
-
-fn required<T: std::str::FromStr>(row: &Row, name: &str) -> Result<T, DbError> {
-    column(row, name)?.ok_or_else(|| DbError::Unexpected(format!("{name} is null")))
+    Ok(Json(value))
 }
 
 impl AdminDb {
@@ -199,8 +198,7 @@ impl AdminDb {
     /// # Errors
     /// As any statement; refusals are outcomes, not errors.
     pub async fn admit(&self, run: &Run) -> Result<Admission, DbError> {
-        let (id, run) = (run.run_id.as_str(), Json(run));
-        parse(self.one("SELECT admit_analysis($1, $2)", &[(&id, Type::TEXT), (&run, Type::JSONB)]).await?)
+        self.call("SELECT admit_analysis($1, $2)", &params![&run.run_id, Json(run)]).await
     }
 
     /// Returns the run at the start of a task, and records that it moves. `None` if it was never admitted.
@@ -208,15 +206,7 @@ impl AdminDb {
     /// # Errors
     /// As any statement.
     pub async fn begin_task(&self, run_id: &RunId) -> Result<Option<RunState>, DbError> {
-        let row = self.one("SELECT status, error_code, scrape_run_id FROM begin_task($1)", &[(&run_id.as_str(), Type::TEXT)]).await?;
-        row.map(|row| {
-            Ok(RunState {
-                status: required(&row, "status")?,
-                error_code: column(&row, "error_code")?,
-                scrape_run_id: row.try_get("scrape_run_id")?,
-            })
-        })
-        .transpose()
+        self.call("SELECT to_jsonb(t) FROM begin_task($1) t", &params![run_id]).await
     }
 
     /// Returns the run, its answered questions and its business at the start of `Analyze`, and records that the run moves. `None` if it was never
@@ -225,28 +215,7 @@ impl AdminDb {
     /// # Errors
     /// As any statement.
     pub async fn begin_analysis(&self, run_id: &RunId) -> Result<Option<AnalysisState>, DbError> {
-        let row = self
-            .one(
-                "SELECT status, error_code, answered, first_asked_at_ms, business_name, website, business_one_liner, business_context_pack
-                 FROM begin_analysis($1)",
-                &[(&run_id.as_str(), Type::TEXT)],
-            )
-            .await?;
-        row.map(|row| {
-            Ok(AnalysisState {
-                status: required(&row, "status")?,
-                error_code: column(&row, "error_code")?,
-                answered: row.try_get("answered")?,
-                first_asked_at_ms: row.try_get("first_asked_at_ms")?,
-                business: (
-                    row.try_get("business_name")?,
-                    row.try_get("website")?,
-                    row.try_get("business_one_liner")?,
-                    row.try_get("business_context_pack")?,
-                ),
-            })
-        })
-        .transpose()
+        self.call("SELECT to_jsonb(t) FROM begin_analysis($1) t", &params![run_id]).await
     }
 
     /// Records the Actor run that fetches the profile, or removes it with `None`, if the recorded one is `replaces`. Returns the Actor run to wait
@@ -260,13 +229,7 @@ impl AdminDb {
         scrape_run_id: Option<&str>,
         replaces: Option<&str>,
     ) -> Result<Option<String>, DbError> {
-        let row = self
-            .one(
-                "SELECT record_scrape_run($1, $2, $3)",
-                &[(&run_id.as_str(), Type::TEXT), (&scrape_run_id, Type::TEXT), (&replaces, Type::TEXT)],
-            )
-            .await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
+        self.call("SELECT to_jsonb(record_scrape_run($1, $2, $3))", &params![run_id, scrape_run_id, replaces]).await
     }
 
     /// Records vendor calls and, with `answer`, the answer to the question `answer.0`. Returns the run's status.
@@ -279,18 +242,11 @@ impl AdminDb {
         calls: &[VendorCall],
         answer: Option<(&str, &Value)>,
     ) -> Result<Option<RunStatus>, DbError> {
-        let calls = storable(&calls)?;
-        let (call, output) = match answer {
-            Some((call, output)) => (Some(call), Some(storable(output)?)),
+        let (question, output) = match answer {
+            Some((question, output)) => (Some(question), Some(storable(output)?)),
             None => (None, None),
         };
-        let row = self
-            .one(
-                "SELECT record_vendor_calls($1, $2, $3, $4) AS status",
-                &[(&run_id.as_str(), Type::TEXT), (&calls, Type::JSONB), (&call, Type::TEXT), (&output, Type::JSONB)],
-            )
-            .await?;
-        row.map_or(Ok(None), |row| column(&row, "status"))
+        self.call("SELECT to_jsonb(record_vendor_calls($1, $2, $3, $4))", &params![run_id, storable(calls)?, question, output]).await
     }
 
     /// Returns the models' answers so far, by question.
@@ -298,8 +254,7 @@ impl AdminDb {
     /// # Errors
     /// As any statement.
     pub async fn ai_answers(&self, run_id: &RunId) -> Result<Option<Value>, DbError> {
-        let row = self.one("SELECT ai_answers FROM analyses WHERE run_id = $1", &[(&run_id.as_str(), Type::TEXT)]).await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?)
+        self.call("SELECT ai_answers FROM analyses WHERE run_id = $1", &params![run_id]).await
     }
 
     /// Steps 10 to 12: stores the lead and the results and ends the run. `steps` are the nine before.
@@ -315,21 +270,11 @@ impl AdminDb {
         cache_hit: bool,
         steps: &[StepTiming],
     ) -> Result<Completion, DbError> {
-        let (profile, report, metrics, steps) = (storable(profile)?, storable(report)?, storable(metrics)?, storable(&steps)?);
-        parse(
-            self.one(
-                "SELECT complete_analysis($1, $2, $3, $4, $5, $6)",
-                &[
-                    (&run_id.as_str(), Type::TEXT),
-                    (&profile, Type::JSONB),
-                    (&report, Type::JSONB),
-                    (&metrics, Type::JSONB),
-                    (&cache_hit, Type::BOOL),
-                    (&steps, Type::JSONB),
-                ],
-            )
-            .await?,
+        self.call(
+            "SELECT complete_analysis($1, $2, $3, $4, $5, $6)",
+            &params![run_id, storable(profile)?, storable(report)?, storable(metrics)?, cache_hit, storable(steps)?],
         )
+        .await
     }
 
     /// Ends a run without a result and refunds it, unless it has ended already. With `run`, a run that was never admitted gets a failed row.
@@ -337,14 +282,7 @@ impl AdminDb {
     /// # Errors
     /// As any statement.
     pub async fn fail(&self, run_id: &RunId, run: Option<&Run>, code: FailureCode, steps: &[StepTiming]) -> Result<Failure, DbError> {
-        let (steps, run) = (storable(&steps)?, run.map(Json));
-        parse(
-            self.one(
-                "SELECT fail_run($1, $2, NULL, $3, $4)",
-                &[(&run_id.as_str(), Type::TEXT), (&code.as_str(), Type::TEXT), (&steps, Type::JSONB), (&run, Type::JSONB)],
-            )
-            .await?,
-        )
+        self.call("SELECT fail_run($1, $2, NULL, $3, $4)", &params![run_id, code, storable(steps)?, run.map(Json)]).await
     }
 }
 
@@ -357,6 +295,6 @@ mod tests {
     #[test]
     fn nul_characters_do_not_reach_the_database() {
         let stored = storable(&json!({ "bio": "a\0b", "posts": ["\0", { "caption": "ok" }] })).unwrap();
-        assert_eq!(stored, json!({ "bio": "ab", "posts": ["", { "caption": "ok" }] }));
+        assert_eq!(stored.0, json!({ "bio": "ab", "posts": ["", { "caption": "ok" }] }));
     }
 }
