@@ -121,6 +121,14 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
     LIMIT 1
 $$;
 
+-- The same for a request that writes. `refusal` is its outcome if it may not: no_account, or forbidden for a viewer.
+CREATE OR REPLACE FUNCTION caller_writable_account(p_requested uuid, OUT account_id uuid, OUT refusal jsonb)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT c.account_id, CASE WHEN c.account_id IS NULL THEN jsonb_build_object('outcome', 'no_account')
+                              WHEN NOT c.can_spend THEN jsonb_build_object('outcome', 'forbidden') END
+    FROM (SELECT 1) one LEFT JOIN caller_account(p_requested) c ON true
+$$;
+
 -- Whether the caller may change what the account owns: every member but a viewer.
 CREATE OR REPLACE FUNCTION caller_may_write(p_account_id uuid) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$

@@ -253,16 +253,14 @@ CREATE OR REPLACE FUNCTION create_business_profile(p_account_id uuid, p_fields j
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     v_account uuid;
-    v_may boolean;
+    v_refusal jsonb;
     v_plan plans;
     v_count bigint;
     profile business_profiles;
 BEGIN
-    SELECT account_id, can_spend INTO v_account, v_may FROM caller_account(p_account_id);
-    IF NOT FOUND THEN
-        RETURN jsonb_build_object('outcome', 'no_account');
-    ELSIF NOT v_may THEN
-        RETURN jsonb_build_object('outcome', 'forbidden');
+    SELECT account_id, refusal INTO v_account, v_refusal FROM caller_writable_account(p_account_id);
+    IF v_refusal IS NOT NULL THEN
+        RETURN v_refusal;
     END IF;
     PERFORM 1 FROM accounts WHERE id = v_account FOR NO KEY UPDATE;
     SELECT * INTO v_plan FROM account_plan(v_account);

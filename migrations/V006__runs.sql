@@ -173,23 +173,26 @@ $$;
 
 -- --- Tasks -------------------------------------------------------------------------------------------------------------------
 
--- Called at the start of a task: returns whether the run is still in progress, and notes that it moves. The row is locked before it is
--- read, so that a task that waited for a cancellation sees it.
-CREATE OR REPLACE FUNCTION begin_task(p_run_id text) RETURNS TABLE (status text, error_code text, scrape_run_id text)
+-- Returns a run at the start of a task, and notes that it moves if it is still in progress. No row if there is no such run. The row is locked
+-- before it is read, so that a task that waited for a cancellation sees it.
+CREATE OR REPLACE FUNCTION begin_step(p_run_id text, p_percent smallint) RETURNS SETOF analyses
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-#variable_conflict use_column
 DECLARE
     run analyses;
 BEGIN
     SELECT * INTO run FROM analyses WHERE run_id = p_run_id FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN;
+    IF FOUND THEN
+        UPDATE analyses SET last_step_at = clock_timestamp(), percent = greatest(percent, p_percent)
+        WHERE run_id = p_run_id AND status = 'processing';
+        RETURN NEXT run;
     END IF;
-    IF run.status = 'processing' THEN
-        UPDATE analyses SET last_step_at = clock_timestamp(), percent = greatest(percent, 20) WHERE run_id = p_run_id;
-    END IF;
-    RETURN QUERY SELECT run.status, run.error_code, run.scrape_run_id;
 END
+$$;
+
+-- Called at the start of a task: returns whether the run is still in progress, and the Actor run to wait for.
+CREATE OR REPLACE FUNCTION begin_task(p_run_id text) RETURNS TABLE (status text, error_code text, scrape_run_id text)
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT run.status, run.error_code, run.scrape_run_id FROM begin_step(p_run_id, 20::smallint) run
 $$;
 
 -- Records the Actor run that fetches the profile. The first one wins: a concurrent attempt of the task learns which one to wait for.
@@ -260,12 +263,9 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp 
 DECLARE
     run analyses;
 BEGIN
-    SELECT * INTO run FROM analyses WHERE run_id = p_run_id FOR UPDATE;
+    SELECT * INTO run FROM begin_step(p_run_id, 50::smallint);
     IF NOT FOUND THEN
         RETURN;
-    END IF;
-    IF run.status = 'processing' THEN
-        UPDATE analyses SET last_step_at = clock_timestamp(), percent = greatest(percent, 50) WHERE run_id = p_run_id;
     END IF;
     RETURN QUERY SELECT run.status, run.error_code, ARRAY(SELECT jsonb_object_keys(run.ai_answers)),
             (SELECT floor(extract(epoch FROM min(l.started_at)) * 1000)::bigint FROM ai_usage_logs l

@@ -20,7 +20,7 @@ DECLARE
     v_count CONSTANT integer := CASE WHEN jsonb_typeof(p_runs) = 'array' THEN jsonb_array_length(p_runs) ELSE 0 END;
     v_handles text[];
     v_account uuid;
-    v_may boolean;
+    v_refused jsonb;
     v_batch text := p_batch_id;
     v_available integer;
     v_claim jsonb;
@@ -29,11 +29,9 @@ DECLARE
     v_runs jsonb;
     v_running jsonb;
 BEGIN
-    SELECT account_id, can_spend INTO v_account, v_may FROM caller_account(p_account_id);
-    IF NOT FOUND THEN
-        RETURN jsonb_build_object('outcome', 'no_account');
-    ELSIF NOT v_may THEN
-        RETURN jsonb_build_object('outcome', 'forbidden');
+    SELECT account_id, refusal INTO v_account, v_refused FROM caller_writable_account(p_account_id);
+    IF v_refused IS NOT NULL THEN
+        RETURN v_refused;
     END IF;
     IF v_price IS NULL OR v_count NOT BETWEEN 1 AND 100 OR p_batch_id !~ '^batch_[0-9a-f]{32}$'
        OR (run_id_time('run_' || substr(p_batch_id, 7)) BETWEEN v_earliest AND v_latest) IS NOT TRUE

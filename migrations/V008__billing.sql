@@ -93,14 +93,12 @@ CREATE OR REPLACE FUNCTION begin_purchase(p_account_id uuid, p_key text, p_hash 
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     v_account uuid;
-    v_may boolean;
+    v_refusal jsonb;
     v_claim jsonb := jsonb_build_object('outcome', 'claimed', 'work_id', p_work_id);
 BEGIN
-    SELECT account_id, can_spend INTO v_account, v_may FROM caller_account(p_account_id);
-    IF NOT FOUND THEN
-        RETURN jsonb_build_object('outcome', 'no_account');
-    ELSIF NOT v_may THEN
-        RETURN jsonb_build_object('outcome', 'forbidden');
+    SELECT account_id, refusal INTO v_account, v_refusal FROM caller_writable_account(p_account_id);
+    IF v_refusal IS NOT NULL THEN
+        RETURN v_refusal;
     END IF;
     IF p_key IS NOT NULL THEN
         v_claim := claim_idempotency_key(v_account, p_key, p_hash, p_work_id);
