@@ -1,5 +1,5 @@
 -- The businesses that an account sells for, its leads, the runs that analyze them, and what vendors charged.
--- A row of `analyses` is a run from its admission on; a terminal run never changes again.
+-- A row of `analyses` is a run: a run of a batch from the request on, any other one from its admission on. A terminal run never changes again.
 -- Reads go through row-level security. Writes go through the functions, which require a membership that may write: no role has INSERT,
 -- UPDATE or DELETE on these tables.
 

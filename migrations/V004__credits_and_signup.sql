@@ -66,7 +66,7 @@ BEGIN
 END
 $$;
 
--- Moves the balance onto the entry.
+-- Sets the balance to the one that the entry records.
 CREATE OR REPLACE FUNCTION ledger_after_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -77,7 +77,7 @@ BEGIN
 END
 $$;
 
--- A balance takes exactly one step at a time, onto the ledger entry that records it. This binds the owner of the tables too.
+-- A balance changes only to the one that the next ledger entry records. This applies to the owner of the tables too.
 CREATE OR REPLACE FUNCTION guard_balance() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
@@ -100,7 +100,7 @@ BEGIN
 END
 $$;
 
--- At commit: a charge has a run that is under way or paid for, and what ended without a result is refunded.
+-- At commit: a charged run is processing or completed, or it ended without a result and is refunded.
 CREATE OR REPLACE FUNCTION guard_run_money() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE

@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS idempotency_keys (
     key text NOT NULL CHECK (char_length(key) BETWEEN 1 AND 255),
     request_hash text NOT NULL CHECK (request_hash ~ '^[0-9a-f]{64}$'),
     work_id text NOT NULL CHECK (char_length(work_id) BETWEEN 1 AND 255),
-    -- Long enough for the answer to a hundred handles, each with its reason, in the longest form that a request of 64 KB can cause.
+    -- Long enough for the response to a hundred handles, each with its reason, in the longest form that a request of 64 KB can cause.
     answer text CHECK (octet_length(answer) <= 131072),
     claimed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),

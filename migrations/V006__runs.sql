@@ -99,8 +99,8 @@ $$;
 
 -- --- Admission ---------------------------------------------------------------------------------------------------------------
 
--- Steps 2 to 5 in one transaction: the record, the duplicate check, the credit check, the charge. `outcome` is admitted, or the reason
--- for the rejection. A rejected run keeps its row, failed and uncharged, so that its user can read the reason. The result of a rejection
+-- Steps 2 to 5 in one transaction: the record, the duplicate check, the credit check, the charge. `outcome` is admitted, or the status that
+-- the run ended with; `error_code` is the reason for a rejection. A rejected run keeps its row, failed and uncharged, so that its user can read the reason. The result of a rejection
 -- before the admission is read from the row, because a cancellation may have recorded the run as cancelled in the meantime.
 CREATE OR REPLACE FUNCTION admit_analysis(p_run_id text, p_input jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$

@@ -1,8 +1,8 @@
 -- Stripe's side of the ledger. Events arrive twice, late and in any order; their result must not depend on it. So every table here is
 -- merged by a rule that commutes (the newest version, the maximum, a set), and credits follow money, not announcements:
---   a paid invoice gives what its lines are worth at their plans' rates, in proportion to what was paid of it;
---   a reversal waits for its payment, and takes back no more than that payment gave.
--- A subscription that starts, is tried out or changes its plan gives nothing by itself: what it costs is invoiced, and the invoice gives.
+--   a paid invoice grants what its lines are worth at their plans' rates, in proportion to what was paid of it;
+--   a reversal takes effect once its payment is known, and takes back no more than that payment granted.
+-- A subscription that starts, is in a trial or changes its plan grants nothing by itself: what it costs is invoiced, and the invoice grants.
 -- One function, apply_stripe_event(), applies an event with all its effects in one transaction.
 
 CREATE TABLE IF NOT EXISTS webhook_events (
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS subscription_periods (
     PRIMARY KEY (stripe_subscription_id, period_start)
 );
 COMMENT ON COLUMN subscription_periods.level IS 'what the invoices that charged this period were worth, in credits';
-COMMENT ON COLUMN subscription_periods.granted IS 'what the ledger gave for it: follows level once the period is paid';
+COMMENT ON COLUMN subscription_periods.granted IS 'what the ledger granted for it: follows level once the period is paid';
 CREATE INDEX IF NOT EXISTS subscription_periods_account ON subscription_periods (account_id);
 CREATE INDEX IF NOT EXISTS subscription_periods_owed ON subscription_periods (stripe_subscription_id, period_start) WHERE paid AND level > granted;
 
@@ -67,9 +67,9 @@ CREATE TABLE IF NOT EXISTS stripe_payments (
     CONSTRAINT reversal_within_payment CHECK (taken + shortfall <= coalesce(credits, 0))
 );
 COMMENT ON COLUMN stripe_payments.source IS 'the invoice that was paid, or else the payment intent (or the session, if nothing had to be paid)';
-COMMENT ON COLUMN stripe_payments.credits IS 'what the payment gave; null while only its reversal is known';
+COMMENT ON COLUMN stripe_payments.credits IS 'what the payment granted; null while only its reversal is known';
 COMMENT ON COLUMN stripe_payments.refunds IS 'cents by charge: one invoice may be paid by several';
-COMMENT ON COLUMN stripe_payments.disputes IS 'by dispute: its cents, and whether it was decided for us';
+COMMENT ON COLUMN stripe_payments.disputes IS 'by dispute: its cents, and whether it was won';
 COMMENT ON COLUMN stripe_payments.taken IS 'credits taken back';
 COMMENT ON COLUMN stripe_payments.shortfall IS 'credits that should have been taken back but were spent';
 CREATE INDEX IF NOT EXISTS stripe_payments_account ON stripe_payments (account_id);
@@ -166,7 +166,7 @@ END
 $$;
 
 -- Takes back what a payment's refunds and disputes amount to, beyond what was taken already: in proportion to its credits, rounded down,
--- never more than it gave and never more than is left. What was taken for a dispute that was won is given back.
+-- never more than it granted and never more than is left. What was taken for a dispute that was won is granted again.
 CREATE OR REPLACE FUNCTION settle_reversal(p_source text, p_won text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -200,7 +200,7 @@ BEGIN
 END
 $$;
 
--- Records a payment and what it gives; its reversals may have arrived before it. False if it was known before.
+-- Records a payment and what it grants; its reversals may have arrived before it. False if it was known before.
 CREATE OR REPLACE FUNCTION record_payment(p_source text, p_account_id uuid, p_credits integer, p_amount_cents bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

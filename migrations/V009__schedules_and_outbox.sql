@@ -40,7 +40,7 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- Renews up to p_limit of them: grants the plan's credits for the next period, once, under the key of that period, and moves the
--- subscription there. A schedule that runs late loses no account a period; periods that were missed altogether (no schedule ran, the
+-- subscription there. A schedule that runs late skips no period; periods that were missed altogether (no schedule ran, the
 -- account was suspended or on a paid plan) are not made up for.
 CREATE OR REPLACE FUNCTION renew_subscriptions(p_limit integer) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -123,10 +123,10 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- --- Cleanup -------------------------------------------------------------------------------------------------------------
--- Accounts may be deleted for good after 30 days. The ledger and Stripe's payments are kept for ever and refer to their account, so its row
--- stays; everything that says whose it was is removed, and so is its owner, whom Supabase Auth can then delete. `webhook_events` stay as
+-- Accounts may be deleted for good after 30 days. The ledger and Stripe's payments are kept forever and refer to their account, so its row
+-- stays; everything that identifies its owner is removed, and so is its owner, whom Supabase Auth can then delete. `webhook_events` stay as
 -- well: they hold identifiers and amounts only, prove that an event was applied (Stripe, or a redrive, may deliver one again at any time),
--- and explain ledger entries that are kept for ever.
+-- and explain ledger entries that are kept forever.
 
 -- The condition for rows of a table that have outlived their retention, on its alias t. $1 is when deletions become final, $2 the accounts
 -- whose own deletion did: everything that they still have is removed with them.
@@ -305,7 +305,7 @@ $$;
 -- --- Reconciliation ----------------------------------------------------------------------------------------------------------
 -- Ledger and balances are compared every night, account by account, so that the comparison stays within a statement's time.
 
--- Everything that must never be, of these accounts: ledger against balance, entry against entry, run against charge and refund, what
+-- Every inconsistency of these accounts: ledger against balance, entry against entry, run against charge and refund, what
 -- Stripe's tables say against what the ledger gave and took, and what payments gave. For the last: every purchase in the ledger has its
 -- payment and the other way round, every paid invoice of a subscription is a payment, and what a subscription's invoices are worth is in
 -- its periods or is a change of plans in the ledger. A run's entries are summed up, so that one too many is a fault rather than an error.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::harness::{Account, Answer, Value, World, json, stack_test};
 
 impl Account {
-    /// Requests a purchase that Stripe rejects with an internal error as the result. Every call has this account.
+    /// Requests a purchase that Stripe rejects, so that the API responds with an internal error. Only calls of this account fail.
     async fn broken_purchase(&self) -> Answer {
         let fault = json!({ "kind": "status", "status": 400 });
         self.world.fault_rule(json!({ "vendor": "stripe", "op": "sessions", "match": self.id, "times": 1, "fault": fault })).await;
@@ -54,13 +54,13 @@ async fn an_error_is_reported_with_its_cause_and_breadcrumbs(world: Arc<World>) 
 async fn an_unavailable_sentry_does_not_affect_responses(world: Arc<World>) {
     let account = world.account(0).await;
     world.fault("sentry", &account.id, None, json!({ "kind": "hang", "seconds": 60.0 })).await;
-    let mut asked = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..5 {
         let problem = account.broken_purchase().await.problem(500, "INTERNAL_ERROR");
-        asked.push(world.calls("sentry", problem["meta"]["requestId"].as_str().unwrap()).await.len());
+        reported.push(world.calls("sentry", problem["meta"]["requestId"].as_str().unwrap()).await.len());
     }
     // Each environment tries once and then backs off for a minute.
     let environments = world.stack.function_pids("purchase_credits").len();
-    assert!((1..=environments).contains(&asked.iter().sum()), "{asked:?} of {environments}");
+    assert!((1..=environments).contains(&reported.iter().sum()), "{reported:?} of {environments}");
     world.kill_function("purchase_credits").await;
 }

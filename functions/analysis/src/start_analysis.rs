@@ -133,14 +133,14 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
         let run_id = run_id.parse().map_err(|_| Problem::of(&errors::IDEMPOTENCY_KEY_REUSED))?;
         let run = Run { run_id, ..run.clone() };
         let reply = accepted(&run)?;
-        start(run, &request, &deps, &executions).await?;
+        start_execution(run, &request, &deps, &executions).await?;
         Ok(reply)
     };
     Ok(idempotency.once(&deps.db, run.account_id, claim, start).await?.with_limit(limit))
 }
 
 /// Starts the execution of a run, which is idempotent by the run's id, and writes its first progress.
-async fn start(run: Run, request: &Request, deps: &Deps, executions: &Executions) -> Result<(), Problem> {
+async fn start_execution(run: Run, request: &Request, deps: &Deps, executions: &Executions) -> Result<(), Problem> {
     tracing::Span::current().record("run_id", run.run_id.as_str()).record("account_id", run.account_id.to_string());
     let now = Timestamp::now();
     let duration_us = i64::try_from(now.duration_since(request.received_at).as_micros()).unwrap_or(0);

@@ -50,10 +50,10 @@ impl StripeEventConsumer {
     }
 
     /// Applies the event and all its effects in one transaction. Retries at once after a conflict with another transaction.
-    async fn apply(&self, entry: &Value) -> Result<Applied, DbError> {
+    async fn apply(&self, event: &Value) -> Result<Applied, DbError> {
         let mut retries = 0;
         loop {
-            match self.db.apply_stripe_event(entry).await {
+            match self.db.apply_stripe_event(event).await {
                 Err(DbError::Conflict(_)) if retries < RETRIES => {
                     retries += 1;
                     tokio::time::sleep(Duration::from_millis(50) * retries).await;
@@ -83,7 +83,7 @@ pub async fn stripe_events(message: Message, consumer: &StripeEventConsumer) -> 
         return Ok(());
     }
     let effect = consumer.effect(&event).await?;
-    let applied = consumer.apply(&entry(&event, &effect)).await?;
+    let applied = consumer.apply(&argument(&event, &effect)).await?;
     if let Some(account_id) = applied.account_id {
         span.record("account_id", account_id.to_string());
     }
@@ -91,8 +91,8 @@ pub async fn stripe_events(message: Message, consumer: &StripeEventConsumer) -> 
     Ok(())
 }
 
-/// Returns the event as the database expects it.
-fn entry(event: &Event, effect: &Effect) -> Value {
+/// Returns the argument of the SQL function `apply_stripe_event()`.
+fn argument(event: &Event, effect: &Effect) -> Value {
     json!({
         "event_id": event.id, "event_type": event.kind, "created": event.created, "api_version": event.api_version, "effect": effect
     })
@@ -175,9 +175,9 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_what_the_database_expects() {
+    fn an_event_and_its_effect_are_what_the_database_expects() {
         let event = Event::parse(message("charge.succeeded", &json!({})).as_bytes()).unwrap();
         let expected = json!({ "event_id": "evt_1", "event_type": "charge.succeeded", "created": 7, "api_version": "v", "effect": { "kind": "ignored" } });
-        assert_eq!(entry(&event, &Effect::Ignored), expected);
+        assert_eq!(argument(&event, &Effect::Ignored), expected);
     }
 }

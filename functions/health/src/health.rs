@@ -43,7 +43,7 @@ pub struct HealthConfig {
     pub state_machine_arn: String,
 }
 
-/// The dependencies to look at, and the last view of them.
+/// The dependencies to probe, and the last view of them.
 #[derive(Clone)]
 pub struct Dependencies {
     last: Arc<Mutex<Option<(Instant, View)>>>,
@@ -105,7 +105,7 @@ enum Status {
     Degraded,
 }
 
-/// The features of this version, by which clients adapt.
+/// The features of this version, for clients that adapt to them.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are booleans")]
 struct Features {
@@ -166,7 +166,7 @@ pub(crate) fn describe(api: &mut Api) {
 /// is unavailable. Requires no authentication.
 #[endpoint(GET, "/health")]
 pub async fn health(dependencies: Dependencies) -> Result<Reply, Problem> {
-    // Locked meanwhile, so that concurrent requests get the same view.
+    // The lock is held while the dependencies are probed, so that concurrent requests get the same view.
     let mut last = dependencies.last.lock().await;
     if let Some((at, view)) = &*last
         && at.elapsed() < LIFETIME

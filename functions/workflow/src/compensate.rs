@@ -117,7 +117,7 @@ async fn compensate_execution(message: Message, deps: Deps) -> Result<(), Messag
     Ok(compensation.apply(&deps).await.map(drop)?)
 }
 
-/// Errors that waiting does not change are for people; all others stay in the queue.
+/// The message is redelivered in either case. An error that a retry cannot change also counts as a defect, which an operator has to correct.
 impl From<TaskError> for MessageError {
     fn from(error: TaskError) -> Self {
         match error {

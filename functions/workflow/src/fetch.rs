@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::config::FetchConfig;
 use crate::error::TaskError;
-use crate::scrape::Scraper;
+use crate::scrape::ProfileScraper;
 use crate::state::{FetchInput, ProfileState};
 use crate::task::{Deps, ensure_active, input, log_progress_error};
 use crate::timing::Clock;
@@ -20,7 +20,7 @@ use crate::timing::Clock;
 pub struct FetchClients {
     profiles: Profiles,
     lookups: Lookups,
-    scraper: Scraper,
+    scraper: ProfileScraper,
 }
 
 impl FetchClients {
@@ -33,7 +33,7 @@ impl FetchClients {
         let apify = Apify::new(oslira_vendors::http_client()?, config.apify_base_url, secrets.credential("apify"));
         Ok(Self {
             lookups: Lookups::new(&aws, config.cache_lookups_table),
-            scraper: Scraper::new(apify, deps.db.clone(), profiles.clone()),
+            scraper: ProfileScraper::new(apify, deps.db.clone(), profiles.clone()),
             profiles,
         })
     }

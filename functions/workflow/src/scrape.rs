@@ -7,7 +7,7 @@ use oslira_aws::profiles::{ProfileRef, Profiles};
 use oslira_db::AdminDb;
 use oslira_domain::cache::CachedProfile;
 use oslira_domain::{FailureCode, Run, Step, StepTiming};
-use oslira_scraping::{Limits, Owner, ScrapeError};
+use oslira_scraping::{Limits, Owner, ScrapeError, Scraper};
 use oslira_vendors::{Apify, ScrapeOutcome};
 
 use crate::error::TaskError;
@@ -23,14 +23,14 @@ const POLL: Duration = Duration::from_secs(2);
 
 /// The clients of these steps.
 #[derive(Clone)]
-pub struct Scraper {
-    scraper: oslira_scraping::Scraper,
+pub struct ProfileScraper {
+    scraper: Scraper,
     profiles: Profiles,
 }
 
-impl Scraper {
+impl ProfileScraper {
     pub(crate) fn new(apify: Apify, db: AdminDb, profiles: Profiles) -> Self {
-        Self { scraper: oslira_scraping::Scraper::new(apify, db), profiles }
+        Self { scraper: Scraper::new(apify, db), profiles }
     }
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct StoredProfile {
     pub(crate) steps: [StepTiming; 2],
 }
 
-impl Scraper {
+impl ProfileScraper {
     /// Fetches the profile through Apify and stores it in the cache.
     ///
     /// The Actor run is recorded with the run, so that a repeated task waits for it (`actor_run_id`) instead of paying for another. A cancelled run

@@ -23,7 +23,7 @@ pub struct Precheck {
     pub available: i32,
     /// Whether the business profile belongs to the account and is live.
     pub business_profile_exists: bool,
-    /// A live run of the same handle.
+    /// A live run of the same handle that is not stuck.
     pub running: Option<RunId>,
     /// What an earlier request with the same idempotency key leaves to do. Open while its run is not in the database.
     pub claim: Option<Claim>,
@@ -66,7 +66,7 @@ pub struct RunRow {
     pub steps: Vec<StepTiming>,
     /// How far the run came, 0 to 100; a live run may be further.
     pub percent: u8,
-    /// From request to end.
+    /// How long the run took: a completed one from its request, any other one from its admission.
     pub processing_duration_ms: Option<i64>,
     /// When the run was requested.
     pub created_at: Timestamp,

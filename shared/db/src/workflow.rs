@@ -14,7 +14,7 @@ use crate::session::AdminDb;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdmissionOutcome {
-    /// It is charged and under way.
+    /// It is charged and in progress.
     Admitted,
     /// It has a result already.
     Completed,
@@ -169,7 +169,7 @@ pub struct StoredReport<'a> {
 /// A run after its failure was recorded.
 #[derive(Debug, Deserialize)]
 pub struct Failure {
-    /// Its status: an earlier end wins. `None` if the run does not exist.
+    /// Its status: an earlier end wins. `None` if the run does not exist, or belongs to another account than `run`.
     pub status: Option<RunStatus>,
     /// Why it failed.
     pub error_code: Option<FailureCode>,

@@ -72,7 +72,7 @@ impl ExecutionInput {
     }
 }
 
-/// Why a run ended without a result. Such a run is never charged, or refunded.
+/// Why a run ended without a result. If such a run was charged, the charge is refunded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Display, EnumString, IntoStaticStr)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]

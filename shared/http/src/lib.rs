@@ -38,4 +38,4 @@ pub use problem::Problem;
 pub use readers::{Reader, decimal, integer, integer_param, list, parsed, string};
 pub use reply::{Page, Reply};
 pub use request::{Caller, IdempotencyKey, Query, Request};
-pub use webhook::{Delivery, signed};
+pub use webhook::{Delivery, run_webhook};

@@ -51,11 +51,12 @@ impl From<lambda_http::Request> for Delivery {
     }
 }
 
-/// Runs an endpoint that machines call, without a token and without limits. Its handler verifies the signature.
+/// Runs a webhook until the environment ends: an endpoint that machines call, without a token and without limits. Its handler verifies the
+/// signature.
 ///
 /// # Errors
 /// When the runtime cannot be reached.
-pub async fn signed<F, Fut>(handler: F) -> Result<(), lambda_http::Error>
+pub async fn run_webhook<F, Fut>(handler: F) -> Result<(), lambda_http::Error>
 where
     F: Fn(Delivery) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,

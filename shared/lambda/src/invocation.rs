@@ -75,7 +75,7 @@ impl Invocation {
     /// Runs one unit of work in `span`: catches its panic, measures its duration, logs its outcome, and counts a defect under its code
     /// with `properties` and the id of the request.
     ///
-    /// What the work shares with other invocations has to bear being left in the middle, as it has to when a deadline drops the work.
+    /// State that the work shares with other invocations must stay valid when a panic interrupts the work, as it must when a deadline drops it.
     ///
     /// # Errors
     /// The work's own, or that of its panic.
