@@ -31,7 +31,8 @@ CREATE TABLE IF NOT EXISTS accounts (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT accounts_lengths CHECK (char_length(name) BETWEEN 1 AND 220 AND char_length(slug) <= 60),
-    CONSTRAINT accounts_owned CHECK ((owner_id IS NULL) = (anonymized_at IS NOT NULL))
+    CONSTRAINT accounts_owned CHECK (owner_id IS NOT NULL OR deleted_at IS NOT NULL),
+    CONSTRAINT accounts_emptied CHECK (anonymized_at IS NULL OR owner_id IS NULL)
 );
 COMMENT ON COLUMN accounts.anonymized_at IS 'when a deleted account was emptied: only its ledger and payments are left';
 CREATE INDEX IF NOT EXISTS accounts_owner ON accounts (owner_id);
@@ -49,6 +50,28 @@ CREATE TABLE IF NOT EXISTS account_members (
     PRIMARY KEY (account_id, user_id)
 );
 CREATE INDEX IF NOT EXISTS account_members_user ON account_members (user_id, joined_at, account_id);
+
+-- A user may be deleted at Supabase Auth at any time (its dashboard, auth.admin.deleteUser). Each account of that user goes to its next owner
+-- or admin, the one who joined first; one without any is deleted, and emptied 30 days later as every deleted account is. The ledger stays.
+CREATE OR REPLACE FUNCTION leave_owned_accounts() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    v_account uuid;
+    v_heir uuid;
+BEGIN
+    FOR v_account IN SELECT id FROM accounts WHERE owner_id = OLD.id ORDER BY id FOR UPDATE LOOP
+        SELECT user_id INTO v_heir FROM account_members
+        WHERE account_id = v_account AND user_id <> OLD.id AND role IN ('owner', 'admin')
+        ORDER BY role = 'owner' DESC, joined_at, user_id LIMIT 1 FOR UPDATE;
+        UPDATE account_members SET role = 'owner' WHERE account_id = v_account AND user_id = v_heir;
+        UPDATE accounts SET owner_id = v_heir, deleted_at = CASE WHEN v_heir IS NULL THEN coalesce(deleted_at, now()) ELSE deleted_at END, updated_at = now()
+        WHERE id = v_account;
+    END LOOP;
+    RETURN OLD;
+END
+$$;
+DROP TRIGGER IF EXISTS users_leave_owned_accounts ON users;
+CREATE TRIGGER users_leave_owned_accounts BEFORE DELETE ON users FOR EACH ROW EXECUTE FUNCTION leave_owned_accounts();
 
 CREATE TABLE IF NOT EXISTS plans (
     id text PRIMARY KEY,

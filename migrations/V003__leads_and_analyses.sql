@@ -154,6 +154,22 @@ $$;
 DROP TRIGGER IF EXISTS guard_analysis ON analyses;
 CREATE TRIGGER guard_analysis BEFORE UPDATE ON analyses FOR EACH ROW EXECUTE FUNCTION guard_analysis();
 
+-- A run that ends without a result belongs to the lead that its account already has of the handle, if any, as a completed one does.
+CREATE OR REPLACE FUNCTION attach_lead() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    SELECT id INTO NEW.lead_id FROM leads
+    WHERE account_id = NEW.account_id AND business_profile_id = NEW.business_profile_id AND username = NEW.username AND deleted_at IS NULL;
+    RETURN NEW;
+END
+$$;
+DROP TRIGGER IF EXISTS attach_lead_refused ON analyses;
+CREATE TRIGGER attach_lead_refused BEFORE INSERT ON analyses FOR EACH ROW
+    WHEN (NEW.status IN ('failed', 'cancelled') AND NEW.lead_id IS NULL) EXECUTE FUNCTION attach_lead();
+DROP TRIGGER IF EXISTS attach_lead_ended ON analyses;
+CREATE TRIGGER attach_lead_ended BEFORE UPDATE OF status ON analyses FOR EACH ROW
+    WHEN (NEW.status IN ('failed', 'cancelled') AND OLD.status IN ('pending', 'processing') AND NEW.lead_id IS NULL) EXECUTE FUNCTION attach_lead();
+
 -- What vendors cost us, one row a call that was paid or attempted. Kept for 90 days.
 CREATE TABLE IF NOT EXISTS ai_usage_logs (
     id uuid PRIMARY KEY,

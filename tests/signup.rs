@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::harness::{Value, World, json, stack_test};
+use crate::harness::{Account, Value, World, json, stack_test};
 
 const INSERT: &str = "INSERT INTO auth.users (id, email, raw_user_meta_data) VALUES ($1, $2, $3)";
 
@@ -119,4 +119,46 @@ async fn anonymous_users_get_credits_when_they_become_permanent(world: Arc<World
     let found = user_row(&world, user).await;
     assert_eq!((&found["email"], &found["balance"], &found["plans"]), (&json!(email), &json!(25), &json!(["free active"])));
     assert_eq!(found["entries"], json!(1));
+}
+
+/// Deletes a user as Supabase's dashboard and `auth.admin.deleteUser` do.
+async fn delete_user(world: &World, account: &Account) {
+    let sql = "DELETE FROM auth.users WHERE id = (SELECT owner_id FROM accounts WHERE id = $1::text::uuid)";
+    world.db.rows(sql, &[&account.id]).await;
+}
+
+/// Returns an account's owner and whether the account is deleted.
+async fn ownership(world: &World, account: &Account) -> (Option<String>, bool) {
+    let sql = "SELECT owner_id::text, deleted_at IS NOT NULL FROM accounts WHERE id = $1::text::uuid";
+    let row = world.db.rows(sql, &[&account.id]).await.remove(0);
+    (row.get(0), row.get(1))
+}
+
+#[stack_test]
+async fn a_user_who_is_deleted_leaves_a_deleted_account_with_its_ledger(world: Arc<World>) {
+    let account = world.account(5).await;
+    let done = account.run(&world.handle("left"), "light").await;
+    let entries = account.entries(&done.run_id).await;
+    delete_user(&world, &account).await;
+    assert_eq!(ownership(&world, &account).await, (None, true));
+    assert_eq!((account.entries(&done.run_id).await, account.balance().await), (entries, 4));
+    // The token is valid until it expires, and reaches nothing.
+    account.get("/api/credits/balance").await.problem(403, "NO_ACCOUNTS");
+}
+
+#[stack_test]
+async fn the_account_of_a_deleted_user_goes_to_its_first_admin(world: Arc<World>) {
+    let (account, member, admin) = (world.account(5).await, world.account(0).await, world.account(0).await);
+    account.admit_member(&member, "member").await;
+    account.admit_member(&admin, "admin").await;
+    let heir = admin.owner().await;
+    delete_user(&world, &account).await;
+    assert_eq!(ownership(&world, &account).await, (Some(heir.clone()), false));
+    let roles = "SELECT string_agg(role, ' ' ORDER BY role) FROM account_members WHERE account_id = $1::text::uuid";
+    assert_eq!(world.db.value::<String>(roles, &[&account.id]).await.as_deref(), Some("member owner"));
+    // Deleting that user as well ends both accounts of theirs, and not the member's.
+    delete_user(&world, &admin).await;
+    assert_eq!(ownership(&world, &account).await, (None, true));
+    assert_eq!(ownership(&world, &admin).await, (None, true));
+    assert!(!ownership(&world, &member).await.1);
 }

@@ -107,3 +107,34 @@ async fn a_run_that_completes_after_its_lead_was_deleted_creates_a_new_lead(worl
     assert_eq!(account.runs_of(&old, "").await, [first]);
     assert_eq!(account.balance().await, 7);
 }
+
+#[stack_test]
+async fn runs_without_a_result_belong_to_the_lead_that_is_known(world: Arc<World>) {
+    let account = world.account(10).await;
+    let handle = world.handle("known");
+    let done = account.run(&handle, "light").await;
+    let lead = super::lead_of(&world, &done.run_id).await;
+    let end = async |status: &str| {
+        let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
+        let run = json!({ "account_id": account.id, "business_profile_id": account.business_profile_id, "requested_by": account.owner().await,
+                          "username": handle, "tier": "light", "requested_at_ms": jiff::Timestamp::now().as_millisecond() });
+        world.db.rows("SELECT admit_analysis($1, $2)", &[&run_id, &run]).await;
+        match status {
+            "failed" => drop(world.db.rows("SELECT fail_run($1, 'SCRAPE_FAILED')", &[&run_id]).await),
+            _ => drop(account.cancel(&run_id).await.data(200)),
+        }
+        run_id
+    };
+    let (failed, cancelled) = (end("failed").await, end("cancelled").await);
+    // Refused before it was admitted.
+    let refused = format!("run_{}", uuid::Uuid::now_v7().simple());
+    let run = json!({ "account_id": account.id, "business_profile_id": account.business_profile_id, "username": handle, "tier": "light" });
+    world.db.rows("SELECT record_ended_run($1, $2, 'failed', 'PROFILE_PRIVATE', NULL, NULL)", &[&refused, &run]).await;
+    assert_eq!(account.runs_of(&lead, "").await, [refused, cancelled, failed, done.run_id.clone()]);
+    assert_eq!(account.balance().await, 9);
+    // A handle that is no lead yet does not become one by a failure.
+    let missing = account.run(&world.handle("missing"), "light").await;
+    assert_eq!(missing.status(), "failed");
+    let lead: Option<String> = world.db.value("SELECT lead_id::text FROM analyses WHERE run_id = $1", &[&missing.run_id]).await;
+    assert_eq!(lead, None);
+}
