@@ -33,6 +33,11 @@ async fn an_error_is_reported_with_its_cause_and_breadcrumbs(world: Arc<World>) 
     );
     assert!(tags["function"].as_str().unwrap().ends_with("purchase-credits"), "{tags}");
     assert!(event["exception"]["values"][0]["value"].as_str().unwrap().contains("400"), "{event}");
+    // The last frame is where the error was made, in the handler.
+    let frames = event["exception"]["values"][0]["stacktrace"]["frames"].as_array().unwrap();
+    let last = frames.last().unwrap();
+    assert!(frames.len() >= 2 && frames[0]["function"] == "request", "{frames:?}");
+    assert!(last["filename"].as_str().unwrap().ends_with("purchase_credits.rs") && last["lineno"].is_u64(), "{frames:?}");
     for secret in [&*account.token, "sk_test_", "Bearer "] {
         assert!(!envelope.contains(secret), "{secret}");
     }

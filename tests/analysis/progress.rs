@@ -262,3 +262,19 @@ async fn browsers_of_the_app_may_ask_and_others_may_not(world: Arc<World>) {
     assert_eq!(foreign.header("access-control-allow-origin"), None);
     account.ended(&run_id).await;
 }
+
+#[stack_test(alone)]
+async fn a_poll_does_not_wait_for_a_database_that_hangs(world: Arc<World>) {
+    let account = world.account(5).await;
+    let run_id = account.run(&world.handle("hanging"), "light").await.run_id;
+    let holder = world.db.connect().await;
+    holder.batch_execute("BEGIN; LOCK TABLE analyses IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let batch = format!("batch_{}", uuid::Uuid::now_v7().simple());
+    for path in [format!("/api/analysis/{run_id}/progress"), format!("/api/leads/analyze/bulk/{batch}/progress")] {
+        let started = std::time::Instant::now();
+        account.get(&path).await.problem(503, "SERVICE_UNAVAILABLE");
+        assert!(started.elapsed() < Duration::from_secs(7), "{path}: {:?}", started.elapsed());
+    }
+    holder.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(account.progress(&run_id).await["status"], "completed");
+}

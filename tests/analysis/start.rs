@@ -311,3 +311,17 @@ async fn the_101st_analysis_of_an_hour_is_refused_until_the_next(world: Arc<Worl
     }
     assert_eq!((account.runs().await, account.balance().await), (2, 23));
 }
+
+#[stack_test(alone)]
+async fn requests_that_no_limit_counts_are_counted_as_such(world: Arc<World>) {
+    let account = world.account(0).await;
+    let table = world.set_variable("get_balance", "RATE_LIMITS_TABLE", "oslira-no-such-table").await;
+    account.get("/api/credits/balance").await.data(200);
+    world.set_variable("get_balance", "RATE_LIMITS_TABLE", &table).await;
+    until("the metric", Duration::from_secs(20), || async {
+        let lines = world.stack.log_lines(Some("get_balance")).await.unwrap();
+        let lines = lines.into_iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok());
+        lines.rev().find(|line| line["limits_uncounted"] == 1 && line["scope"] == "general")
+    })
+    .await;
+}

@@ -1,9 +1,12 @@
 //! `GET /api/analysis/{runId}/progress`
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use oslira_aws::limits::PROGRESS;
 use oslira_aws::progress::Progress;
 use oslira_db::runs::RunRow;
+use oslira_db::within;
 use oslira_domain::{FailureCode, RunId, RunStatus, Step, StepTiming, Tier};
 use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, Request, endpoint, errors};
@@ -12,6 +15,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Deps;
+
+/// How long a request waits for the database. A client that polls asks again soon, and thousands of them must not fill all environments with
+/// requests that wait while the database is unavailable.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The progress of a run.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -132,7 +139,7 @@ pub async fn get_progress(request: Request, deps: Deps) -> Result<Reply, Problem
     tracing::Span::current().record("run_id", run_id.as_str());
     let claims = request.caller.claims();
     // DynamoDB has the progress of a live run; the database has its end, which outlives the item and takes precedence.
-    let (view, item) = tokio::join!(deps.db.run(&claims, &run_id), deps.progress.get(&run_id, request.received_at));
+    let (view, item) = tokio::join!(within(PATIENCE, deps.db.run(&claims, &run_id)), deps.progress.get(&run_id, request.received_at));
     let view = view?;
     let item = item.unwrap_or_else(|error| {
         tracing::warn!(%error, "progress not read");

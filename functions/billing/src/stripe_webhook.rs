@@ -34,6 +34,12 @@ impl StripeWebhook {
         Self { verifier, queue: Queue::new(&aws, config.stripe_events_queue_url) }
     }
 
+    /// Fetches the secret and makes the client, before the first event arrives.
+    pub async fn warm_up(&self) {
+        self.queue.warm_up();
+        oslira_lambda::warm_up(self.verifier.warm_up()).await;
+    }
+
     /// Verifies that Stripe signed this body.
     async fn verify(&self, signature: &str, body: &[u8], now: Timestamp) -> Result<(), Problem> {
         self.verifier.verify(signature, body, now).await.map_err(|error| {

@@ -1,11 +1,16 @@
 //! `GET /api/leads/analyze/bulk/{batchId}/progress`
 
+use std::time::Duration;
+
 use oslira_aws::limits::PROGRESS;
-use oslira_db::UserDb;
 use oslira_db::bulk::{Batch, StatusCounts};
+use oslira_db::{UserDb, within};
 use oslira_domain::BatchId;
 use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, Request, endpoint, errors};
+
+/// How long a request waits for the database, as for the progress of a single run.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Describes this endpoint in the API's document.
 pub(crate) fn describe(api: &mut Api) {
@@ -23,7 +28,8 @@ pub(crate) fn describe(api: &mut Api) {
 #[endpoint(GET, "/api/leads/analyze/bulk/{batchId}/progress")]
 pub async fn get_bulk_progress(request: Request, db: UserDb) -> Result<Reply, Problem> {
     let batch_id: BatchId = request.path("batchId")?;
-    let found = db.batch(&request.caller.claims(), request.caller.requested_account, &batch_id).await?;
+    let claims = request.caller.claims();
+    let found = within(PATIENCE, db.batch(&claims, request.caller.requested_account, &batch_id)).await?;
     let mut batch = found.ok_or(&errors::BATCH_NOT_FOUND)?;
     for run in &mut batch.analyses {
         run.error = run.error_code.map(Into::into);

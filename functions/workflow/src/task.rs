@@ -26,6 +26,11 @@ impl Deps {
         Self { db: init.admin_db(), progress: ProgressTable::new(&init.aws, &config.progress_table) }
     }
 
+    /// Fetches the database's login and opens the connection to DynamoDB, before the first run needs them.
+    pub async fn warm_up(&self) {
+        oslira_lambda::warm_up(async { tokio::join!(self.db.warm_up(), self.progress.warm_up()) }).await;
+    }
+
     /// Writes the end of a run to its progress item.
     pub(crate) async fn write_end(&self, run_id: &RunId, status: RunStatus, code: Option<FailureCode>, steps: &[StepTiming]) {
         log_progress_error(self.progress.end(run_id, status, code, steps, jiff::Timestamp::now()).await);

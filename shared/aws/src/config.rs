@@ -21,12 +21,20 @@ pub struct AwsConfig {
     pub aws_endpoint_url: Option<String>,
 }
 
+/// How long one attempt of a request may take. A connection that ended while its environment was frozen is only noticed by its silence: without
+/// this limit the first attempt would use up the time of the whole operation, and none would be left for another one on a new connection.
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2500);
+
 /// Returns what all AWS clients of a function are made from. The SDK reads the credentials from the Lambda environment itself.
 ///
 /// Put together by hand: the SDK's loader would link every other source of credentials (profiles, STS, SSO, metadata services) into each
 /// binary and query some of them at each start.
 pub fn sdk_config(config: &AwsConfig) -> SdkConfig {
-    let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(2)).operation_timeout(Duration::from_secs(8)).build();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(2))
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(Duration::from_secs(8))
+        .build();
     let mut builder = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
@@ -47,6 +55,11 @@ fn http_client() -> SharedHttpClient {
 
 /// A service's client, made by the first request that needs it: making one takes longer than all the rest of a start.
 pub(crate) type Lazy<Client> = Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>>;
+
+/// Makes a client now, before a request needs it.
+pub(crate) fn make<Client>(client: &Lazy<Client>) {
+    LazyLock::force(client);
+}
 
 pub(crate) fn lazily<Client>(config: &SdkConfig, make: impl FnOnce(&SdkConfig) -> Client + Send + 'static) -> Lazy<Client> {
     let config = config.clone();

@@ -7,7 +7,7 @@ use aws_sdk_sfn::operation::stop_execution::StopExecutionError;
 use oslira_domain::{ExecutionInput, RunId};
 
 use crate::AwsError;
-use crate::config::{Lazy, lazily};
+use crate::config::{Lazy, lazily, make};
 use crate::error::describe;
 
 /// The analysis state machine.
@@ -21,6 +21,11 @@ impl Executions {
     /// Returns the state machine with this ARN.
     pub fn new(config: &SdkConfig, state_machine_arn: impl Into<String>) -> Self {
         Self { client: lazily(config, Client::new), state_machine_arn: state_machine_arn.into() }
+    }
+
+    /// Makes the client, before an execution has to be started.
+    pub fn warm_up(&self) {
+        make(&self.client);
     }
 
     /// Starts the run's execution. A second start of the same run changes nothing.

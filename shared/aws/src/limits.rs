@@ -64,6 +64,12 @@ impl Limits {
         Self { client: lazily(config, Client::new), table: table.into() }
     }
 
+    /// Opens the connection to DynamoDB, with an update that changes nothing. It serves all tables.
+    pub async fn warm_up(&self) {
+        let update = self.client.update_item().table_name(&self.table).key("bucket", AttributeValue::S("warm-up".to_owned()));
+        let _ = update.condition_expression("attribute_exists(used)").send().await;
+    }
+
     /// Counts `weight` requests of `subject`, all or none.
     ///
     /// # Errors
@@ -101,5 +107,41 @@ impl Limits {
             }
             Err(error) => Err(describe!("dynamodb", error, aws_sdk_dynamodb)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{AwsConfig, sdk_config};
+
+    #[tokio::test]
+    async fn a_silent_connection_takes_one_attempt_and_not_the_whole_operation() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            // The first connection is accepted and stays silent, as one does whose other end is gone.
+            let (_silent, _) = listener.accept().await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await.unwrap();
+            let body = r#"{"Attributes":{"used":{"N":"1"}}}"#;
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length";
+            stream.write_all(format!("{head}: {}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
+        });
+        let config = AwsConfig { aws_region: Some("eu-west-1".to_owned()), aws_endpoint_url: Some(endpoint) };
+        let credentials = aws_credential_types::Credentials::new("id", "key", None, None, "test");
+        let provider = aws_credential_types::provider::SharedCredentialsProvider::new(credentials);
+        let config = sdk_config(&config).into_builder().credentials_provider(provider).build();
+        let started = Instant::now();
+        let status = Limits::new(&config, "limits").count(GENERAL, "u1", 1, Timestamp::now()).await.unwrap();
+        assert!(status.allowed);
+        assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&started.elapsed()), "{:?}", started.elapsed());
+        server.await.unwrap();
     }
 }

@@ -91,6 +91,12 @@ impl ProgressTable {
         Self { client: lazily(config, Client::new), table: table.into() }
     }
 
+    /// Opens the connection to DynamoDB, with an update that changes nothing. It serves all tables.
+    pub async fn warm_up(&self) {
+        let update = self.client.update_item().table_name(&self.table).key("run_id", text("warm-up"));
+        let _ = update.condition_expression("attribute_exists(run_id)").send().await;
+    }
+
     /// Creates the item of an accepted run, at 0 %. Changes nothing if the item exists.
     ///
     /// # Errors

@@ -6,10 +6,10 @@ use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 
 use crate::AwsError;
-use crate::config::{Lazy, lazily};
+use crate::config::{Lazy, lazily, make};
 use crate::error::describe;
 
 /// One queue.
@@ -34,6 +34,20 @@ impl Queue {
             Client::from_conf(aws_sdk_sqs::config::Builder::from(config).timeout_config(timeouts).retry_config(retries).build())
         });
         Self { client, url: url.into() }
+    }
+
+    /// Makes the client, before a message has to be sent.
+    pub fn warm_up(&self) {
+        make(&self.client);
+    }
+
+    /// Checks that the queue exists and can be read.
+    ///
+    /// # Errors
+    /// Fails when it cannot.
+    pub async fn ping(&self) -> Result<(), AwsError> {
+        let read = self.client.get_queue_attributes().queue_url(&self.url).attribute_names(QueueAttributeName::QueueArn).send().await;
+        read.map(drop).map_err(|error| describe!("sqs", error, aws_sdk_sqs))
     }
 
     /// Sends a message. After an error it may be in the queue all the same: consumers handle redelivery anyway.

@@ -33,6 +33,14 @@ impl Secrets {
         })
     }
 
+    /// Checks that the secret `name` can be read.
+    ///
+    /// # Errors
+    /// Fails when it cannot.
+    pub async fn ping(&self, name: &str) -> Result<(), CredentialError> {
+        self.fetch::<serde::de::IgnoredAny>(name).await.map(drop)
+    }
+
     async fn fetch<T: DeserializeOwned>(&self, name: &str) -> Result<T, CredentialError> {
         let id = format!("oslira/{}/{name}", self.environment);
         let response = self.client.get_secret_value().secret_id(&id).send().await.map_err(|error| {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
 
@@ -20,6 +20,12 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
 /// After a failed fetch, the next one starts no sooner than this: a missing secret, or a Secrets Manager that hangs, must not delay every
 /// request.
 const FAILURE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Returns the time since `at` by the wall clock. A monotonic clock may stand still while an execution environment is frozen, so that a value of
+/// yesterday would look new. A time in the future, after the clock was set back, counts as long ago.
+pub fn age(at: SystemTime) -> Duration {
+    at.elapsed().unwrap_or(Duration::MAX)
+}
 
 /// Why a credential has no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,14 +68,14 @@ impl<T> fmt::Debug for Credential<T> {
 struct Cache<T> {
     value: Option<CachedValue<T>>,
     /// When and why the last fetch failed. Cleared by a fetch that succeeds.
-    failure: Option<(Instant, CredentialError)>,
+    failure: Option<(SystemTime, CredentialError)>,
 }
 
 struct CachedValue<T> {
     value: Arc<T>,
-    fetched_at: Instant,
+    fetched_at: SystemTime,
     /// When the value was last fetched because the one before it was refused.
-    renewed_at: Option<Instant>,
+    renewed_at: Option<SystemTime>,
 }
 
 /// Why a value is needed.
@@ -86,8 +92,8 @@ impl<T> CachedValue<T> {
     /// been rotated right after that, but not if it has just been renewed.
     fn satisfies(&self, need: Need) -> bool {
         match need {
-            Need::Use => self.fetched_at.elapsed() < LIFETIME,
-            Need::Renewal => self.renewed_at.is_some_and(|at| at.elapsed() < RENEWAL_PAUSE),
+            Need::Use => age(self.fetched_at) < LIFETIME,
+            Need::Renewal => self.renewed_at.is_some_and(|at| age(at) < RENEWAL_PAUSE),
         }
     }
 }
@@ -116,6 +122,17 @@ impl<T> Credential<T> {
     /// Fails with [`CredentialError`] when there is no value and it cannot be fetched.
     pub async fn current(&self) -> Result<Arc<T>, CredentialError> {
         self.value_for(Need::Use).await
+    }
+
+    /// Fetches the value if there is none yet, before a call needs it. A failure is not remembered: the first call tries again.
+    pub async fn warm_up(&self) {
+        let mut cache = self.cache.lock().await;
+        if cache.value.is_none()
+            && let Ok(value) = (self.fetch)().await
+        {
+            let value = CachedValue { value: Arc::new(value), fetched_at: SystemTime::now(), renewed_at: None };
+            *cache = Cache { value: Some(value), failure: None };
+        }
     }
 
     /// Returns the value to use in the place of a refused one: fetched now, or within the last five seconds.
@@ -147,12 +164,12 @@ impl<T> Credential<T> {
             return Ok(Arc::clone(&cached.value));
         }
         let fetched = match &cache.failure {
-            Some((at, error)) if at.elapsed() < FAILURE_PAUSE => Err(error.clone()),
-            _ => (self.fetch)().await.inspect_err(|error| cache.failure = Some((Instant::now(), error.clone()))),
+            Some((at, error)) if age(*at) < FAILURE_PAUSE => Err(error.clone()),
+            _ => (self.fetch)().await.inspect_err(|error| cache.failure = Some((SystemTime::now(), error.clone()))),
         };
         match (fetched, &cache.value) {
             (Ok(value), previous) => {
-                let (value, fetched_at) = (Arc::new(value), Instant::now());
+                let (value, fetched_at) = (Arc::new(value), SystemTime::now());
                 let renewed_at = match need {
                     Need::Renewal => Some(fetched_at),
                     Need::Use => previous.as_ref().and_then(|previous| previous.renewed_at),

@@ -32,8 +32,8 @@ fn missing() -> CredentialError {
     CredentialError::Missing("oslira/test/stripe".to_owned())
 }
 
-fn long_ago() -> Instant {
-    Instant::now().checked_sub(LIFETIME).unwrap()
+fn long_ago() -> SystemTime {
+    SystemTime::now() - LIFETIME
 }
 
 #[derive(Debug, PartialEq)]
@@ -131,4 +131,37 @@ async fn concurrent_callers_share_one_fetch() {
     let (one, two) = tokio::join!(credential.current(), copy.current());
     assert_eq!((one, two), (Ok(Arc::new("value")), Ok(Arc::new("value"))));
     assert_eq!(secret.fetches(), 1);
+}
+
+#[tokio::test]
+async fn lifetimes_are_those_of_the_wall_clock() {
+    // An environment that was frozen for an hour has the value of an hour ago, whatever its monotonic clock says.
+    assert!(age(SystemTime::now() - Duration::from_hours(1)) >= Duration::from_hours(1));
+    assert_eq!(age(SystemTime::now() + Duration::from_hours(1)), Duration::MAX, "the clock was set back");
+    let secret = Arc::new(Secret::default());
+    let credential = secret.credential();
+    secret.returns(Ok("old"));
+    credential.current().await.unwrap();
+    for at in [SystemTime::now() - LIFETIME, SystemTime::now() + Duration::from_hours(1)] {
+        credential.cache.lock().await.value.as_mut().unwrap().fetched_at = at;
+        secret.returns(Ok("new"));
+        assert_eq!(credential.current().await, Ok(Arc::new("new")));
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_is_fetched_during_init_serves_the_first_call() {
+    let secret = Arc::new(Secret::default());
+    let credential = secret.credential();
+    secret.returns(Err(missing()));
+    credential.warm_up().await;
+    secret.returns(Ok("value"));
+    assert_eq!(credential.current().await, Ok(Arc::new("value")), "the failure during init is forgotten");
+    credential.warm_up().await;
+    assert_eq!(secret.fetches(), 2);
+    let credential = secret.credential();
+    secret.returns(Ok("value"));
+    credential.warm_up().await;
+    credential.current().await.unwrap();
+    assert_eq!(secret.fetches(), 3);
 }

@@ -72,6 +72,15 @@ impl Session {
         Arc::new(Self { credential, connection: Mutex::new(None), statements: AtomicUsize::new(0), lifetime, deadline })
     }
 
+    /// Fetches the login, and opens the connection if it is one that stays open. A failure is not remembered.
+    async fn warm_up(&self) {
+        self.credential.warm_up().await;
+        let mut slot = self.connection.lock().await;
+        if self.lifetime == Lifetime::Kept && slot.is_none() {
+            *slot = connect(&self.credential).await.ok();
+        }
+    }
+
     /// Runs `sql` in a transaction of its own as `role` with `claims`. When the time is over, the connection is dropped: what is still in it is
     /// unknown.
     async fn run(&self, role: &str, claims: &str, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
@@ -169,6 +178,11 @@ impl UserDb {
         Self(Session::new(credential, Lifetime::Kept, USER_DEADLINE))
     }
 
+    /// Opens the connection, before a request needs it. Errors are ignored.
+    pub async fn warm_up(&self) {
+        self.0.warm_up().await;
+    }
+
     async fn query(&self, claims: &Claims, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
         // The claims are those of the caller's token, whose role is `authenticated`. The transaction's own role is the API's.
         let claims = serde_json::json!({ "sub": claims.user_id, "role": "authenticated" }).to_string();
@@ -209,6 +223,11 @@ impl AdminDb {
         Self(Session::new(credential, Lifetime::Kept, ADMIN_DEADLINE))
     }
 
+    /// Fetches the login, before a statement needs it. Opens no connection. Errors are ignored.
+    pub async fn warm_up(&self) {
+        self.0.warm_up().await;
+    }
+
     pub(crate) async fn query(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
         self.0.run("service_role", r#"{"role":"service_role"}"#, sql, params).await
     }
@@ -222,6 +241,15 @@ impl AdminDb {
     pub(crate) async fn execute(&self, sql: &str, params: &[Param<'_>]) -> Result<(), DbError> {
         self.query(sql, params).await.map(drop)
     }
+}
+
+/// Runs a statement whose caller does not wait longer than `limit`, such as a client that polls. The connection is dropped with the statement.
+///
+/// # Errors
+/// [`DbError::Unavailable`] after `limit`, else the statement's own.
+pub async fn within<T>(limit: Duration, statement: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
+    let outcome = tokio::time::timeout(limit, statement).await;
+    outcome.unwrap_or_else(|_| Err(DbError::Unavailable(format!("no result within {} s", limit.as_secs()))))
 }
 
 #[cfg(test)]
@@ -243,5 +271,37 @@ mod tests {
         let (one, two) = tokio::join!(db.ping(), db.ping());
         assert!(matches!((one, two), (Err(DbError::Unavailable(_)), Err(DbError::Unavailable(_)))));
         assert!(started.elapsed() < Duration::from_secs(2));
+        // A caller may have less patience, and leaves the next one a session that works.
+        let db = UserDb(Session::new(db.0.credential.clone(), Lifetime::Kept, Duration::from_mins(1)));
+        for _ in 0..2 {
+            let started = Instant::now();
+            assert!(matches!(within(Duration::from_millis(200), db.ping()).await, Err(DbError::Unavailable(_))));
+            assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_login_that_keeps_its_connection_opens_it_during_init_and_no_other_does() {
+        for (lifetime, expected) in [(Lifetime::Kept, 1), (Lifetime::Statement, 0)] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("postgres://u:p@{}/d?sslmode=disable", listener.local_addr().unwrap());
+            let (fetched, opened) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+            let fetches = fetched.clone();
+            let credential = Credential::new(move || {
+                fetches.fetch_add(1, Ordering::SeqCst);
+                std::future::ready(Ok(DatabaseLogin { url: url.clone().into(), ca: None }))
+            });
+            let session = Session::new(credential, lifetime, Duration::from_millis(200));
+            let accept = async {
+                while listener.accept().await.is_ok() {
+                    opened.fetch_add(1, Ordering::SeqCst);
+                }
+            };
+            tokio::select! {
+                () = accept => {}
+                () = session.warm_up() => {}
+            }
+            assert_eq!((fetched.load(Ordering::SeqCst), opened.load(Ordering::SeqCst)), (1, expected), "{lifetime:?}");
+        }
     }
 }

@@ -27,6 +27,7 @@ where
     F: Fn(Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
 {
+    guard.warm_up().await;
     let (guard, handler) = (Arc::new(guard), Arc::new(handler));
     serve(move |request, id| {
         let (guard, handler) = (guard.clone(), handler.clone());
@@ -78,7 +79,8 @@ where
             user_id = Empty,
             requested_account_id = Empty,
             account_id = Empty,
-            run_id = Empty
+            run_id = Empty,
+            tier = Empty
         );
         // Boxed: the SDKs' futures nest deeper than the compiler analyzes.
         let response: Pin<Box<dyn Future<Output = Result<Response<Body>, Problem>> + Send>> =
@@ -134,6 +136,10 @@ impl Failure for Problem {
 
     fn cause(&self) -> Option<String> {
         self.cause.clone()
+    }
+
+    fn place(&self) -> Option<&'static std::panic::Location<'static>> {
+        self.place
     }
 
     fn status(&self) -> Option<u16> {

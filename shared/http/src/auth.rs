@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
-use oslira_credential::{Credential, CredentialError};
+use oslira_credential::{Credential, CredentialError, age};
 use oslira_domain::UserId;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -66,9 +66,9 @@ impl From<CredentialError> for VerifierError {
 #[derive(Default)]
 struct Keys {
     by_id: HashMap<String, (Algorithm, DecodingKey)>,
-    fetched: Option<Instant>,
+    fetched: Option<SystemTime>,
     /// When and why the last fetch failed, unless it succeeded.
-    failed: Option<(Instant, String)>,
+    failed: Option<(SystemTime, String)>,
 }
 
 /// Verifies the bearer tokens of one Supabase project.
@@ -147,25 +147,35 @@ impl TokenVerifier {
         }
     }
 
+    /// Fetches the key set if there is none, before the first token arrives. A failure is not remembered.
+    pub(crate) async fn warm_up(&self) {
+        let mut keys = self.keys.lock().await;
+        if keys.by_id.is_empty()
+            && let Ok(by_id) = self.fetch(FETCH_TIMEOUT).await
+        {
+            *keys = Keys { by_id, fetched: Some(SystemTime::now()), failed: None };
+        }
+    }
+
     /// Returns the public key `id`. Fetches the key set if it is old, or if the id is unknown and the last fetch is long enough ago.
     async fn key(&self, id: &str) -> Result<Option<(Algorithm, DecodingKey)>, VerifierError> {
         let mut keys = self.keys.lock().await;
-        let age = keys.fetched.map(|at| at.elapsed());
+        let since = keys.fetched.map(age);
         let known = keys.by_id.get(id).cloned();
-        let fresh = age.is_some_and(|age| age < KEYS_LIFETIME);
-        let just_fetched = age.is_some_and(|age| age < REFETCH_PAUSE);
+        let fresh = since.is_some_and(|since| since < KEYS_LIFETIME);
+        let just_fetched = since.is_some_and(|since| since < REFETCH_PAUSE);
         if (known.is_some() && fresh) || (known.is_none() && just_fetched) {
             return Ok(known);
         }
         let why = match &keys.failed {
-            Some((at, why)) if at.elapsed() < FAILURE_PAUSE => why.clone(),
+            Some((at, why)) if age(*at) < FAILURE_PAUSE => why.clone(),
             _ => match self.fetch(if keys.by_id.is_empty() { self.first_fetch_timeout } else { FETCH_TIMEOUT }).await {
                 Ok(by_id) => {
-                    *keys = Keys { by_id, fetched: Some(Instant::now()), failed: None };
+                    *keys = Keys { by_id, fetched: Some(SystemTime::now()), failed: None };
                     return Ok(keys.by_id.get(id).cloned());
                 }
                 Err(why) => {
-                    keys.failed = Some((Instant::now(), why.clone()));
+                    keys.failed = Some((SystemTime::now(), why.clone()));
                     why
                 }
             },
@@ -294,7 +304,7 @@ mod tests {
     async fn an_issuer_that_does_not_respond_is_waited_for_once() {
         let (url, requests) = issuer(None).await;
         let verifier = TokenVerifier { first_fetch_timeout: Duration::from_millis(300), ..verifier(&url, None) };
-        let started = Instant::now();
+        let started = std::time::Instant::now();
         for id in ["a", "b", "a"] {
             let refused = verifier.verify(&with_key_id(&url, id)).await;
             assert!(matches!(refused, Err(VerifierError::Unavailable(_))), "{refused:?}");
@@ -302,7 +312,7 @@ mod tests {
         assert!(started.elapsed() < FAILURE_PAUSE, "{:?}", started.elapsed());
         assert_eq!(requests.load(Ordering::Relaxed), 1);
         // After the pause the keys are fetched again.
-        verifier.keys.lock().await.failed = Instant::now().checked_sub(FAILURE_PAUSE).map(|at| (at, String::new()));
+        verifier.keys.lock().await.failed = Some((SystemTime::now() - FAILURE_PAUSE, String::new()));
         assert!(verifier.verify(&with_key_id(&url, "a")).await.is_err());
         assert_eq!(requests.load(Ordering::Relaxed), 2);
     }

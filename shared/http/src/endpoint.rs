@@ -27,6 +27,7 @@ impl Endpoint {
 
     /// Returns the dependencies of an endpoint with a configuration of its own.
     pub fn new<C>(config: &EndpointConfig, Init { aws, secrets, .. }: &Init<C>) -> Self {
-        Self { guard: AccessGuard::new(config, aws, secrets), db: UserDb::new(secrets.credential("database")) }
+        let db = UserDb::new(secrets.credential("database"));
+        Self { guard: AccessGuard::new(config, aws, secrets, db.clone()), db }
     }
 }

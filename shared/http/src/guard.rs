@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use http::header;
 use jiff::Timestamp;
 use oslira_aws::SdkConfig;
 use oslira_aws::limits::{Limit, LimitStatus, Limits};
 use oslira_aws::secrets::Secrets;
+use oslira_db::UserDb;
 use oslira_domain::AccountId;
+use oslira_telemetry::{Metrics, Unit};
 
 use crate::auth::{TokenVerifier, VerifierError};
 use crate::config::EndpointConfig;
@@ -36,8 +38,10 @@ pub enum RateLimit {
 pub struct AccessGuard {
     verifier: TokenVerifier,
     limits: Limits,
+    /// The database that the handler works on, to which a connection is opened during init.
+    db: UserDb,
     /// Who is over a limit, and until when. A request that is counted while its handler runs must not run once it is known to be too many.
-    exceeded: Arc<Mutex<HashMap<Subject, (Instant, LimitStatus)>>>,
+    exceeded: Arc<Mutex<HashMap<Subject, (SystemTime, LimitStatus)>>>,
 }
 
 /// A limit's scope and whom it limits.
@@ -47,10 +51,15 @@ type Subject = (&'static str, String);
 const MAX_EXCEEDED: usize = 10_000;
 
 impl AccessGuard {
-    /// Returns a guard with the counters and the token issuer of `config`.
-    pub fn new(config: &EndpointConfig, aws: &SdkConfig, secrets: &Secrets) -> Self {
+    /// Returns a guard with the counters and the token issuer of `config`, for an endpoint that works on `db`.
+    pub fn new(config: &EndpointConfig, aws: &SdkConfig, secrets: &Secrets, db: UserDb) -> Self {
         let verifier = TokenVerifier::new(&config.supabase_url, secrets.credential("supabase-auth"));
-        Self { verifier, limits: Limits::new(aws, &config.rate_limits_table), exceeded: Arc::default() }
+        Self { verifier, limits: Limits::new(aws, &config.rate_limits_table), db, exceeded: Arc::default() }
+    }
+
+    /// Opens what the first request needs, all at once: the database, the connection of the counters, and the keys of tokens.
+    pub(crate) async fn warm_up(&self) {
+        oslira_lambda::warm_up(async { tokio::join!(self.db.warm_up(), self.limits.warm_up(), self.verifier.warm_up()) }).await;
     }
 
     /// Counts `weight` requests of `subject`. When the counters are not available the request goes on: the ledger guards what costs money.
@@ -65,11 +74,12 @@ impl AccessGuard {
                 if exceeded.len() >= MAX_EXCEEDED {
                     exceeded.clear();
                 }
-                exceeded.insert((limit.scope, subject.to_owned()), (Instant::now() + Duration::from_secs(status.reset_after), status));
+                exceeded.insert((limit.scope, subject.to_owned()), (SystemTime::now() + Duration::from_secs(status.reset_after), status));
                 Err(Problem::rate_limited(status).with_limit((limit, status)))
             }
             Err(error) => {
                 tracing::warn!(%error, scope = limit.scope, "rate limit not counted");
+                Metrics::of("limits").metric("limits_uncounted", Unit::Count, 1).property("scope", limit.scope).emit();
                 Ok(None)
             }
         }
@@ -80,7 +90,7 @@ impl AccessGuard {
         let mut exceeded = self.exceeded.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (limit.scope, subject.to_owned());
         let Some((until, status)) = exceeded.get(&key).copied() else { return Ok(()) };
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until.duration_since(SystemTime::now()).unwrap_or_default();
         if left.is_zero() {
             exceeded.remove(&key);
             return Ok(());

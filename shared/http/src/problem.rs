@@ -1,5 +1,7 @@
 //! An error response on its way to the client.
 
+use std::panic::Location;
+
 use http::StatusCode;
 use oslira_aws::AwsError;
 use oslira_aws::limits::{Limit, LimitStatus};
@@ -22,6 +24,8 @@ pub struct Problem {
     pub(crate) retry_after: Option<u64>,
     pub(crate) cause: Option<String>,
     pub(crate) limit: Option<(Limit, LimitStatus)>,
+    /// Where a 5xx was made. Logged, and never sent.
+    pub(crate) place: Option<&'static Location<'static>>,
 }
 
 impl Problem {
@@ -40,7 +44,7 @@ impl Problem {
 
     fn new<D>(error: &ApiError<D>, details: Option<Value>) -> Self {
         let &ApiError { status, code, message, retry_after, .. } = error;
-        Self { status, code, message: message.to_owned(), details, retry_after, cause: None, limit: None }
+        Self { status, code, message: message.to_owned(), details, retry_after, cause: None, limit: None, place: None }
     }
 
     /// Replaces the entry's text for people.
@@ -82,13 +86,15 @@ impl Problem {
     }
 
     /// Creates a 500.
+    #[track_caller]
     pub fn internal(cause: impl std::fmt::Display) -> Self {
-        Self::of(&errors::INTERNAL_ERROR).cause(cause)
+        Self { place: Some(Location::caller()), ..Self::of(&errors::INTERNAL_ERROR).cause(cause) }
     }
 
     /// Creates a 503: a dependency is unavailable.
+    #[track_caller]
     pub fn unavailable(cause: impl std::fmt::Display) -> Self {
-        Self::of(&errors::SERVICE_UNAVAILABLE).cause(cause)
+        Self { place: Some(Location::caller()), ..Self::of(&errors::SERVICE_UNAVAILABLE).cause(cause) }
     }
 }
 
@@ -111,6 +117,7 @@ impl From<Vec<Fault>> for Problem {
 }
 
 impl From<DbError> for Problem {
+    #[track_caller]
     fn from(error: DbError) -> Self {
         match &error {
             // The API's own limits are lower. The database's bound concerns clients that call its functions directly.
@@ -124,6 +131,7 @@ impl From<DbError> for Problem {
 }
 
 impl From<AwsError> for Problem {
+    #[track_caller]
     fn from(error: AwsError) -> Self {
         Self::unavailable(error)
     }

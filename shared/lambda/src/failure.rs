@@ -1,6 +1,7 @@
 //! Failures, and how the layer treats them.
 
 use std::fmt;
+use std::panic::Location;
 
 /// How the layer treats a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,11 @@ pub trait Failure: From<Panicked> {
 
     /// Its cause, which is logged and returned to no client.
     fn cause(&self) -> Option<String>;
+
+    /// Where in the code it was made, if that is known.
+    fn place(&self) -> Option<&'static Location<'static>> {
+        None
+    }
 
     /// The HTTP status that it becomes.
     fn status(&self) -> Option<u16> {

@@ -1,6 +1,7 @@
 //! What happens once in an execution environment, before its first invocation.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use oslira_aws::secrets::Secrets;
 use oslira_aws::{AwsConfig, SdkConfig, sdk_config};
@@ -54,6 +55,17 @@ pub fn init<C: DeserializeOwned>() -> Result<Init<C>, ConfigError> {
         register_sentry(&secrets);
         Ok(Init { config: from_env()?, aws, secrets })
     })
+}
+
+/// How long [`warm_up`] may take. Lambda allows ten seconds for the whole init.
+const WARM_UP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Does `parts` before the first invocation: fetching secrets, opening connections, making clients. Init runs with the CPU of a whole core and
+/// an invocation with a fraction of one, in which a first TLS connection takes hundreds of milliseconds.
+///
+/// Nothing depends on it. What fails, or is not done in time, is done by the first invocation that needs it.
+pub async fn warm_up(parts: impl Future) {
+    let _ = tokio::time::timeout(WARM_UP_TIMEOUT, parts).await;
 }
 
 /// Starts logging, for a function that has no dependencies: its binary carries neither an AWS client nor Sentry's.

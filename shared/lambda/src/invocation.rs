@@ -122,7 +122,8 @@ async fn observe<T, E: Failure>(span: Span, work: impl Future<Output = Result<T,
                     Severity::Expected => tracing::info!(duration_ms, status, code, error, "rejected"),
                     Severity::Retryable => tracing::warn!(duration_ms, status, code, error, "failed, may be retried"),
                     Severity::Defect => {
-                        tracing::error!(duration_ms, status, code, error, "failed");
+                        let at = failure.place().map(|place| format!("{}:{}", place.file(), place.line()));
+                        tracing::error!(duration_ms, status, code, error, at, "failed");
                         count(failure);
                     }
                 }

@@ -20,6 +20,6 @@ pub mod task;
 
 pub use config::ConfigError;
 pub use failure::{Failure, Panicked, Severity};
-pub use init::{Init, init, init_logging};
+pub use init::{Init, init, init_logging, warm_up};
 pub use invocation::{Event, Invocation};
 pub use lambda_runtime::{Diagnostic, Error};

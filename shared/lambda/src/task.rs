@@ -11,7 +11,7 @@ use crate::{Diagnostic, Error, invocation_span};
 
 /// Runs a task until the environment ends.
 ///
-/// Its span has the fields `run_id` and `account_id` of `run` in the input.
+/// Its span has the fields `run_id`, `account_id` and `tier` of `run` in the input.
 ///
 /// # Errors
 /// When the runtime cannot be reached.
@@ -35,7 +35,13 @@ where
     let LambdaEvent { payload, context } = event;
     let invocation = Invocation::from(&context as &Context);
     let run = &payload["run"];
-    let span = invocation_span!("task", invocation, run_id = run["run_id"].as_str(), account_id = run["account_id"].as_str());
+    let span = invocation_span!(
+        "task",
+        invocation,
+        run_id = run["run_id"].as_str(),
+        account_id = run["account_id"].as_str(),
+        tier = run["tier"].as_str()
+    );
     let deadline = invocation.deadline;
     // Boxed: the SDKs' futures nest deeper than the compiler analyzes.
     invocation.run(span, &[], Box::pin(task(Event { payload, deadline }, deps))).await

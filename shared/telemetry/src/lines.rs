@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 use uuid::Uuid;
 
@@ -19,6 +20,25 @@ pub(crate) struct LoggedError {
     pub(crate) id: Uuid,
     pub(crate) line: String,
     pub(crate) before: Vec<String>,
+    /// Where it was logged: the unit of work first, then the statement in it.
+    pub(crate) places: Vec<Place>,
+}
+
+/// A place in the code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The name of the span that was opened there. `None` for a statement in it.
+    pub(crate) span: Option<&'static str>,
+    pub(crate) module: Option<String>,
+    pub(crate) file: Option<String>,
+    pub(crate) line: Option<u32>,
+}
+
+impl Place {
+    fn of(metadata: &Metadata<'_>, span: Option<&'static str>) -> Self {
+        let (module, file) = (metadata.module_path().map(ToOwned::to_owned), metadata.file().map(ToOwned::to_owned));
+        Self { span, module, file, line: metadata.line() }
+    }
 }
 
 /// What the current invocation has written.
@@ -31,10 +51,11 @@ pub(crate) struct Lines {
 static LINES: Mutex<Lines> = Mutex::new(Lines { recent: VecDeque::new(), errors: Vec::new() });
 
 impl Lines {
-    fn add(&mut self, line: &str) {
-        // Our lines are objects that begin with timestamp and level, so that only the lines of errors are ever parsed.
-        if line.contains(r#""level":"ERROR""#) && self.errors.len() < MAX_ERRORS {
-            self.errors.push(LoggedError { id: Uuid::new_v4(), line: line.to_owned(), before: self.recent.iter().cloned().collect() });
+    /// Adds a line, and the places of an error. Whether a line is an error is known from its event and not read out of the line.
+    fn add(&mut self, line: &str, error: Option<Vec<Place>>) {
+        if let Some(places) = error.filter(|_| self.errors.len() < MAX_ERRORS) {
+            let before = self.recent.iter().cloned().collect();
+            self.errors.push(LoggedError { id: Uuid::new_v4(), line: line.to_owned(), before, places });
         }
         if self.recent.len() == BREADCRUMBS {
             self.recent.pop_front();
@@ -68,18 +89,32 @@ pub(crate) fn take() -> Vec<LoggedError> {
 /// Standard output, with a record of its last lines.
 pub(crate) struct RecordedStdout;
 
-impl<'a> MakeWriter<'a> for RecordedStdout {
-    type Writer = Self;
+/// Writes one line.
+pub(crate) struct LineWriter {
+    /// The places of an error.
+    error: Option<Vec<Place>>,
+}
 
-    fn make_writer(&'a self) -> Self {
-        Self
+impl<'a> MakeWriter<'a> for RecordedStdout {
+    type Writer = LineWriter;
+
+    fn make_writer(&'a self) -> LineWriter {
+        LineWriter { error: None }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> LineWriter {
+        let places = || {
+            let span = tracing::Span::current().metadata().map(|span| Place::of(span, Some(span.name())));
+            span.into_iter().chain([Place::of(event, None)]).collect()
+        };
+        LineWriter { error: (*event.level() == Level::ERROR).then(places) }
     }
 }
 
-impl Write for RecordedStdout {
+impl Write for LineWriter {
     /// Receives one whole line a call, as the formatter writes them.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        LINES.lock().unwrap_or_else(PoisonError::into_inner).add(&String::from_utf8_lossy(line));
+        LINES.lock().unwrap_or_else(PoisonError::into_inner).add(&String::from_utf8_lossy(line), self.error.take());
         io::stdout().lock().write_all(line)?;
         Ok(line.len())
     }
@@ -97,10 +132,11 @@ mod tests {
     fn an_error_has_the_lines_before_it() {
         let mut lines = Lines::default();
         for number in 0..30 {
-            lines.add(&format!(r#"{{"level":"INFO","message":"{number}"}}"#));
+            lines.add(&format!(r#"{{"level":"INFO","message":"{number}"}}"#), None);
         }
-        lines.add(r#"{"level":"ERROR","message":"bad"}"#);
-        lines.add(r#"{"level":"INFO","message":"after"}"#);
+        lines.add(r#"{"level":"ERROR","message":"bad"}"#, Some(Vec::new()));
+        // Only the event decides, not what is in the line.
+        lines.add(r#"{"level":"INFO","message":"after","quoted":"\"level\":\"ERROR\""}"#, None);
         let errors = lines.take();
         assert_eq!(errors.len(), 1);
         assert_eq!((errors[0].before.len(), errors[0].line.as_str()), (20, r#"{"level":"ERROR","message":"bad"}"#));
@@ -108,11 +144,11 @@ mod tests {
         assert_eq!(lines.take(), []);
         // Of a loop that keeps failing only a few errors are kept.
         for _ in 0..100 {
-            lines.add(r#"{"level":"ERROR"}"#);
+            lines.add(r#"{"level":"ERROR"}"#, Some(Vec::new()));
         }
         assert_eq!(lines.take().len(), MAX_ERRORS);
         // What was restored comes first.
-        lines.add(r#"{"level":"ERROR","message":"new"}"#);
+        lines.add(r#"{"level":"ERROR","message":"new"}"#, Some(Vec::new()));
         lines.restore(errors.clone());
         let together = lines.take();
         assert_eq!((together.len(), &together[0]), (2, &errors[0]));

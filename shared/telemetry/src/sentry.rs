@@ -7,14 +7,14 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
 use sentry_types::Dsn;
-use sentry_types::protocol::v7::{Breadcrumb, Envelope, Event, Exception, Level, User, Values};
+use sentry_types::protocol::v7::{Breadcrumb, Envelope, Event, Exception, Frame, Level, Stacktrace, User, Values};
 use serde_json::{Map, Value};
 
-use crate::lines::{self, LoggedError};
+use crate::lines::{self, LoggedError, Place};
 use crate::settings;
 
 /// How long an invocation waits for Sentry, fetching the DSN included. The first connection takes a small function a good part of that,
@@ -40,7 +40,7 @@ struct Reporter {
 /// Until when nothing is sent, and how long the backoff is.
 #[derive(Default)]
 struct Backoff {
-    until: Option<Instant>,
+    until: Option<SystemTime>,
     length: Duration,
 }
 
@@ -67,7 +67,7 @@ impl Reporter {
 
     /// Sends `errors` and returns those that could not be sent now.
     async fn report(&self, mut errors: Vec<LoggedError>) -> Vec<LoggedError> {
-        if self.backoff().until.is_some_and(|until| Instant::now() < until) {
+        if self.backoff().until.is_some_and(|until| SystemTime::now() < until) {
             return errors;
         }
         let request_id = errors.first().and_then(|error| fields(&error.line).get("requestId").map(text)).unwrap_or_default();
@@ -79,7 +79,7 @@ impl Reporter {
         {
             let mut backoff = self.backoff();
             backoff.length = (backoff.length * 2).clamp(FIRST_BACKOFF, MAX_BACKOFF);
-            backoff.until = Some(Instant::now() + backoff.length);
+            backoff.until = Some(SystemTime::now() + backoff.length);
         }
         tracing::warn!(requestId = request_id, error, "errors not sent to Sentry");
         errors
@@ -148,13 +148,15 @@ fn breadcrumb(line: &str) -> Breadcrumb {
 }
 
 /// The fields that Sentry searches and groups by. The other fields of a line are `extra`.
-const TAGS: [&str; 9] = ["endpoint", "schedule", "call", "code", "requestId", "run_id", "account_id", "requested_account_id", "batch_id"];
+const TAGS: [&str; 10] =
+    ["endpoint", "schedule", "tier", "call", "code", "requestId", "run_id", "account_id", "requested_account_id", "batch_id"];
 
 fn event(logged: &LoggedError) -> Event<'static> {
     let mut fields = fields(&logged.line);
     let mut take = |name: &str| fields.shift_remove(name).as_ref().map(text);
     let (message, target, timestamp, _) = (take("message"), take("target"), take("timestamp"), take("level"));
     let error = take("error");
+    let stacktrace = stacktrace(&logged.places, take("at").or_else(|| take("location")));
     let user = take("user_id");
     let mut tags: Vec<(String, String)> = TAGS.iter().filter_map(|name| Some(((*name).to_owned(), take(name)?))).collect();
     tags.extend(settings().and_then(|settings| settings.function.clone()).map(|name| ("function".to_owned(), name)));
@@ -172,7 +174,7 @@ fn event(logged: &LoggedError) -> Event<'static> {
         transaction: tag("endpoint").or_else(|| tag("schedule")).or_else(|| tag("function")),
         user: user.or_else(|| tag("account_id")).map(|id| User { id: Some(id), ..User::default() }),
         exception: Values {
-            values: vec![Exception { ty: kind, value: Some(error.unwrap_or_else(|| message.clone())), ..Exception::default() }],
+            values: vec![Exception { ty: kind, value: Some(error.unwrap_or_else(|| message.clone())), stacktrace, ..Exception::default() }],
         },
         logger: target,
         message: Some(message),
@@ -181,6 +183,29 @@ fn event(logged: &LoggedError) -> Event<'static> {
         extra: fields.into_iter().collect(),
         ..Event::default()
     }
+}
+
+/// Returns the places of an error as a stack, the outermost first: the unit of work, the statement that logged it, and `at` (`file:line`), where
+/// the error was made or the panic happened. The functions' binaries have no symbols, so that a backtrace of theirs would be addresses.
+fn stacktrace(places: &[Place], at: Option<String>) -> Option<Stacktrace> {
+    let mut frames: Vec<Frame> = places
+        .iter()
+        .map(|place| Frame {
+            function: place.span.map(ToOwned::to_owned),
+            module: place.module.clone(),
+            filename: place.file.clone(),
+            lineno: place.line.map(u64::from),
+            in_app: Some(true),
+            ..Frame::default()
+        })
+        .collect();
+    frames.extend(at.map(|at| {
+        let mut parts = at.split(':');
+        let filename = parts.next().map(ToOwned::to_owned);
+        let mut number = || parts.next()?.parse().ok();
+        Frame { filename, lineno: number(), colno: number(), in_app: Some(true), ..Frame::default() }
+    }));
+    (!frames.is_empty()).then(|| Stacktrace { frames, ..Stacktrace::default() })
 }
 
 /// Parses a timestamp of our log lines.
@@ -197,12 +222,14 @@ mod tests {
     use super::*;
 
     const LINE: &str = r#"{"timestamp":"2026-11-23T08:00:00Z","level":"ERROR","message":"failed","status":503,"code":"SERVICE_UNAVAILABLE",
-        "error":"postgresql: gone","target":"oslira_lambda::invocation","span":{"requestId":"r1","endpoint":"GET /api/leads","user_id":"u1","account_id":"a1","name":"request"}}"#;
+        "error":"postgresql: gone","at":"functions/leads/src/get_lead.rs:30","target":"oslira_lambda::invocation","span":{"requestId":"r1","endpoint":"GET /api/leads","user_id":"u1","account_id":"a1","tier":"deep","name":"request"}}"#;
 
     fn logged_error() -> LoggedError {
         let before =
             r#"{"timestamp":"2026-11-23T07:59:59Z","level":"WARN","message":"rate limit not counted","target":"t","scope":"general"}"#;
-        LoggedError { id: uuid::Uuid::nil(), line: LINE.to_owned(), before: vec![before.to_owned()] }
+        let place = |span, line| Place { span, module: Some("oslira_lambda".to_owned()), file: Some("a.rs".to_owned()), line: Some(line) };
+        let places = vec![place(Some("request"), 3), place(None, 7)];
+        LoggedError { id: uuid::Uuid::nil(), line: LINE.to_owned(), before: vec![before.to_owned()], places }
     }
 
     #[test]
@@ -213,9 +240,19 @@ mod tests {
         assert_eq!((&event["user"]["id"], &event["transaction"]), (&Value::from("u1"), &Value::from("GET /api/leads")));
         assert_eq!(
             event["tags"],
-            serde_json::json!({ "endpoint": "GET /api/leads", "code": "SERVICE_UNAVAILABLE", "requestId": "r1", "account_id": "a1" })
+            serde_json::json!({ "endpoint": "GET /api/leads", "code": "SERVICE_UNAVAILABLE", "requestId": "r1", "account_id": "a1", "tier": "deep" })
         );
         assert_eq!(event["extra"], serde_json::json!({ "status": 503 }));
+        let frames = event["exception"]["values"][0]["stacktrace"]["frames"].as_array().unwrap();
+        let frame = |frame: &Value| (frame["function"].clone(), frame["filename"].clone(), frame["lineno"].clone());
+        assert_eq!(
+            frames.iter().map(frame).collect::<Vec<_>>(),
+            [
+                ("request".into(), "a.rs".into(), 3.into()),
+                (Value::Null, "a.rs".into(), 7.into()),
+                (Value::Null, "functions/leads/src/get_lead.rs".into(), 30.into())
+            ]
+        );
         let crumb = &event["breadcrumbs"]["values"][0];
         assert_eq!(
             (&crumb["message"], &crumb["level"], &crumb["data"]["scope"]),
@@ -284,8 +321,8 @@ mod tests {
         for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert_eq!(unknown.report(vec![logged_error()]).await, [logged_error()]);
             let until = unknown.backoff().until.take().expect("a backoff");
-            assert!(until > Instant::now() + Duration::from_secs(minutes * 60 - 10), "{minutes}");
-            assert!(until <= Instant::now() + Duration::from_mins(minutes), "{minutes}");
+            assert!(until > SystemTime::now() + Duration::from_secs(minutes * 60 - 10), "{minutes}");
+            assert!(until <= SystemTime::now() + Duration::from_mins(minutes), "{minutes}");
         }
     }
 

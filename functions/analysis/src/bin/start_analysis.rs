@@ -10,5 +10,6 @@ async fn main() -> Result<(), lambda_http::Error> {
     let init = init::<ExecutionsConfig>()?;
     let deps = Deps::new(&init.config.common, &init);
     let executions = Executions::new(&init.aws, init.config.state_machine_arn);
+    executions.warm_up();
     run(deps.guard.clone(), RateLimit::InHandler, move |request| start_analysis(request, deps.clone(), executions.clone())).await
 }

@@ -7,5 +7,6 @@ use oslira_lambda::init;
 async fn main() -> Result<(), oslira_lambda::Error> {
     let init = init::<TaskConfig>()?;
     let deps = Deps::new(&init.config, &init);
+    deps.warm_up().await;
     run(|task| admit(task.payload, deps.clone())).await
 }

@@ -8,5 +8,6 @@ async fn main() -> Result<(), oslira_lambda::Error> {
     let init = init::<AnalyzeConfig>()?;
     let deps = Deps::new(&init.config.task, &init);
     let clients = AnalyzeClients::new(init)?;
+    deps.warm_up().await;
     run(|task| analyze(task, deps.clone(), clients.clone())).await
 }

@@ -6,5 +6,7 @@ use oslira_lambda::init;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), oslira_lambda::Error> {
     let init = init::<TaskConfig>()?;
-    serve_compensate(Deps::new(&init.config, &init)).await
+    let deps = Deps::new(&init.config, &init);
+    deps.warm_up().await;
+    serve_compensate(deps).await
 }

@@ -8,5 +8,6 @@ async fn main() -> Result<(), oslira_lambda::Error> {
     let init = init::<FetchConfig>()?;
     let deps = Deps::new(&init.config.task, &init);
     let clients = FetchClients::new(&deps, init)?;
+    deps.warm_up().await;
     run(|task| fetch(task.payload, deps.clone(), clients.clone())).await
 }

@@ -9,5 +9,6 @@ async fn main() -> Result<(), oslira_lambda::Error> {
     let init = init::<SaveConfig>()?;
     let deps = Deps::new(&init.config.task, &init);
     let profiles = Profiles::new(&init.aws, init.config.profile_bucket);
+    deps.warm_up().await;
     run(|task| save(task.payload, deps.clone(), profiles.clone())).await
 }

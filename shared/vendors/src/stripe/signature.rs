@@ -53,6 +53,11 @@ impl SignatureVerifier {
         Self { secret }
     }
 
+    /// Fetches the signing secrets, before the first webhook arrives. Errors are ignored.
+    pub async fn warm_up(&self) {
+        self.secret.warm_up().await;
+    }
+
     /// Verifies the header `Stripe-Signature` of a request with this body: one of its `v1` signatures must have been made with one of the
     /// signing secrets. While a secret is being rolled, Stripe signs with the old and the new one.
     ///
