@@ -32,6 +32,7 @@ mod live;
 mod load;
 mod migrations;
 mod observability;
+mod payloads;
 mod pooler;
 mod privileges;
 mod responses;

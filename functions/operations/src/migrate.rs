@@ -50,6 +50,33 @@ struct Deployment {
     stack_id: String,
     request_id: String,
     logical_resource_id: String,
+    #[serde(default)]
+    resource_properties: SchemaProperties,
+    /// Those before an update.
+    #[serde(default)]
+    old_resource_properties: SchemaProperties,
+}
+
+/// The properties of the resource `Schema`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct SchemaProperties {
+    /// The last migration, such as `V010__policies_and_grants`.
+    version: Option<String>,
+}
+
+impl Deployment {
+    /// Whether this version is older than the deployed one: a rollback, or a return to older code. There is nothing to migrate, because
+    /// migrations also suit the previous code. So no database is needed either: a rollback whose database is unavailable, perhaps the very
+    /// reason for it, would end in `UPDATE_ROLLBACK_FAILED` otherwise.
+    fn is_rollback(&self) -> bool {
+        let number = |properties: &SchemaProperties| {
+            let version = properties.version.as_deref()?;
+            version.strip_prefix('V')?.split("__").next()?.parse::<u32>().ok()
+        };
+        let versions = number(&self.resource_properties).zip(number(&self.old_resource_properties));
+        self.request_type == "Update" && versions.is_some_and(|(new, old)| new < old)
+    }
 }
 
 impl Migrator {
@@ -99,7 +126,14 @@ impl Migrator {
     /// Processes CloudFormation's request and reports the outcome to it, success or failure: it waits up to an hour for a response.
     async fn deploy(&self, deployment: &Deployment, left: Duration) -> Result<Value, Error> {
         // A stack that is deleted leaves its data behind.
-        let outcome = if deployment.request_type == "Delete" { Ok(json!({})) } else { self.run(left).await.map(|report| json!(report)) };
+        let outcome = if deployment.request_type == "Delete" {
+            Ok(json!({}))
+        } else if deployment.is_rollback() {
+            tracing::info!("the schema is newer than this version: nothing to migrate");
+            Ok(json!({ "schema": deployment.old_resource_properties.version }))
+        } else {
+            self.run(left).await.map(|report| json!(report))
+        };
         let response = response(deployment, &outcome);
         let mut retries = 0;
         loop {
@@ -180,6 +214,55 @@ mod tests {
             "ResourceProperties": { "ServiceToken": "arn:function", "Version": "V007__bulk" },
         }))
         .unwrap()
+    }
+
+    /// Returns a deployment from one version to another.
+    fn update(request_type: &str, old: Option<&str>, new: Option<&str>) -> Deployment {
+        let properties = |version: Option<&str>| SchemaProperties { version: version.map(ToOwned::to_owned) };
+        let request_type = request_type.to_owned();
+        Deployment { request_type, resource_properties: properties(new), old_resource_properties: properties(old), ..deployment() }
+    }
+
+    #[test]
+    fn only_an_update_to_an_older_version_is_a_rollback() {
+        for (old, new, expected) in [
+            (Some("V011__webhooks"), Some("V010__policies_and_grants"), true),
+            (Some("V100__late"), Some("V099__early"), true),
+            (Some("V1000__late"), Some("V999__early"), true),
+            (Some("V010__policies_and_grants"), Some("V011__webhooks"), false),
+            (Some("V010__policies_and_grants"), Some("V010__policies"), false),
+            (None, Some("V010__policies_and_grants"), false),
+            (Some("latest"), Some("V010__policies_and_grants"), false),
+        ] {
+            assert_eq!(update("Update", old, new).is_rollback(), expected, "{old:?} to {new:?}");
+        }
+        assert!(!update("Create", Some("V011__a"), Some("V010__b")).is_rollback());
+        assert!(!deployment().is_rollback());
+    }
+
+    #[tokio::test]
+    async fn a_rollback_is_answered_without_the_database_and_a_deployment_is_not() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        // CloudFormation, which receives the outcome. There is neither a database nor a Secrets Manager.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let aws =
+            oslira_aws::AwsConfig { aws_region: Some("eu-west-1".to_owned()), aws_endpoint_url: Some("http://127.0.0.1:1".to_owned()) };
+        let secrets = Secrets::new(&oslira_aws::sdk_config(&aws), "test");
+        let migrator = Migrator { secrets, http: oslira_tls::http_client() };
+        for (old, new, expected) in [("V011__a", "V010__b", "SUCCESS"), ("V010__b", "V011__a", "FAILED")] {
+            let deployment = Deployment { response_url: format!("http://{address}/"), ..update("Update", Some(old), Some(new)) };
+            let receive = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 8192];
+                let length = stream.read(&mut request).await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                String::from_utf8_lossy(&request[..length]).into_owned()
+            };
+            let (response, received) = tokio::join!(migrator.deploy(&deployment, RESPONSE_TIME + Duration::from_secs(1)), receive);
+            assert_eq!(response.unwrap()["Status"], expected, "{old} to {new}");
+            assert!(received.starts_with("PUT / "), "{received}");
+        }
     }
 
     #[test]

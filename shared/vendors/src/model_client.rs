@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use oslira_credential::{Credential, CredentialError, Refusal};
 use oslira_domain::{Call, MicroUsd, assessment};
 use reqwest::Client;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -30,15 +30,13 @@ const MAX_RESPONSE_BYTES: usize = 4 << 20;
 pub struct Endpoint {
     /// `OpenAI`: up to and including `/v1`. Anthropic: without it.
     pub base_url: String,
-    /// Headers for a gateway in between.
-    pub headers: HeaderMap,
 }
 
 impl Endpoint {
-    /// Makes an endpoint without further headers.
+    /// Makes an endpoint.
     pub fn new(base_url: impl Into<String>) -> Self {
         let base_url: String = base_url.into();
-        Self { base_url: base_url.trim_end_matches('/').to_owned(), headers: HeaderMap::new() }
+        Self { base_url: base_url.trim_end_matches('/').to_owned() }
     }
 }
 
@@ -79,6 +77,22 @@ pub struct Endpoints {
 pub struct ModelSecret {
     /// The API key.
     pub api_key: SecretString,
+    /// Further headers, such as the key of a gateway in between.
+    #[serde(default, deserialize_with = "headers")]
+    pub headers: HeaderMap,
+}
+
+/// Reads headers from an object of strings. Their values are marked as sensitive, so that no debug output shows them.
+fn headers<'de, D: serde::Deserializer<'de>>(source: D) -> Result<HeaderMap, D::Error> {
+    use serde::de::Error;
+    let named = std::collections::BTreeMap::<String, String>::deserialize(source)?;
+    let header = |(name, value): (String, String)| {
+        let name = name.parse::<HeaderName>().map_err(|_| D::Error::custom("the name of a header is malformed"))?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| D::Error::custom("the value of a header is malformed"))?;
+        value.set_sensitive(true);
+        Ok((name, value))
+    };
+    named.into_iter().map(header).collect()
 }
 
 /// The providers' credentials. A provider whose secret does not exist is not used.
@@ -259,7 +273,7 @@ impl ModelClient {
         attempts: &mut Attempts<R>,
     ) -> Result<Answer, Failure> {
         let secret = secret?;
-        let target = Target { model, key: &secret.api_key, timeout };
+        let target = Target { model, secret: &secret, timeout };
         self.answer_of(request.clone(), &target, attempts).await
     }
 
@@ -321,8 +335,8 @@ impl ModelClient {
 
     async fn send(&self, request: &Request<'_>, target: &Target<'_>) -> Reading {
         let post = |endpoint: &Endpoint, path: &str, body: Value| {
-            let post = self.http.post(format!("{}/{path}", endpoint.base_url)).headers(endpoint.headers.clone());
-            post.bearer_auth(target.key.expose_secret()).json(&body)
+            let post = self.http.post(format!("{}/{path}", endpoint.base_url)).headers(target.secret.headers.clone());
+            post.bearer_auth(target.secret.api_key.expose_secret()).json(&body)
         };
         let (provider, api) = (target.model.provider, self.endpoints.openai_api);
         let post = match (provider, api) {
@@ -364,7 +378,7 @@ struct Attempts<R> {
 /// Where a request goes.
 struct Target<'a> {
     model: &'a Model,
-    key: &'a SecretString,
+    secret: &'a ModelSecret,
     timeout: Duration,
 }
 

@@ -50,7 +50,11 @@ fn anthropic_error(status: u16, kind: &str, code: Option<&str>) -> Script {
 }
 
 fn key(api_key: &str) -> Credential<ModelSecret> {
-    Credential::fixed(ModelSecret { api_key: api_key.into() })
+    secret(json!({ "api_key": api_key }))
+}
+
+fn secret(content: Value) -> Credential<ModelSecret> {
+    Credential::fixed(serde_json::from_value(content).unwrap())
 }
 
 fn no_key() -> Credential<ModelSecret> {
@@ -58,7 +62,10 @@ fn no_key() -> Credential<ModelSecret> {
 }
 
 fn secrets() -> ModelSecrets {
-    ModelSecrets { openai: key("sk-secret"), anthropic: key("sk-ant-secret") }
+    ModelSecrets {
+        openai: secret(json!({ "api_key": "sk-secret", "headers": { "cf-aig-authorization": "Bearer gateway" } })),
+        anthropic: key("sk-ant-secret"),
+    }
 }
 
 struct Outcome {
@@ -94,8 +101,7 @@ impl Default for Setting {
 async fn answer_in(setting: Setting, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
     let (openai, anthropic) = (Stub::new(openai).await, Stub::new(anthropic).await);
     let (first, second) = (Endpoint::new(format!("{}/v1/", openai.url)), Endpoint::new(&anthropic.url));
-    let mut endpoints = Endpoints { openai: first, openai_api: setting.api, anthropic: second };
-    endpoints.openai.headers.insert("cf-aig-authorization", "Bearer gateway".parse().unwrap());
+    let endpoints = Endpoints { openai: first, openai_api: setting.api, anthropic: second };
     let timeout_cap = Some(Duration::from_millis(300));
     let client = ModelClient::new(crate::http_client().unwrap(), endpoints, setting.secrets, Catalogue::builtin(), timeout_cap);
     let prompt = Prompt { instructions: "INSTRUCTIONS".to_owned(), business: "BUSINESS".to_owned(), profile: "PROFILE".to_owned() };
@@ -388,3 +394,15 @@ async fn a_message_with_a_link_or_another_handle_is_requested_once_more() {
 }
 
 mod chat;
+
+#[test]
+fn headers_of_a_secret_are_read_and_not_shown() {
+    let read = |headers: Value| serde_json::from_value::<ModelSecret>(json!({ "api_key": "k", "headers": headers }));
+    let secret = read(json!({ "cf-aig-authorization": "Bearer gateway" })).unwrap();
+    assert_eq!(secret.headers["cf-aig-authorization"], "Bearer gateway");
+    assert!(!format!("{secret:?}").contains("gateway"), "{secret:?}");
+    for wrong in [json!({ "a b": "c" }), json!({ "a": "b\nc" }), json!({ "a": 1 }), json!(["a"])] {
+        assert!(read(wrong.clone()).is_err(), "{wrong}");
+    }
+    assert!(serde_json::from_value::<ModelSecret>(json!({ "api_key": "k" })).unwrap().headers.is_empty());
+}
