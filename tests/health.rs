@@ -13,10 +13,26 @@ async fn health_reports_version_flags_and_every_dependency(world: Arc<World>) {
         (&json!("healthy"), &json!("local"), &json!(env!("CARGO_PKG_VERSION")))
     );
     assert_eq!(data["features"]["workflows"], json!(true));
+    assert_eq!(data["features"]["schedules"], json!(false), "the parameter ScheduleState of this stack is DISABLED");
     let dependencies = data["dependencies"].as_object().unwrap();
     let mut names: Vec<_> = dependencies.keys().map(String::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["anthropic", "apify", "dynamodb", "openai", "postgresql", "s3", "step_functions", "supabase_auth"]);
+    assert_eq!(
+        names,
+        [
+            "anthropic",
+            "apify",
+            "dynamodb",
+            "openai",
+            "postgresql",
+            "s3",
+            "secrets_manager",
+            "sqs_bulk_groups",
+            "sqs_stripe_events",
+            "step_functions",
+            "supabase_auth"
+        ]
+    );
     for (name, dependency) in dependencies {
         assert_eq!(dependency["reachable"], json!(true), "{name}");
         assert!(dependency["latency_ms"].is_u64(), "{name}");

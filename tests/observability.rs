@@ -31,8 +31,12 @@ fn file(path: &str) -> String {
     std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-fn dashboard() -> Value {
-    file("infra/dashboard.json").parse().unwrap()
+/// Returns the dashboard as it is deployed, with the names of resources in place of their values.
+fn dashboard(world: &World) -> Value {
+    let deployed = resources(world, "AWS::CloudWatch::Dashboard");
+    let [(_, properties)] = deployed[..] else { panic!("{deployed:?}") };
+    let body = properties["DashboardBody"]["Fn::Sub"].as_str().or(properties["DashboardBody"].as_str()).unwrap();
+    body.parse().unwrap_or_else(|error| panic!("{error}: {body}"))
 }
 
 /// Returns the resources of a type with their logical names.
@@ -43,10 +47,16 @@ fn resources<'a>(world: &'a World, kind: &str) -> Vec<(&'a str, &'a Value)> {
 
 /// Returns a dimension's value, or `None` for one that only a deployment knows.
 fn value(value: &Value) -> String {
-    value.as_str().unwrap_or("").replace("local", "")
+    value.as_str().filter(|text| !text.contains("${")).unwrap_or("").replace("local", "")
 }
 
+/// Returns the metric of an alarm, or the one that the alarm's expressions are about.
 fn alarmed(properties: &Value) -> Metric {
+    let properties = properties["Metrics"].as_array().map_or(properties, |all| {
+        let metrics: Vec<&Value> = all.iter().filter_map(|metric| metric.pointer("/MetricStat/Metric")).collect();
+        assert!(metrics.windows(2).all(|pair| pair[0] == pair[1]), "{metrics:?}");
+        metrics[0]
+    });
     let text = |name: &str| properties[name].as_str().unwrap().to_owned();
     let dimensions = properties["Dimensions"].as_array().into_iter().flatten();
     let dimensions = dimensions.map(|one| (one["Name"].as_str().unwrap().to_owned(), value(&one["Value"])));
@@ -54,20 +64,19 @@ fn alarmed(properties: &Value) -> Metric {
 }
 
 /// Returns the metrics of the dashboard's graphs: `[namespace, name, dimension, value, …, options]`.
-fn graphed() -> Vec<Metric> {
-    let dashboard = dashboard();
+fn graphed(world: &World) -> Vec<Metric> {
+    let dashboard = dashboard(world);
     let metrics = dashboard["widgets"].as_array().unwrap().iter().flat_map(|widget| widget["properties"]["metrics"].as_array().unwrap());
     metrics
         .map(|metric| {
-            let parts: Vec<&Value> = metric
-                .as_array()
-                .unwrap()
-                .iter()
-                .filter(|part| part.is_string() || part.get("Ref").or(part.get("Fn::GetAtt")).is_some())
-                .collect();
+            let parts: Vec<&Value> = metric.as_array().unwrap().iter().filter(|part| part.is_string()).collect();
+            if parts.is_empty() {
+                return None; // an expression
+            }
             let dimensions = parts[2..].chunks(2).map(|pair| (value(pair[0]), value(pair[1]))).collect();
-            (value(parts[0]), value(parts[1]), dimensions)
+            Some((value(parts[0]), value(parts[1]), dimensions))
         })
+        .flatten()
         .collect()
 }
 
@@ -100,12 +109,18 @@ async fn every_metric_of_an_alarm_or_graph_is_published(world: Arc<World>) {
     let fault = json!({ "kind": "status", "status": 400 });
     world.fault_rule(json!({ "vendor": "stripe", "op": "sessions", "match": account.id, "times": 1, "fault": fault })).await;
     account.post("/api/credits/purchase", &json!({ "amount": 10 })).await.problem(500, "INTERNAL_ERROR");
+    let table = world.set_variable("get_balance", "RATE_LIMITS_TABLE", "oslira-no-such-table").await;
+    account.get("/api/credits/balance").await.data(200);
+    world.set_variable("get_balance", "RATE_LIMITS_TABLE", &table).await;
+    crate::schedules::stuck_run(&account).await;
     for schedule in ["renew-subscriptions", "end-stuck-runs", "clean-up", "report-usage"] {
         world.invoke(schedule, &json!({})).await.unwrap();
     }
     let mut watched: Vec<Metric> = resources(&world, "AWS::CloudWatch::Alarm").into_iter().map(|(_, alarm)| alarmed(alarm)).collect();
-    assert!(watched.len() > 15 && graphed().len() > 60);
-    watched.extend(graphed());
+    let graphed = graphed(&world);
+    // A dashboard with more is charged, even if it is one of the first three.
+    assert!(watched.len() > 15 && (40..=50).contains(&graphed.len()), "{} {}", watched.len(), graphed.len());
+    watched.extend(graphed);
     let kinds: String = world
         .db
         .value("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'credit_ledger_transaction_type_check'", &[])
@@ -148,15 +163,19 @@ async fn every_alarm_notifies_and_every_dead_letter_queue_has_an_alarm(world: Ar
         }
         assert!(alarm["AlarmDescription"].as_str().is_some_and(|text| text.len() > 20), "{name}");
     }
-    // Missing data alarms for schedules that run at least daily.
+    // Percentiles of few values are the slowest one.
+    for (name, alarm) in alarms.iter().filter(|(_, alarm)| alarm["ExtendedStatistic"].is_string()) {
+        assert_eq!(alarm["EvaluateLowSampleCountPercentile"], json!("ignore"), "{name}");
+    }
+    // A schedule that does not complete is noticed, whatever the reason.
     let silent = alarms.iter().filter(|(_, alarm)| alarm["TreatMissingData"] == "breaching").map(|(_, alarm)| {
-        assert_eq!((&alarm["MetricName"], &alarm["Statistic"]), (&json!("schedule_failures"), &json!("SampleCount")), "{alarm}");
+        assert_eq!((&alarm["MetricName"], &alarm["Statistic"]), (&json!("schedule_completed"), &json!("Sum")), "{alarm}");
         alarm["Dimensions"][1]["Value"].as_str().unwrap()
     });
-    assert_eq!(silent.collect::<BTreeSet<_>>(), BTreeSet::from(["clean_up", "end_stuck_runs", "report_usage"]));
+    assert_eq!(silent.collect::<BTreeSet<_>>(), BTreeSet::from(["clean_up", "end_stuck_runs", "renew_subscriptions", "report_usage"]));
     let watched: BTreeSet<&str> = alarms
         .iter()
-        .filter(|(_, alarm)| alarm["MetricName"].as_str().unwrap().starts_with("ApproximateNumberOfMessages"))
+        .filter(|(_, alarm)| alarm["MetricName"].as_str().unwrap_or_default().starts_with("ApproximateNumberOfMessages"))
         .map(|(_, alarm)| alarm["Dimensions"][0]["Value"]["Fn::GetAtt"][0].as_str().unwrap())
         .collect();
     let source = file("template.yaml");
@@ -164,18 +183,6 @@ async fn every_alarm_notifies_and_every_dead_letter_queue_has_an_alarm(world: Ar
     let dead: BTreeSet<&str> = dead.map(|rest| rest.split('.').next().unwrap()).collect();
     assert!(dead.len() >= 4, "{dead:?}");
     assert_eq!(watched, dead);
-}
-
-#[stack_test]
-async fn the_deployed_dashboard_is_that_of_the_file(world: Arc<World>) {
-    let deployed = resources(&world, "AWS::CloudWatch::Dashboard");
-    let [(_, properties)] = deployed[..] else { panic!("{deployed:?}") };
-    let body = properties["DashboardBody"].to_string();
-    for widget in dashboard()["widgets"].as_array().unwrap() {
-        let title = widget["properties"]["title"].as_str().unwrap();
-        assert!(body.contains(title), "{title}: {body}");
-    }
-    assert!(!body.contains("AWS::Include"), "{body}");
 }
 
 /// Returns the actions and managed policies of a role.
@@ -189,8 +196,12 @@ async fn every_traced_resource_may_write_traces(world: Arc<World>) {
     let functions = resources(&world, "AWS::Lambda::Function");
     assert!(functions.len() > 30);
     for (name, function) in functions {
-        assert_eq!(function["TracingConfig"], json!({ "Mode": "Active" }), "{name}");
-        assert!(role(&world, &function["Role"]).contains("AWSXrayWriteOnlyAccess"), "{name}");
+        // Each trace costs as much as 25 requests: polls, requests of anyone and the schedule that runs every minute have none of their own.
+        let untraced =
+            ["GetProgress", "GetBulkProgress", "Health", "Openapi", "GetPricing", "ReportUsage"].map(|name| format!("{name}Function"));
+        let mode = if untraced.iter().any(|untraced| untraced == name) { "PassThrough" } else { "Active" };
+        assert_eq!(function["TracingConfig"], json!({ "Mode": mode }), "{name}");
+        assert!(mode == "PassThrough" || role(&world, &function["Role"]).contains("AWSXrayWriteOnlyAccess"), "{name}");
     }
     for (name, machine) in resources(&world, "AWS::StepFunctions::StateMachine") {
         assert_eq!(machine["TracingConfiguration"], json!({ "Enabled": true }), "{name}");

@@ -241,3 +241,55 @@ async fn the_template_names_the_documented_secrets(_: Arc<World>) {
         table.lines().skip(2).flat_map(|row| row.split('|').nth(1).unwrap().split(',')).map(|name| name.trim().trim_matches('`')).collect();
     assert_eq!(named, documented);
 }
+
+#[stack_test]
+async fn clients_that_poll_and_stripe_have_limits_of_their_own(world: Arc<World>) {
+    let (_, stage) = resources(&world, "AWS::ApiGatewayV2::Stage")[0];
+    let own = stage["RouteSettings"].as_object().unwrap();
+    let routes: BTreeSet<String> = world.stack.routes().iter().map(ToString::to_string).collect();
+    for route in own.keys() {
+        assert!(routes.iter().any(|known| known.contains(route.split_once(' ').unwrap().1)), "{route} is no route");
+    }
+    for route in [
+        "GET /health",
+        "GET /openapi.json",
+        "GET /api/analysis/{runId}/progress",
+        "GET /api/leads/analyze/bulk/{batchId}/progress",
+        "POST /api/webhooks/stripe",
+    ] {
+        assert!(own[route]["ThrottlingRateLimit"].as_u64().is_some_and(|limit| limit >= 50), "{route}: {own:?}");
+    }
+}
+
+#[stack_test]
+async fn refunds_and_the_webhook_can_have_reserved_concurrency(world: Arc<World>) {
+    let template = local::parse_template(&source()).unwrap();
+    let reserves = json!({ "Fn::If": ["HasReservedConcurrency", { "Ref": "ReservedConcurrency" }, { "Ref": "AWS::NoValue" }] });
+    for name in ["CompensateFunction", "StripeWebhookFunction"] {
+        assert_eq!(template["Resources"][name]["Properties"]["ReservedConcurrentExecutions"], reserves, "{name}");
+    }
+    // A new AWS account may reserve nothing, so the default does not.
+    assert_eq!(template["Parameters"]["ReservedConcurrency"]["Default"], "0");
+    for name in world.stack.functions().values() {
+        let reserved = world.lambda.get_function_concurrency().function_name(name).send().await.unwrap().reserved_concurrent_executions;
+        assert_eq!(reserved, None, "{name}");
+    }
+}
+
+#[stack_test]
+async fn tables_and_queues_are_encrypted_without_a_charge(world: Arc<World>) {
+    for (name, table) in resources(&world, "AWS::DynamoDB::Table") {
+        assert!(table.get("SSESpecification").is_none(), "{name}: without it DynamoDB encrypts with a key that costs nothing");
+    }
+    for (name, queue) in resources(&world, "AWS::SQS::Queue") {
+        assert_eq!(queue["SqsManagedSseEnabled"], json!(true), "{name}");
+        let receives = &queue["RedrivePolicy"]["maxReceiveCount"];
+        assert!(receives.is_null() || receives.as_u64().is_some_and(|count| count >= 5), "{name}: throttled deliveries count as receives");
+    }
+}
+
+/// A template over 1 MB cannot be deployed, and one that is too long is not read.
+#[test]
+fn the_template_stays_short() {
+    assert!(source().lines().count() <= 1400, "{} lines", source().lines().count());
+}

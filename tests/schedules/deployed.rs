@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::harness::{Value, World, json, stack_test};
 
 const SCHEDULES: [(&str, &str); 3] =
-    [("renew-subscriptions", "cron(0 3 1 * ? *)"), ("clean-up", "cron(0 2 * * ? *)"), ("end-stuck-runs", "cron(0 * * * ? *)")];
+    [("renew-subscriptions", "cron(0 3 * * ? *)"), ("clean-up", "cron(0 2 * * ? *)"), ("end-stuck-runs", "cron(0 * * * ? *)")];
 
 #[stack_test]
 async fn the_clock_invokes_each_schedule_and_reports_failures(world: Arc<World>) {
@@ -87,7 +87,7 @@ async fn logged_lines(world: &World, binary: &str) -> (usize, usize) {
     let summary =
         |line: &&Value| line["message"] == "completed" && line["span"]["schedule"] == binary && line["span"]["counts"].is_string();
     let metrics = |line: &&Value| {
-        line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Oslira" && line["schedule"] == binary && line["schedule_duration"].is_u64()
+        line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Oslira" && line["schedule"] == binary && line["schedule_completed"].is_u64()
     };
     (lines.iter().filter(summary).count(), lines.iter().filter(metrics).count())
 }

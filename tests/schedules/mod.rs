@@ -17,6 +17,11 @@ const RENEW: &str = "renew-subscriptions";
 const CLEAN_UP: &str = "clean-up";
 const END_STUCK: &str = "end-stuck-runs";
 
+/// Leaves a charged run of the account that has made no progress for longer than a run may rest.
+pub(crate) async fn stuck_run(account: &Account) {
+    stuck::rested(&account.world, &stuck::admitted(account, "stuck.for.a.metric").await, "16 minutes").await;
+}
+
 /// Runs a schedule and returns its summary.
 async fn run(world: &World, schedule: &str) -> Value {
     world.invoke(schedule, &json!({ "dry_run": false })).await.expect("a summary")

@@ -1,9 +1,9 @@
-//! The monthly renewal.
+//! The daily renewal.
 
 use std::sync::Arc;
 
-use super::{RENEW, count, dry_run, grants, kill, number, run, sql, start};
-use crate::harness::{Account, World, json, stack_test};
+use super::{CLEAN_UP, RENEW, count, dry_run, grants, kill, number, run, sql, start};
+use crate::harness::{Account, Value, World, json, stack_test};
 
 const RENEWAL: &str = "subscription_renewal";
 
@@ -190,17 +190,25 @@ async fn a_paid_period_is_granted_once_whenever_its_invoice_is_paid(world: Arc<W
 async fn overdue_subscriptions_are_reported(world: Arc<World>) {
     let account = world.account(0).await;
     let now = jiff::Timestamp::now().as_second();
-    let before = number(&dry_run(&world, RENEW).await, "overdue_subscriptions");
+    let before = number(&dry_run(&world, CLEAN_UP).await, "overdue_subscriptions");
     sql(&world, &subscribed(&account, now - 32 * 86_400)).await;
-    assert_eq!(number(&run(&world, RENEW).await, "overdue_subscriptions"), before, "two days are within the tolerance");
+    assert_eq!(number(&run(&world, CLEAN_UP).await, "overdue_subscriptions"), before, "two days are within the tolerance");
     sql(&world, &subscribed(&account, now - 34 * 86_400)).await;
-    let summary = run(&world, RENEW).await;
-    assert_eq!((number(&summary, "overdue_subscriptions"), number(&summary, "settled_periods")), (before + 1, 0), "{summary}");
+    assert_eq!(number(&run(&world, RENEW).await, "settled_periods"), 0, "only a paid invoice renews it");
+    let summary = run(&world, CLEAN_UP).await;
+    assert_eq!(number(&summary, "overdue_subscriptions"), before + 1, "{summary}");
     assert_eq!(account.balance().await, 0);
     let named = format!("sub_{}", account.id);
     crate::harness::until("the warning", std::time::Duration::from_secs(20), || async {
-        let lines = world.stack.log_lines(Some("renew_subscriptions")).await.unwrap();
+        let lines = world.stack.log_lines(Some("clean_up")).await.unwrap();
         lines.into_iter().find(|line| line.contains("overdue") && line.contains(&named) && line.contains("WARN"))
+    })
+    .await;
+    // The metric of the alarm.
+    crate::harness::until("the metric", std::time::Duration::from_secs(20), || async {
+        let lines = world.stack.log_lines(Some("clean_up")).await.unwrap();
+        let lines = lines.into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        lines.rev().find(|line| line["overdue_subscriptions"] == before + 1 && line["_aws"].is_object())
     })
     .await;
     sql(&world, &format!("UPDATE subscriptions SET status = 'canceled' WHERE stripe_subscription_id = '{named}'")).await;

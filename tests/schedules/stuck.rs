@@ -7,7 +7,7 @@ use super::{END_STUCK, dry_run, kill, number, run, sql, start};
 use crate::harness::{Account, Value, World, json, stack_test, until};
 
 /// Writes a run as the API and its admission do: recorded, with progress, and charged if it has a price.
-async fn admitted(account: &Account, handle: &str) -> String {
+pub(super) async fn admitted(account: &Account, handle: &str) -> String {
     let world = &account.world;
     let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
     let owner: String = world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await.unwrap();
@@ -31,7 +31,7 @@ async fn queued(account: &Account, handle: &str) -> String {
     run_id
 }
 
-async fn rested(world: &World, run_id: &str, time: &str) {
+pub(super) async fn rested(world: &World, run_id: &str, time: &str) {
     sql(world, &format!("UPDATE analyses SET last_step_at = clock_timestamp() - interval '{time}' WHERE run_id = '{run_id}'")).await;
 }
 

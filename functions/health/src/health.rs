@@ -3,11 +3,14 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use oslira_aws::executions::Executions;
 use oslira_aws::profiles::Profiles;
 use oslira_aws::progress::ProgressTable;
+use oslira_aws::queues::Queue;
+use oslira_aws::secrets::Secrets;
+use oslira_credential::age;
 use oslira_db::UserDb;
 use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, endpoint};
@@ -19,7 +22,7 @@ use tokio::sync::Mutex;
 /// How long a dependency may take to respond before it counts as down.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a view is reused: the endpoint is public, and each view costs eight requests.
+/// How long a view is reused: the endpoint is public, and each view costs eleven requests.
 const LIFETIME: Duration = Duration::from_secs(5);
 
 /// What the endpoint is configured with.
@@ -41,17 +44,37 @@ pub struct HealthConfig {
     pub profile_bucket: String,
     /// The analysis state machine.
     pub state_machine_arn: String,
+    /// The queue of bulk groups.
+    pub bulk_groups_queue_url: String,
+    /// The queue of Stripe's events.
+    pub stripe_events_queue_url: String,
+    /// Whether EventBridge invokes the schedules: `ENABLED` or `DISABLED`.
+    pub schedule_state: ScheduleState,
+}
+
+/// The state of the schedules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ScheduleState {
+    /// They are invoked.
+    Enabled,
+    /// They are not.
+    Disabled,
 }
 
 /// The dependencies to probe, and the last view of them.
 #[derive(Clone)]
 pub struct Dependencies {
-    last: Arc<Mutex<Option<(Instant, View)>>>,
+    last: Arc<Mutex<Option<(SystemTime, View)>>>,
     environment: String,
     db: UserDb,
     progress: ProgressTable,
     profiles: Profiles,
     executions: Executions,
+    bulk_groups: Queue,
+    stripe_events: Queue,
+    secrets: Secrets,
+    schedules: bool,
     http: reqwest::Client,
     supabase: String,
     apify: String,
@@ -69,6 +92,10 @@ impl Dependencies {
             progress: ProgressTable::new(&aws, config.progress_table),
             profiles: Profiles::new(&aws, config.profile_bucket),
             executions: Executions::new(&aws, config.state_machine_arn),
+            bulk_groups: Queue::new(&aws, config.bulk_groups_queue_url),
+            stripe_events: Queue::new(&aws, config.stripe_events_queue_url),
+            secrets,
+            schedules: config.schedule_state == ScheduleState::Enabled,
             http: oslira_tls::http_client(),
             supabase: format!("{}/auth/v1/.well-known/jwks.json", config.supabase_url),
             apify: config.apify_base_url,
@@ -105,7 +132,7 @@ enum Status {
     Degraded,
 }
 
-/// The features of this version, for clients that adapt to them.
+/// The features of this version and its configuration, for clients that adapt to them.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are booleans")]
 struct Features {
@@ -120,9 +147,11 @@ struct Features {
     bulk_analysis: bool,
     profile_refresh: bool,
     billing: bool,
+    /// Whether EventBridge invokes the schedules. Where it does not, free plans are not renewed.
     schedules: bool,
 }
 
+/// The features of this version. Configuration decides about `schedules`.
 const FEATURES: Features = Features {
     workflows: true,
     progress: true,
@@ -135,7 +164,7 @@ const FEATURES: Features = Features {
     bulk_analysis: true,
     profile_refresh: true,
     billing: true,
-    schedules: true,
+    schedules: false,
 };
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -145,10 +174,31 @@ struct DependencyStates {
     dynamodb: Dependency,
     s3: Dependency,
     step_functions: Dependency,
+    sqs_bulk_groups: Dependency,
+    sqs_stripe_events: Dependency,
+    secrets_manager: Dependency,
     supabase_auth: Dependency,
     apify: Dependency,
     openai: Dependency,
     anthropic: Dependency,
+}
+
+impl DependencyStates {
+    fn all(&self) -> [&Dependency; 11] {
+        [
+            &self.postgresql,
+            &self.dynamodb,
+            &self.s3,
+            &self.step_functions,
+            &self.sqs_bulk_groups,
+            &self.sqs_stripe_events,
+            &self.secrets_manager,
+            &self.supabase_auth,
+            &self.apify,
+            &self.openai,
+            &self.anthropic,
+        ]
+    }
 }
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -169,45 +219,59 @@ pub async fn health(dependencies: Dependencies) -> Result<Reply, Problem> {
     // The lock is held while the dependencies are probed, so that concurrent requests get the same view.
     let mut last = dependencies.last.lock().await;
     if let Some((at, view)) = &*last
-        && at.elapsed() < LIFETIME
+        && age(*at) < LIFETIME
     {
         return Reply::ok(view);
     }
     let view = Box::pin(view(&dependencies)).await;
     let reply = Reply::ok(&view);
-    *last = Some((Instant::now(), view));
+    *last = Some((SystemTime::now(), view));
     reply
 }
 
 /// Probes every dependency at once.
 async fn view(probed: &Dependencies) -> View {
-    let (postgresql, dynamodb, s3, step_functions, supabase_auth, apify, openai, anthropic) = tokio::join!(
-        probe("postgresql", probed.db.ping()),
-        probe("dynamodb", probed.progress.ping()),
-        probe("s3", probed.profiles.ping()),
-        probe("step_functions", probed.executions.ping()),
-        probe("supabase_auth", probed.reach(&probed.supabase)),
-        probe("apify", probed.reach(&probed.apify)),
-        probe("openai", probed.reach(&probed.openai)),
-        probe("anthropic", probed.reach(&probed.anthropic)),
-    );
-    let dependencies = DependencyStates { postgresql, dynamodb, s3, step_functions, supabase_auth, apify, openai, anthropic };
-    let all = [
-        &dependencies.postgresql,
-        &dependencies.dynamodb,
-        &dependencies.s3,
-        &dependencies.step_functions,
-        &dependencies.supabase_auth,
-        &dependencies.apify,
-        &dependencies.openai,
-        &dependencies.anthropic,
-    ];
+    let own = async {
+        tokio::join!(
+            probe("postgresql", probed.db.ping()),
+            probe("dynamodb", probed.progress.ping()),
+            probe("s3", probed.profiles.ping()),
+            probe("step_functions", probed.executions.ping()),
+            probe("sqs_bulk_groups", probed.bulk_groups.ping()),
+            probe("sqs_stripe_events", probed.stripe_events.ping()),
+            probe("secrets_manager", probed.secrets.ping("database")),
+        )
+    };
+    let vendors = async {
+        tokio::join!(
+            probe("supabase_auth", probed.reach(&probed.supabase)),
+            probe("apify", probed.reach(&probed.apify)),
+            probe("openai", probed.reach(&probed.openai)),
+            probe("anthropic", probed.reach(&probed.anthropic)),
+        )
+    };
+    let ((postgresql, dynamodb, s3, step_functions, sqs_bulk_groups, sqs_stripe_events, secrets_manager), vendors) =
+        tokio::join!(Box::pin(own), vendors);
+    let (supabase_auth, apify, openai, anthropic) = vendors;
+    let dependencies = DependencyStates {
+        postgresql,
+        dynamodb,
+        s3,
+        step_functions,
+        sqs_bulk_groups,
+        sqs_stripe_events,
+        secrets_manager,
+        supabase_auth,
+        apify,
+        openai,
+        anthropic,
+    };
     View {
-        status: if all.iter().all(|dependency| dependency.reachable) { Status::Healthy } else { Status::Degraded },
+        status: if dependencies.all().iter().all(|dependency| dependency.reachable) { Status::Healthy } else { Status::Degraded },
         service: "oslira",
         version: env!("CARGO_PKG_VERSION"),
         environment: probed.environment.clone(),
-        features: FEATURES,
+        features: Features { schedules: probed.schedules, ..FEATURES },
         dependencies,
     }
 }

@@ -2,7 +2,7 @@
 
 mod health;
 
-pub use health::{Dependencies, HealthConfig, health};
+pub use health::{Dependencies, HealthConfig, ScheduleState, health};
 
 use oslira_http::openapi::Api;
 

@@ -9,6 +9,9 @@ use oslira_lambda::schedule::ScheduledRun;
 /// How many rows a transaction removes: some milliseconds, for which others can wait.
 const BATCH: u32 = 500;
 
+/// How many identifiers a log line names.
+const NAMED: usize = 50;
+
 /// Reconciles first, so that no later failure can prevent it: the ledger with balances, charges and refunds with runs, payments with the
 /// credits that they granted and took back. A mismatch is logged as an error and counted as `money_mismatches`, on which there is an alarm.
 ///
@@ -20,8 +23,21 @@ const BATCH: u32 = 500;
 /// When the database is not available, even after some time.
 pub async fn clean_up(run: &mut ScheduledRun, db: &AdminDb) -> Result<(), DbError> {
     let compared = reconcile(run, db).await;
+    let checked = check_subscriptions(run, db).await;
     let removed = remove(run, db).await;
-    compared.and(removed)
+    compared.and(checked).and(removed)
+}
+
+/// Reports Stripe's subscriptions whose period ended over three days ago without an event about them: their events were lost. There is an alarm on
+/// their number.
+async fn check_subscriptions(run: &mut ScheduledRun, db: &AdminDb) -> Result<(), DbError> {
+    let overdue = run.batch(|| db.overdue_subscriptions()).await?;
+    run.watch("overdue_subscriptions", overdue.len() as u64);
+    if !overdue.is_empty() {
+        let named = &overdue[..overdue.len().min(NAMED)];
+        tracing::warn!(count = overdue.len(), subscriptions = ?named, "subscriptions of Stripe are overdue: compare them with Stripe");
+    }
+    Ok(())
 }
 
 async fn remove(run: &mut ScheduledRun, db: &AdminDb) -> Result<(), DbError> {
@@ -52,7 +68,7 @@ async fn reconcile(run: &mut ScheduledRun, db: &AdminDb) -> Result<(), DbError> 
         size.set((size.get() * 2).min(BATCH));
         run.count("accounts_reconciled", part.accounts);
         if part.mismatches > 0 {
-            run.count("money_mismatches", part.mismatches);
+            run.watch("money_mismatches", part.mismatches);
         }
         for fault in &part.faults {
             tracing::error!(fault = fault.fault, subject = fault.subject, "the ledger does not reconcile");
@@ -60,7 +76,7 @@ async fn reconcile(run: &mut ScheduledRun, db: &AdminDb) -> Result<(), DbError> 
         after = part.next;
         if after.is_none() {
             // Only a run that has compared all accounts may report that there is no mismatch.
-            run.count("money_mismatches", 0);
+            run.watch("money_mismatches", 0);
             break;
         }
     }

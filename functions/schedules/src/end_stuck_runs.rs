@@ -83,7 +83,9 @@ pub async fn end_stuck_runs(run: &mut ScheduledRun, ender: &StuckRunsEnder) -> R
             match end {
                 Ok(Some(credits)) => {
                     run.count("ended", 1);
-                    run.count("credits_refunded", credits);
+                    if credits > 0 {
+                        run.watch("credits_refunded", credits);
+                    }
                 }
                 Ok(None) => run.count("left_alone", 1),
                 // A run that cannot be ended now does not stop the others: the next run of the schedule finds it again.

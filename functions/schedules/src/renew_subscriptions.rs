@@ -1,4 +1,4 @@
-//! `renew_subscriptions`, on the first of the month at 03:00 UTC.
+//! `renew_subscriptions`, every day at 03:00 UTC.
 
 use std::time::Duration;
 
@@ -8,28 +8,19 @@ use oslira_lambda::schedule::ScheduledRun;
 /// How many subscriptions a transaction renews. It holds their balances, for which charges wait.
 const BATCH: u32 = 100;
 /// How often, and in which steps, a run waits for another one that holds the same subscriptions. One that was killed releases them, and the
-/// next scheduled run would be a month away.
+/// next scheduled run would be a day away.
 const WAITS: u32 = 40;
 const WAIT: Duration = Duration::from_millis(250);
-/// How many identifiers a log line names.
-const NAMED: usize = 50;
 
 /// Grants every free subscription whose period is over the plan's credits for the current period, once, and moves it to that period. Missed
 /// periods (no schedule ran, the account was suspended or on a paid plan) are not granted later. Accounts that are deleted, suspended, on a
 /// paid plan, or were renewed within 23 hours get nothing.
 ///
-/// Only paid invoices renew Stripe's subscriptions. Those whose period ended over three days ago are reported, because their events were
-/// lost. A period that is paid and was not granted in full, as after a repair by hand, is settled.
+/// Only paid invoices renew Stripe's subscriptions. A period that is paid and was not granted in full, as after a repair by hand, is settled.
 ///
 /// # Errors
 /// When the database is not available, even after some time.
 pub async fn renew_subscriptions(run: &mut ScheduledRun, db: &AdminDb) -> Result<(), DbError> {
-    let overdue = run.batch(|| db.overdue_subscriptions()).await?;
-    run.count("overdue_subscriptions", overdue.len() as u64);
-    if !overdue.is_empty() {
-        let named = &overdue[..overdue.len().min(NAMED)];
-        tracing::warn!(count = overdue.len(), subscriptions = ?named, "subscriptions of Stripe are overdue: compare them with Stripe");
-    }
     if run.dry_run() {
         let (free, paid) = run.batch(|| db.renewable()).await?;
         run.count("renewed", free);

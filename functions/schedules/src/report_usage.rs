@@ -2,7 +2,6 @@
 
 use oslira_db::usage::{EndedRun, LedgerEntry};
 use oslira_db::{AdminDb, DbError};
-use oslira_domain::pricing::CENTS_A_CREDIT;
 use oslira_domain::{FailureCode, Performance, RunId, RunStatus, Tier};
 use oslira_lambda::schedule::ScheduledRun;
 use oslira_telemetry::{Metrics, Unit};
@@ -29,11 +28,10 @@ pub async fn report_usage(run: &mut ScheduledRun, db: &AdminDb) -> Result<(), Db
     while run.has_time() {
         let taker = Uuid::new_v4();
         let metrics = run.batch(|| db.take_metrics(BATCH, taker)).await?;
-        for ended in &metrics.runs {
-            costs(ended).emit();
-            performance(ended).emit();
-            if let Some(failure) = failure(ended) {
-                failure.emit();
+        for run in &metrics.runs {
+            ended(run).emit();
+            for metrics in [completed(run), failure(run)].into_iter().flatten() {
+                metrics.emit();
             }
         }
         for entry in &metrics.entries {
@@ -48,56 +46,57 @@ pub async fn report_usage(run: &mut ScheduledRun, db: &AdminDb) -> Result<(), Db
     Ok(())
 }
 
-/// Returns what a run cost and what it earned, in micro-USD.
-fn costs(run: &EndedRun) -> Metrics {
-    // At the price of a single credit, in micro-USD: what was paid for it depends on the pack or plan.
-    let revenue = i64::from(run.credits_kept) * CENTS_A_CREDIT * 10_000;
-    let profit = revenue - run.total_micro_usd;
-    #[expect(clippy::cast_precision_loss, reason = "some dollars in micro-USD fit")]
-    let margin = (revenue > 0).then(|| (profit as f64 / revenue as f64 * 10_000.0).round() / 100.0);
-    Metrics::of("analysis_costs")
-        .dimension("analysis_type", run.analysis_type.as_str())
-        .dimension("status", run.status.as_str())
-        .metric("total_cost", Unit::None, run.total_micro_usd)
-        .metric("apify_cost", Unit::None, run.apify_micro_usd)
-        .metric("openai_cost", Unit::None, run.openai_micro_usd)
-        .metric("anthropic_cost", Unit::None, run.anthropic_micro_usd)
-        .metric("total_ai_cost", Unit::None, run.openai_micro_usd + run.anthropic_micro_usd)
-        .metric("revenue", Unit::None, revenue)
-        .metric("gross_profit", Unit::None, profit)
-        .metric("credits_charged", Unit::Count, run.credits_kept)
-        .metric("cache_hits", Unit::Count, i32::from(run.cache_hit))
-        .property("margin_percentage", margin)
-        .property("run_id", run.run_id.as_str())
-        .property("account_id", run.account_id.to_string())
-        .property("business_profile_id", run.business_profile_id.map(|id| id.to_string()))
-        .at(run.at_ms)
-}
-
-/// Returns how a run's time was spent.
-fn performance(run: &EndedRun) -> Metrics {
+/// Returns that a run ended, with everything about it as properties: they can be searched and summed up in the logs, where a metric for each
+/// tier and status would cost money every month.
+fn ended(run: &EndedRun) -> Metrics {
     let performance = Performance::of(&run.steps, run.duration_ms);
-    #[expect(clippy::cast_possible_truncation, reason = "milliseconds of a run")]
-    let rounded = |ms: f64| ms.round() as i64;
-    let metrics = Metrics::of("analysis_performance")
-        .dimension("analysis_type", run.analysis_type.as_str())
+    let metrics = Metrics::of("analysis_runs")
         .dimension("status", run.status.as_str())
         .metric("runs", Unit::Count, 1)
-        .metric("total_duration", Unit::Milliseconds, performance.total_duration_ms)
-        .metric("scraping_duration", Unit::Milliseconds, rounded(performance.scraping_duration_ms))
-        .metric("ai_duration", Unit::Milliseconds, rounded(performance.ai_duration_ms))
-        .metric("db_duration", Unit::Milliseconds, rounded(performance.db_duration_ms))
+        .property("analysis_type", run.analysis_type.as_str())
         .property("error_code", run.error_code.map(FailureCode::as_str))
         .property("run_id", run.run_id.as_str())
         .property("account_id", run.account_id.to_string())
+        .property("business_profile_id", run.business_profile_id.map(|id| id.to_string()))
+        .property("credits_charged", run.credits_kept)
+        .property("cache_hit", run.cache_hit)
+        .property("total_cost", run.total_micro_usd)
+        .property("total_ai_cost", run.openai_micro_usd + run.anthropic_micro_usd)
+        .property("db_duration", rounded(performance.db_duration_ms))
         .at(run.at_ms);
     match performance.bottleneck {
         Some(longest) => metrics
-            .metric("bottleneck_duration", Unit::Milliseconds, rounded(longest.duration_ms))
             .property("bottleneck_step", longest.step.as_str())
+            .property("bottleneck_duration", rounded(longest.duration_ms))
             .property("bottleneck_percentage", longest.percentage),
         None => metrics,
     }
+}
+
+/// Returns how a completed run's time was spent, in milliseconds, and what its vendors cost, in micro-USD. Sums over vendors and tiers are metric
+/// math. What a run earned is not among them: credits are paid for at many prices, and partly granted for nothing.
+fn completed(run: &EndedRun) -> Option<Metrics> {
+    if run.status != RunStatus::Completed {
+        return None;
+    }
+    let performance = Performance::of(&run.steps, run.duration_ms);
+    let metrics = Metrics::of("analysis_completed")
+        .dimension("analysis_type", run.analysis_type.as_str())
+        .metric("total_duration", Unit::Milliseconds, performance.total_duration_ms)
+        .metric("scraping_duration", Unit::Milliseconds, rounded(performance.scraping_duration_ms))
+        .metric("ai_duration", Unit::Milliseconds, rounded(performance.ai_duration_ms))
+        .metric("apify_cost", Unit::None, run.apify_micro_usd)
+        .metric("openai_cost", Unit::None, run.openai_micro_usd)
+        .metric("anthropic_cost", Unit::None, run.anthropic_micro_usd)
+        .property("run_id", run.run_id.as_str())
+        .property("account_id", run.account_id.to_string())
+        .at(run.at_ms);
+    Some(metrics)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "milliseconds of a run")]
+fn rounded(ms: f64) -> i64 {
+    ms.round() as i64
 }
 
 /// Whether a run that was charged failed, so that its credits went back: on average the refund rate. One that was never charged (refused, or
@@ -114,7 +113,6 @@ fn failure(run: &EndedRun) -> Option<Metrics> {
 fn usage(entry: &LedgerEntry) -> Metrics {
     Metrics::of("credit_usage")
         .dimension("transaction_type", &*entry.transaction_type)
-        .metric("transactions", Unit::Count, 1)
         .metric("credits", Unit::Count, entry.amount)
         .property("credits_balance_after", entry.balance_after)
         .property("analysis_type", entry.analysis_type.map(Tier::as_str))

@@ -294,6 +294,7 @@ fn parameters(options: &Options, sandbox: &Sandbox) -> BTreeMap<String, String> 
         ("Architecture", ARCHITECTURE),
         ("AllowedOrigin", "http://localhost:5173"),
         ("AlternateOrigin", "http://127.0.0.1:5173"),
+        ("DashboardState", "ENABLED"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let live = options.live.as_ref().map(Live::parameters).unwrap_or_default();

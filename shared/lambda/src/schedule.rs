@@ -37,11 +37,13 @@ pub struct ScheduledRun {
     unfinished: bool,
     batches: u64,
     counts: Vec<(&'static str, u64)>,
+    /// The counts that are also metrics.
+    watched: Vec<&'static str>,
 }
 
 impl ScheduledRun {
     fn new(dry_run: bool, deadline: Instant) -> Self {
-        Self { dry_run, deadline, unfinished: false, batches: 0, counts: Vec::new() }
+        Self { dry_run, deadline, unfinished: false, batches: 0, counts: Vec::new(), watched: Vec::new() }
     }
 
     /// Returns whether to count only and change nothing.
@@ -54,6 +56,14 @@ impl ScheduledRun {
         match self.counts.iter_mut().find(|(known, _)| *known == name) {
             Some((_, count)) => *count = count.saturating_add(amount),
             None => self.counts.push((name, amount)),
+        }
+    }
+
+    /// Adds to a number of the summary that is also published as a metric, for an alarm. Every metric costs money, however seldom it changes.
+    pub fn watch(&mut self, name: &'static str, amount: u64) {
+        self.count(name, amount);
+        if !self.watched.contains(&name) {
+            self.watched.push(name);
         }
     }
 
@@ -123,18 +133,18 @@ impl ScheduledRun {
         }
     }
 
-    /// Publishes what was done as metrics. A dry run has changed nothing: its numbers would say the opposite, and that the trouble of the
-    /// last run is over.
+    /// Publishes whether the run completed: it neither failed nor left work. Everything else is in the log line of its outcome. A dry run has
+    /// changed nothing: its numbers would say the opposite, and that the trouble of the last run is over.
     fn publish(&self, schedule: &'static str, duration_ms: u64, failed: bool) {
         if self.dry_run {
             return;
         }
         let metrics = Metrics::of("schedules")
             .dimension("schedule", schedule)
-            .metric("schedule_duration", Unit::Milliseconds, duration_ms)
-            .metric("schedule_failures", Unit::Count, u64::from(failed))
-            .metric("schedule_unfinished", Unit::Count, u64::from(self.unfinished));
-        self.counts.iter().fold(metrics, |metrics, &(name, count)| metrics.metric(name, Unit::Count, count)).emit();
+            .metric("schedule_completed", Unit::Count, u64::from(!failed && !self.unfinished))
+            .property("duration_ms", duration_ms);
+        let watched = self.counts.iter().filter(|(name, _)| self.watched.contains(name));
+        watched.fold(metrics, |metrics, &(name, count)| metrics.metric(name, Unit::Count, count)).emit();
     }
 
     fn summary(&self, schedule: &'static str, duration_ms: u64) -> Summary {
