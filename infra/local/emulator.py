@@ -8,8 +8,11 @@ Invocations and executions start and end without fixed delays: 150 ms before the
 wait for log lines, and 40 ms before each event.
 
 A function's lines in a shared log group are in streams with its name, as on AWS.
+
+`/_oslira/requests` returns how many requests of each kind were received, by which the benchmark computes what a run would cost on AWS.
 """
 
+import json
 import os
 import queue
 import select
@@ -19,6 +22,7 @@ import threading
 import time
 import types
 import uuid
+from collections import Counter
 from contextlib import suppress
 
 from ministack.core import lambda_runtime
@@ -147,6 +151,46 @@ def filter_logs(data):
     return filter_log_events(data)
 
 
+requests = Counter()
+
+
+def kind_of(scope, body):
+    """The kind of a request: service and operation, with the table for DynamoDB."""
+    headers = dict(scope["headers"])
+    target = headers.get(b"x-amz-target", b"").decode("latin-1")
+    if target.startswith("DynamoDB"):
+        with suppress(ValueError):
+            return f"dynamodb {target.split('.')[1]} {json.loads(body).get('TableName', '')}"
+    if target:
+        service, _, operation = target.partition(".")
+        return f"{service} {operation}"
+    credential = headers.get(b"authorization", b"").decode("latin-1").partition("Credential=")[2].split("/")
+    return f"{credential[3] if len(credential) > 3 else 'other'} {scope['method']}"
+
+
+def counted(app):
+    async def count(scope, receive, send):
+        if scope["type"] != "http":
+            return await app(scope, receive, send)
+        if scope["path"] == "/_oslira/requests":
+            body = json.dumps(requests).encode()
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+            return await send({"type": "http.response.body", "body": body})
+        parts = []
+
+        async def record():
+            message = await receive()
+            parts.append(message.get("body", b""))
+            return message
+
+        try:
+            await app(scope, record, send)
+        finally:
+            requests[kind_of(scope, b"".join(parts))] += 1
+
+    return count
+
+
 lambda_runtime.queue = types.SimpleNamespace(Queue=Events, Empty=queue.Empty, Full=queue.Full)
 lambda_runtime._PROVIDED_POLL = 0.25
 lambda_runtime.ProvidedWorker = Environment
@@ -160,6 +204,7 @@ socketserver.BaseServer.shutdown = shutdown
 socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 
 if __name__ == "__main__":
-    from ministack.app import main
+    from ministack import app
 
-    main()
+    app.app = counted(app.app)
+    app.main()

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
-use local::{Demo, Stack};
+use local::{Demo, Stack, logs};
 use serde_json::{Value, json};
 
 use oslira_credential::Credential;
@@ -12,6 +12,7 @@ use oslira_db::workflow::{Admission, AdmissionOutcome};
 use oslira_db::{AdminDb, DatabaseLogin};
 use oslira_domain::Run;
 
+use super::cost;
 use super::table::{Report, Row, median};
 use crate::cli::api::Api;
 
@@ -22,7 +23,7 @@ const PATIENCE: Duration = Duration::from_mins(5);
 const ACTOR_START: Duration = Duration::from_secs(6);
 const PROFILE: Duration = Duration::from_millis(200);
 /// A tier, the seconds of its models, and the predecessor's seconds for a whole run, cold and cached.
-const TIERS: [(&str, u64, u64, u64); 3] = [("light", 2, 6, 2), ("deep", 12, 18, 12), ("xray", 10, 16, 10)];
+pub(super) const TIERS: [(&str, u64, u64, u64); 3] = [("light", 2, 6, 2), ("deep", 12, 18, 12), ("xray", 10, 16, 10)];
 /// The predecessor's time for a batch of a hundred profiles.
 const BULK: Duration = Duration::from_secs(75);
 /// The number of handles in an Actor run, and of Actor runs at once, that Apify allows.
@@ -46,32 +47,62 @@ pub(super) async fn ended(api: &Api<'_>, run: &str) -> Result<Value> {
     }
 }
 
-/// A state machine whose four states do nothing.
-struct Empty {
+/// A state machine with the states of the analysis, whose functions do nothing.
+pub(super) struct Empty {
     sfn: aws_sdk_sfn::Client,
     arn: String,
 }
 
+/// The function that does nothing. The role of the analysis may invoke functions whose names begin like its own.
+const NOTHING: &str = "oslira-local-admit-nothing";
+
 impl Empty {
     async fn new(stack: &Stack) -> Result<Self> {
-        let sfn = aws_sdk_sfn::Client::new(&stack.sdk_config());
-        let role = sfn.describe_state_machine().state_machine_arn(stack.state_machine_arn()).send().await?.role_arn;
-        let definition = json!({"StartAt": "Admit", "States": {
-            "Admit": {"Type": "Pass", "Next": "Fetch"},
-            "Fetch": {"Type": "Pass", "Next": "Analyze"},
-            "Analyze": {"Type": "Pass", "Next": "Save"},
-            "Save": {"Type": "Pass", "End": true},
-        }});
-        let made = sfn.create_state_machine().name("empty").role_arn(role).definition(definition.to_string()).send().await?;
+        let config = stack.sdk_config();
+        let (sfn, lambda) = (aws_sdk_sfn::Client::new(&config), aws_sdk_lambda::Client::new(&config));
+        let described = sfn.describe_state_machine().state_machine_arn(stack.state_machine_arn()).send().await?;
+        let name = format!("empty-{}", uuid::Uuid::new_v4().simple());
+        let function = match lambda.get_function_configuration().function_name(NOTHING).send().await {
+            Ok(found) => found.function_arn,
+            Err(_) => nothing(stack, &lambda).await?,
+        };
+        let function = function.context("the function has no ARN")?;
+        let mut definition: Value = serde_json::from_str(&described.definition)?;
+        for state in definition["States"].as_object_mut().context("no states")?.values_mut() {
+            if state["Type"] == "Task" {
+                state["Resource"] = json!(function);
+            }
+        }
+        let made = sfn.create_state_machine().name(name).role_arn(described.role_arn).definition(definition.to_string()).send().await?;
         Ok(Self { arn: made.state_machine_arn, sfn })
     }
 
     async fn run(&self) -> Result<Duration> {
         let begun = Instant::now();
-        let started = self.sfn.start_execution().state_machine_arn(&self.arn).send().await?;
+        let input = json!({ "run": {} }).to_string();
+        let started = self.sfn.start_execution().state_machine_arn(&self.arn).input(input).send().await?;
         succeeded(&self.sfn, &started.execution_arn).await?;
         Ok(begun.elapsed())
     }
+}
+
+/// Creates the function that does nothing, with the memory and the role of `admit`.
+async fn nothing(stack: &Stack, lambda: &aws_sdk_lambda::Client) -> Result<Option<String>> {
+    use aws_sdk_lambda::primitives::Blob;
+    use aws_sdk_lambda::types::{FunctionCode, Runtime};
+    let admit = lambda.get_function_configuration().function_name(&stack.functions()["admit"]).send().await?;
+    let code = FunctionCode::builder().zip_file(Blob::new(super::functions::zipped(stack, super::functions::HELLO)?)).build();
+    let made = lambda
+        .create_function()
+        .function_name(NOTHING)
+        .runtime(Runtime::Providedal2023)
+        .handler("bootstrap")
+        .set_role(admit.role)
+        .set_memory_size(admit.memory_size)
+        .code(code)
+        .send()
+        .await?;
+    Ok(made.function_arn)
 }
 
 async fn succeeded(sfn: &aws_sdk_sfn::Client, execution: &str) -> Result<()> {
@@ -96,35 +127,94 @@ async fn analysis(stack: &Stack, sfn: &aws_sdk_sfn::Client, demo: &Demo, (handle
     Ok(begun.elapsed())
 }
 
-/// Measures a LIGHT run whose vendors respond at once.
-pub(super) async fn light(stack: &Stack, repeats: usize) -> Result<Row> {
-    let (empty, demo) = (Empty::new(stack).await?, stack.create_account(100).await?);
-    let (mut floors, mut times) = (Vec::new(), Vec::new());
-    for round in 0..=repeats {
-        let handle = format!("bench.light.{round}");
-        let (floor, time) = (empty.run().await?, analysis(stack, &empty.sfn, &demo, (&handle, "light")).await?);
-        if round > 0 {
-            floors.push(floor);
-            times.push(time);
-        }
+/// The tasks of a LIGHT run.
+const TASKS: [&str; 4] = ["admit", "fetch", "analyze", "save"];
+
+/// Measures LIGHT runs whose vendors respond at once: their time, the time that their functions take, and the CPU that these use.
+pub(super) async fn light(stack: &Stack, repeats: usize, report: &mut Report) {
+    match light_runs(stack, repeats).await {
+        Ok(rows) => rows.into_iter().for_each(|row| report.add(&row.what.clone(), Ok(row))),
+        Err(error) => report.add("a LIGHT run", Err(error)),
     }
-    let beside = "an execution of the same shape whose states do nothing (Pass)";
-    Ok(Row::times("a LIGHT run whose vendors respond at once", median(times), median(floors), beside))
 }
 
-/// Measures a hundred LIGHT runs at once.
-pub(super) async fn crowd(stack: &Stack) -> Result<Row> {
+async fn light_runs(stack: &Stack, repeats: usize) -> Result<[Row; 3]> {
     let (empty, demo) = (Empty::new(stack).await?, stack.create_account(100).await?);
-    let begun = Instant::now();
-    try_join_all((0..100).map(|_| empty.run())).await?;
-    let floor = begun.elapsed();
-    let begun = Instant::now();
-    let handles: Vec<String> = (0..100).map(|number| format!("bench.crowd.{number}")).collect();
-    try_join_all(handles.iter().map(|handle| analysis(stack, &empty.sfn, &demo, (handle, "light")))).await?;
-    Ok(Row::times("100 LIGHT runs at once", begun.elapsed(), floor, "100 executions whose states do nothing"))
+    // The first run starts the environments.
+    tokio::try_join!(empty.run(), analysis(stack, &empty.sfn, &demo, ("bench.light.first", "light")))?;
+    let (mut floors, mut times) = (Vec::new(), Vec::new());
+    let (since, before) = (jiff::Timestamp::now().as_millisecond(), cost::cpu(stack));
+    for _ in 0..repeats {
+        floors.push(empty.run().await?);
+    }
+    let (idle, between) = (cost::cpu_since(stack, &before), cost::cpu(stack));
+    for round in 0..repeats {
+        times.push(analysis(stack, &empty.sfn, &demo, (&format!("bench.light.{round}"), "light")).await?);
+    }
+    let used = cost::cpu_since(stack, &between);
+    let count = u32::try_from(repeats)?;
+    let own = in_functions(stack, TASKS.map(|task| stack.functions()[task].as_str()), since).await? / count;
+    let floor = in_functions(stack, [NOTHING], since).await? / count;
+    let same = "the same states with functions that do nothing";
+    Ok([
+        Row::times("a LIGHT run whose vendors respond at once", median(times), median(floors), same),
+        Row::times("its tasks' own time", own, floor, "the same invocations of a function that does nothing"),
+        Row::times("its functions' CPU", used / count, idle / count, same),
+    ])
 }
 
-async fn delay(stack: &Stack, text: &str, model: Duration) -> Result<()> {
+/// Returns the duration of all invocations of functions since a time, as Lambda would report it.
+async fn in_functions<const N: usize>(stack: &Stack, names: [&str; N], since: i64) -> Result<Duration> {
+    let mut sum = 0.0;
+    for name in names {
+        let lines = logs::lines(&stack.sdk_config(), Some(name), since).await?;
+        sum += lines.iter().filter_map(|line| cost::report_of(&line.text)).map(|(ms, _)| ms).sum::<f64>();
+    }
+    ensure!(sum > 0.0, "no invocation of {names:?} is in the logs");
+    Ok(Duration::from_secs_f64(sum / 1000.0))
+}
+
+/// The connections that a pooler allows a login of a small Supabase project, less a reserve.
+const SLOTS: f64 = 150.0;
+
+/// Measures a hundred LIGHT runs at once, first on environments that have to be started, then on those, and three hundred; and the database
+/// connections that they leave.
+pub(super) async fn crowds(stack: &Stack, report: &mut Report) {
+    let empty = match Empty::new(stack).await {
+        Ok(empty) => empty,
+        Err(error) => return report.add("100 LIGHT runs at once", Err(error)),
+    };
+    for (name, size) in [("100 LIGHT runs at once, cold", 100), ("100 LIGHT runs at once, warm", 100), ("300 LIGHT runs at once", 300)] {
+        let row = crowd(stack, &empty, name, size).await;
+        report.add(name, row);
+    }
+    report.add("database connections left", connections(stack).await);
+}
+
+async fn crowd(stack: &Stack, empty: &Empty, name: &str, size: u32) -> Result<Row> {
+    // An account may start a hundred analyses an hour.
+    let demos = try_join_all((0..size.div_ceil(100)).map(|_| stack.create_account(100))).await?;
+    let begun = Instant::now();
+    try_join_all((0..size).map(|_| empty.run())).await?;
+    let floor = begun.elapsed();
+    let handles: Vec<String> = (0..size).map(|number| format!("bench.crowd.{}.{number}", rand::random::<u32>())).collect();
+    let begun = Instant::now();
+    let runs = handles.iter().enumerate().map(|(number, handle)| analysis(stack, &empty.sfn, &demos[number / 100], (handle, "light")));
+    try_join_all(runs).await?;
+    Ok(Row::times(name, begun.elapsed(), floor, format!("{size} executions whose functions do nothing")))
+}
+
+/// Counts the connections that are open while nothing runs.
+async fn connections(stack: &Stack) -> Result<Row> {
+    let (client, connection) = tokio_postgres::connect(&stack.info().admin_database_url, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'oslira'";
+    let open: i64 = client.query_one(sql, &[]).await?.get(0);
+    let open = f64::from(i32::try_from(open)?);
+    Ok(Row::bounded("database connections left after 300 runs", open, SLOTS, "", "the upper bound: the slots of a small pooler"))
+}
+
+pub(super) async fn delay(stack: &Stack, text: &str, model: Duration) -> Result<()> {
     let url = format!("{}/_control/latency", stack.info().sandbox);
     let actor = json!({"vendor": "apify", "match": text, "start_ms": millis(ACTOR_START), "per_profile_ms": millis(PROFILE)});
     for order in [actor, json!({"vendor": "openai", "match": text, "ms": millis(model)})] {
@@ -202,7 +292,7 @@ pub(super) async fn debits(stack: &Stack) -> Result<Row> {
     }
     let what = format!("debits of one account by {CLIENTS} clients");
     let beside = "pgbench with the same statement".to_owned();
-    Ok(Row { what, measured: rate, floor, unit: "/s", beside, ratio: floor / rate })
+    Ok(Row { what, measured: rate, floor, unit: "/s", beside, ratio: floor / rate, bounded: false })
 }
 
 async fn debit(stack: &Stack, demo: &Demo, client: usize) -> Result<()> {

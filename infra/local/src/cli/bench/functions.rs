@@ -20,7 +20,7 @@ use super::table::{Report, Row, median};
 use crate::cli::api::Api;
 
 /// The function that does nothing.
-const HELLO: &str = "hello";
+pub(super) const HELLO: &str = "hello";
 
 /// Returns the environment variables of a function on Lambda: its own and Lambda's.
 async fn environment(stack: &Stack, binary: &str) -> Result<Vec<(String, String)>> {
@@ -61,21 +61,41 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Measures the time from the start of each function's process to its first poll, beside that of a Lambda function that does nothing.
+/// Measures each function's start: from the start of its process to the response to its first event, beside that of a Lambda function that does
+/// nothing. What a function does during init, it need not do in that event, and the other way round: only the sum says how long a client waits.
 pub(super) async fn starts(stack: &Stack, repeats: usize, report: &mut Report) {
+    let demo = match stack.create_account(25).await {
+        Ok(demo) => demo,
+        Err(error) => return report.add("starts", Err(error)),
+    };
     for name in stack.functions().keys() {
-        report.add(&format!("init of `{name}`"), start(stack, name, repeats).await);
+        report.add(&format!("start of `{name}`"), start(stack, &demo, name, repeats).await);
     }
 }
 
-async fn start(stack: &Stack, name: &str, repeats: usize) -> Result<Row> {
+async fn start(stack: &Stack, demo: &Demo, name: &str, repeats: usize) -> Result<Row> {
     let (hello, subject) = (Subject::new(stack, HELLO).await?, Subject::new(stack, name).await?);
-    let (mut floors, mut times) = (Vec::new(), Vec::new());
+    let event = sample(name, demo)?;
+    let (mut floors, mut times, mut inits) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..repeats {
-        floors.push(hello.start().await?.init);
-        times.push(subject.start().await?.init);
+        let mut process = hello.start().await?;
+        floors.push(process.init + process.invoke(&event).await?.0);
+        let mut process = subject.start().await?;
+        inits.push(process.init);
+        times.push(process.init + process.invoke(&event).await?.0);
     }
-    Ok(Row::times(format!("init of `{name}`"), median(times), median(floors), "a Lambda function that does nothing"))
+    let beside = format!("a Lambda function that does nothing; init alone: {:.1} ms", median(inits).as_secs_f64() * 1e3);
+    Ok(Row::times(format!("init and first request of `{name}`"), median(times), median(floors), beside))
+}
+
+/// Returns the sample event of a function, with a token that is valid on this stack.
+fn sample(name: &str, demo: &Demo) -> Result<Value> {
+    let path = format!("{}/../events/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let mut event: Value = serde_json::from_str(&std::fs::read_to_string(&path).with_context(|| path.clone())?)?;
+    if let Some(headers) = event["headers"].as_object_mut() {
+        headers.insert("authorization".to_owned(), json!(format!("Bearer {}", demo.token)));
+    }
+    Ok(event)
 }
 
 /// An account with ten leads.
@@ -179,12 +199,17 @@ pub(super) fn sizes(stack: &Stack, report: &mut Report) {
     }
 }
 
-fn size(stack: &Stack, name: &str) -> Result<Row> {
+/// Returns a function as it is deployed.
+pub(super) fn zipped(stack: &Stack, name: &str) -> Result<Vec<u8>> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    zip.start_file("bootstrap", SimpleFileOptions::default().compression_method(CompressionMethod::Deflated))?;
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated).unix_permissions(0o755);
+    zip.start_file("bootstrap", options)?;
     zip.write_all(&std::fs::read(stack.binary(name))?)?;
+    Ok(zip.finish()?.into_inner())
+}
+
+fn size(stack: &Stack, name: &str) -> Result<Row> {
     #[expect(clippy::cast_precision_loss, reason = "a size of a few megabytes")]
-    let size = zip.finish()?.into_inner().len() as f64 / 1e6;
-    let (what, beside) = (format!("zipped `{name}`"), "the upper bound".to_owned());
-    Ok(Row { what, measured: size, floor: MAXIMUM_SIZE, unit: "MB", beside, ratio: size / MAXIMUM_SIZE })
+    let size = zipped(stack, name)?.len() as f64 / 1e6;
+    Ok(Row::bounded(format!("zipped `{name}`"), size, MAXIMUM_SIZE, "MB", "the upper bound"))
 }

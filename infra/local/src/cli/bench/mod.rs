@@ -1,5 +1,6 @@
 //! `cargo local bench`: measures the product on a stack of its own, each value beside its lower bound, which is measured in the same run.
 
+mod cost;
 mod flows;
 mod functions;
 mod runtime;
@@ -52,8 +53,9 @@ async fn measure(stack: &Stack, settings: &Settings, report: &mut Report) {
     if settings.quick {
         return;
     }
-    report.add("a LIGHT run", flows::light(stack, repeats).await);
-    report.add("100 LIGHT runs at once", flows::crowd(stack).await);
+    flows::light(stack, repeats, report).await;
+    cost::costs(stack, report).await;
+    flows::crowds(stack, report).await;
     flows::tiers(stack, report).await;
     report.add("a batch of 100", flows::bulk(stack).await);
     report.add("debits of one account", flows::debits(stack).await);

@@ -16,13 +16,20 @@ pub(crate) struct Row {
     pub(crate) beside: String,
     /// Measured by floor; for rates, floor by measured. Above 1 is worse in both cases.
     pub(crate) ratio: f64,
+    /// Whether the floor is an upper bound, above which the benchmark fails.
+    pub(crate) bounded: bool,
 }
 
 impl Row {
     /// Compares two durations, in milliseconds.
     pub(crate) fn times(what: impl Into<String>, measured: Duration, floor: Duration, beside: impl Into<String>) -> Self {
         let (measured, floor) = (measured.as_secs_f64() * 1e3, floor.as_secs_f64() * 1e3);
-        Self { what: what.into(), measured, floor, unit: "ms", beside: beside.into(), ratio: measured / floor }
+        Self { what: what.into(), measured, floor, unit: "ms", beside: beside.into(), ratio: measured / floor, bounded: false }
+    }
+
+    /// Compares a value with its upper bound.
+    pub(crate) fn bounded(what: impl Into<String>, measured: f64, bound: f64, unit: &'static str, beside: impl Into<String>) -> Self {
+        Self { what: what.into(), measured, floor: bound, unit, beside: beside.into(), ratio: measured / bound, bounded: true }
     }
 }
 
@@ -36,6 +43,7 @@ pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
 pub(crate) struct Report {
     json: bool,
     failed: Vec<String>,
+    exceeded: Vec<String>,
 }
 
 impl Report {
@@ -44,16 +52,29 @@ impl Report {
         if !json {
             println!("| what | measured | floor | ratio | the floor is |\n|---|---|---|---|---|");
         }
-        Self { json, failed: Vec::new() }
+        Self { json, failed: Vec::new(), exceeded: Vec::new() }
     }
 
     /// Prints a row, or the reason why `what` could not be measured.
     pub(crate) fn add(&mut self, what: &str, row: Result<Row>) {
+        if let Ok(row) = &row
+            && row.bounded
+            && row.measured > row.floor
+        {
+            self.exceeded.push(what.to_owned());
+        }
         match row {
             Ok(row) if self.json => println!("{}", serde_json::json!(row)),
             Ok(row) => {
-                let number =
-                    |value: f64| if value < 100.0 { format!("{value:.2} {}", row.unit) } else { format!("{value:.0} {}", row.unit) };
+                let number = |value: f64| {
+                    if value < 1.0 {
+                        format!("{value:.3} {}", row.unit)
+                    } else if value < 100.0 {
+                        format!("{value:.2} {}", row.unit)
+                    } else {
+                        format!("{value:.0} {}", row.unit)
+                    }
+                };
                 println!("| {} | {} | {} | {:.2} | {} |", row.what, number(row.measured), number(row.floor), row.ratio, row.beside);
             }
             Err(error) => {
@@ -64,10 +85,13 @@ impl Report {
     }
 
     /// # Errors
-    /// Fails if a row could not be measured.
+    /// Fails if a row could not be measured, or is above its bound.
     pub(crate) fn finish(self) -> Result<()> {
         if !self.failed.is_empty() {
             bail!("{} rows could not be measured: {}", self.failed.len(), self.failed.join(", "));
+        }
+        if !self.exceeded.is_empty() {
+            bail!("above their upper bounds: {}", self.exceeded.join(", "));
         }
         Ok(())
     }
