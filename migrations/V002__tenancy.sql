@@ -57,14 +57,14 @@ CREATE OR REPLACE FUNCTION leave_owned_accounts() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     v_account uuid;
-    v_heir uuid;
+    v_successor uuid;
 BEGIN
     FOR v_account IN SELECT id FROM accounts WHERE owner_id = OLD.id ORDER BY id FOR UPDATE LOOP
-        SELECT user_id INTO v_heir FROM account_members
+        SELECT user_id INTO v_successor FROM account_members
         WHERE account_id = v_account AND user_id <> OLD.id AND role IN ('owner', 'admin')
         ORDER BY role = 'owner' DESC, joined_at, user_id LIMIT 1 FOR UPDATE;
-        UPDATE account_members SET role = 'owner' WHERE account_id = v_account AND user_id = v_heir;
-        UPDATE accounts SET owner_id = v_heir, deleted_at = CASE WHEN v_heir IS NULL THEN coalesce(deleted_at, now()) ELSE deleted_at END, updated_at = now()
+        UPDATE account_members SET role = 'owner' WHERE account_id = v_account AND user_id = v_successor;
+        UPDATE accounts SET owner_id = v_successor, deleted_at = CASE WHEN v_successor IS NULL THEN coalesce(deleted_at, now()) ELSE deleted_at END, updated_at = now()
         WHERE id = v_account;
     END LOOP;
     RETURN OLD;

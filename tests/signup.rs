@@ -151,9 +151,9 @@ async fn the_account_of_a_deleted_user_goes_to_its_first_admin(world: Arc<World>
     let (account, member, admin) = (world.account(5).await, world.account(0).await, world.account(0).await);
     account.admit_member(&member, "member").await;
     account.admit_member(&admin, "admin").await;
-    let heir = admin.owner().await;
+    let successor = admin.owner().await;
     delete_user(&world, &account).await;
-    assert_eq!(ownership(&world, &account).await, (Some(heir.clone()), false));
+    assert_eq!(ownership(&world, &account).await, (Some(successor.clone()), false));
     let roles = "SELECT string_agg(role, ' ' ORDER BY role) FROM account_members WHERE account_id = $1::text::uuid";
     assert_eq!(world.db.value::<String>(roles, &[&account.id]).await.as_deref(), Some("member owner"));
     // Deleting that user as well ends both accounts of theirs, and not the member's.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::Deps;
 
-/// How long a request waits for the database. A client that polls asks again soon, and thousands of them must not fill all environments with
+/// How long a request waits for the database. A client that polls retries soon, and thousands of them must not fill all environments with
 /// requests that wait while the database is unavailable.
 const PATIENCE: Duration = Duration::from_secs(4);
 

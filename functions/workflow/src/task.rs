@@ -28,7 +28,10 @@ impl Deps {
 
     /// Fetches the database's login and opens the connection to DynamoDB, before the first run needs them.
     pub async fn warm_up(&self) {
-        oslira_lambda::warm_up(async { tokio::join!(self.db.warm_up(), self.progress.warm_up()) }).await;
+        oslira_lambda::warm_up(async {
+            tokio::join!(self.db.warm_up(), self.progress.warm_up());
+        })
+        .await;
     }
 
     /// Writes the end of a run to its progress item.

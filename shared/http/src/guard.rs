@@ -59,7 +59,10 @@ impl AccessGuard {
 
     /// Opens what the first request needs, all at once: the database, the connection of the counters, and the keys of tokens.
     pub(crate) async fn warm_up(&self) {
-        oslira_lambda::warm_up(async { tokio::join!(self.db.warm_up(), self.limits.warm_up(), self.verifier.warm_up()) }).await;
+        oslira_lambda::warm_up(async {
+            tokio::join!(self.db.warm_up(), self.limits.warm_up(), self.verifier.warm_up());
+        })
+        .await;
     }
 
     /// Counts `weight` requests of `subject`. When the counters are not available the request goes on: the ledger guards what costs money.

@@ -1,5 +1,6 @@
 //! What happens once in an execution environment, before its first invocation.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,7 +65,9 @@ const WARM_UP_TIMEOUT: Duration = Duration::from_secs(3);
 /// an invocation with a fraction of one, in which a first TLS connection takes hundreds of milliseconds.
 ///
 /// Nothing depends on it. What fails, or is not done in time, is done by the first invocation that needs it.
-pub async fn warm_up(parts: impl Future) {
+pub async fn warm_up<'a>(parts: impl Future<Output = ()> + 'a) {
+    // Boxed: the SDKs' futures nest deeper than the compiler analyzes.
+    let parts: Pin<Box<dyn Future<Output = ()> + 'a>> = Box::pin(parts);
     let _ = tokio::time::timeout(WARM_UP_TIMEOUT, parts).await;
 }
 

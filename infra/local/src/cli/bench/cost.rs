@@ -17,7 +17,7 @@ use crate::cli::api::Api;
 
 /// The functions of a run. The first two are called by its client.
 const FUNCTIONS: [&str; 6] = ["start_analysis", "get_progress", "admit", "fetch", "analyze", "save"];
-/// How often a client asks for the progress.
+/// The interval between two progress requests of a client.
 const POLL: Duration = Duration::from_secs(2);
 /// The write units of an update of a progress item: with twelve steps it has one and a half kilobytes.
 const PROGRESS_UNITS: f64 = 2.0;
@@ -263,7 +263,7 @@ fn cpu_of(pid: u32) -> Option<Duration> {
     Some(Duration::from_nanos(threads.filter_map(|thread| time(thread.ok()?.path())).sum()))
 }
 
-/// Computes the monthly cost of a stack that nobody uses, from its template.
+/// Computes the monthly cost of an idle stack, from its template.
 fn idle(template: &Value, prices: &Prices) -> Result<Row> {
     let resources = template["Resources"].as_object().context("no resources")?;
     let conditions = &template["Conditions"];
