@@ -68,7 +68,8 @@ async fn two_concurrent_deliveries_of_a_group_are_one(world: Arc<World>) {
     assert_once(&account, &batch, &handles).await;
 }
 
-#[stack_test(alone)]
+/// Five deliveries, with backoffs of 150 seconds together, during which other tests run.
+#[stack_test]
 async fn a_group_in_the_dead_letters_fails_uncharged(world: Arc<World>) {
     let account = world.account(20).await;
     let handles = world.handles("forgood", 3);
@@ -77,7 +78,7 @@ async fn a_group_in_the_dead_letters_fails_uncharged(world: Arc<World>) {
     let endings = Batch::endings(&batch.ended().await);
     assert!(endings.values().all(|end| end == "SCRAPE_FAILED"), "{endings:?}");
     assert_eq!((account.balance().await, account.count_entries("analysis").await), (20, 0));
-    assert_eq!(world.actor_runs(&handles[0]).await.len(), 3);
+    assert_eq!(world.actor_runs(&handles[0]).await.len(), 5, "one a delivery");
     until("empty dead letters", Duration::from_mins(1), || async {
         (world.messages_in(Queue::BulkGroupsDeadLetters).await == 0).then_some(())
     })

@@ -65,7 +65,7 @@ impl GroupConsumer {
 /// once, and starting is idempotent by the run's id.
 ///
 /// # Errors
-/// Fails with [`MessageError`]. The group is redelivered, and goes to the dead-letter queue after the third failure.
+/// Fails with [`MessageError`]. The group is redelivered, and goes to the dead-letter queue after the fifth failure.
 pub async fn bulk_groups(message: Message, consumer: &GroupConsumer) -> Result<(), MessageError> {
     let group = Group::parse(&message.body)?;
     let span = tracing::Span::current();

@@ -278,10 +278,7 @@ fn idle(template: &Value, prices: &Prices) -> Result<Row> {
     };
     #[expect(clippy::cast_precision_loss, reason = "a few resources")]
     let count = |kind: &str| of(kind).count() as f64;
-    // An alarm costs as much for each metric that its expression reads.
-    let alarms: f64 = of("AWS::CloudWatch::Alarm")
-        .map(|alarm| alarm["Properties"]["Metrics"].as_array().map_or(1.0, |all| if all.len() > 1 { 2.0 } else { 1.0 }))
-        .sum();
+    let alarms = count("AWS::CloudWatch::Alarm");
     let mut metrics = BTreeMap::new();
     for alarm in of("AWS::CloudWatch::Alarm").map(|alarm| &alarm["Properties"]) {
         // An alarm that treats missing data as good is on a metric that an idle stack does not publish.

@@ -86,7 +86,7 @@ impl Empty {
     }
 }
 
-/// Creates the function that does nothing, with the memory and the role of `admit`.
+/// Creates the function that does nothing, with the settings and the role of `admit`.
 async fn nothing(stack: &Stack, lambda: &aws_sdk_lambda::Client) -> Result<Option<String>> {
     use aws_sdk_lambda::primitives::Blob;
     use aws_sdk_lambda::types::{FunctionCode, Runtime};
@@ -99,6 +99,8 @@ async fn nothing(stack: &Stack, lambda: &aws_sdk_lambda::Client) -> Result<Optio
         .handler("bootstrap")
         .set_role(admit.role)
         .set_memory_size(admit.memory_size)
+        .set_timeout(admit.timeout)
+        .set_logging_config(admit.logging_config)
         .code(code)
         .send()
         .await?;

@@ -19,6 +19,9 @@ pub(crate) struct Settings {
     /// Measure only start times, reads and sizes, with few repetitions
     #[arg(long)]
     quick: bool,
+    /// Measure only these parts
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "quick")]
+    only: Vec<Part>,
     /// Print one JSON object for each row instead of a table
     #[arg(long)]
     json: bool,
@@ -28,6 +31,20 @@ pub(crate) struct Settings {
     /// Measure the binaries as they are deployed, which takes half an hour to build, instead of the profile `bench-functions`
     #[arg(long)]
     release: bool,
+}
+
+/// A part of the benchmark.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Reads,
+    Starts,
+    Sizes,
+    Light,
+    Costs,
+    Crowds,
+    Tiers,
+    Bulk,
+    Debits,
 }
 
 pub(crate) async fn bench(root: PathBuf, settings: &Settings) -> Result<()> {
@@ -47,16 +64,37 @@ pub(crate) async fn bench(root: PathBuf, settings: &Settings) -> Result<()> {
 
 async fn measure(stack: &Stack, settings: &Settings, report: &mut Report) {
     let repeats = if settings.quick { 5 } else { 25 };
-    functions::reads(stack, repeats * 8, report).await;
-    functions::starts(stack, repeats, report).await;
-    functions::sizes(stack, report);
-    if settings.quick {
-        return;
+    let measures = |part: Part| match part {
+        _ if !settings.only.is_empty() => settings.only.contains(&part),
+        Part::Reads | Part::Starts | Part::Sizes => true,
+        _ => !settings.quick,
+    };
+    if measures(Part::Reads) {
+        functions::reads(stack, repeats * 8, report).await;
     }
-    flows::light(stack, repeats, report).await;
-    cost::costs(stack, report).await;
-    flows::crowds(stack, report).await;
-    flows::tiers(stack, report).await;
-    report.add("a batch of 100", flows::bulk(stack).await);
-    report.add("debits of one account", flows::debits(stack).await);
+    if measures(Part::Starts) {
+        functions::starts(stack, repeats, report).await;
+    }
+    if measures(Part::Sizes) {
+        functions::sizes(stack, report);
+    }
+    // Before other parts have started the environments of many runs.
+    if measures(Part::Crowds) {
+        flows::crowds(stack, report).await;
+    }
+    if measures(Part::Light) {
+        flows::light(stack, repeats, report).await;
+    }
+    if measures(Part::Costs) {
+        cost::costs(stack, report).await;
+    }
+    if measures(Part::Tiers) {
+        flows::tiers(stack, report).await;
+    }
+    if measures(Part::Bulk) {
+        report.add("a batch of 100", flows::bulk(stack).await);
+    }
+    if measures(Part::Debits) {
+        report.add("debits of one account", flows::debits(stack).await);
+    }
 }
