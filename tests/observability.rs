@@ -62,7 +62,7 @@ fn graphed(world: &World) -> Vec<Metric> {
     let dashboard = dashboard(world);
     let metrics = dashboard["widgets"].as_array().unwrap().iter().flat_map(|widget| widget["properties"]["metrics"].as_array().unwrap());
     metrics
-        .map(|metric| {
+        .filter_map(|metric| {
             let parts: Vec<&Value> = metric.as_array().unwrap().iter().filter(|part| part.is_string()).collect();
             if parts.is_empty() {
                 return None; // an expression
@@ -70,7 +70,6 @@ fn graphed(world: &World) -> Vec<Metric> {
             let dimensions = parts[2..].chunks(2).map(|pair| (value(pair[0]), value(pair[1]))).collect();
             Some((value(parts[0]), value(parts[1]), dimensions))
         })
-        .flatten()
         .collect()
 }
 

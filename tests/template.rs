@@ -271,8 +271,8 @@ async fn refunds_and_the_webhook_can_have_reserved_concurrency(world: Arc<World>
     // A new AWS account may reserve nothing, so the default does not.
     assert_eq!(template["Parameters"]["ReservedConcurrency"]["Default"], "0");
     for name in world.stack.functions().values() {
-        let reserved = world.lambda.get_function_concurrency().function_name(name).send().await.unwrap().reserved_concurrent_executions;
-        assert_eq!(reserved, None, "{name}");
+        let concurrency = world.lambda.get_function_concurrency().function_name(name).send().await.unwrap();
+        assert_eq!(concurrency.reserved_concurrent_executions, None, "{name}");
     }
 }
 
