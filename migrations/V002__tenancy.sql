@@ -100,6 +100,7 @@ CREATE TABLE IF NOT EXISTS subscriptions (
     current_period_end timestamptz NOT NULL,
     period_anchor timestamptz,
     cancel_at_period_end boolean NOT NULL DEFAULT false,
+    cancel_at timestamptz,
     canceled_at timestamptz,
     details_version text COLLATE "C" NOT NULL DEFAULT '',
     reported_status text,
@@ -109,6 +110,8 @@ CREATE TABLE IF NOT EXISTS subscriptions (
     updated_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT subscriptions_period CHECK (current_period_end >= current_period_start)
 );
+COMMENT ON COLUMN subscriptions.cancel_at IS 'when it ends; null for one that continues. Stripe may set it without cancel_at_period_end (flexible billing)';
+COMMENT ON COLUMN subscriptions.cancel_at_period_end IS 'whether it ends with the current period, however Stripe says so';
 COMMENT ON COLUMN subscriptions.period_anchor IS
     'the start of the first period, whose day of the month is every later period''s; null before the first renewal, when it is current_period_start';
 COMMENT ON COLUMN subscriptions.details_version IS 'version (stripe_version) of the event that plan and period come from: the greatest wins, in whatever order events arrive';

@@ -96,6 +96,7 @@ CREATE TABLE IF NOT EXISTS analyses (
     cache_hit boolean,
     scrape_run_id text,
     credits_charged integer NOT NULL DEFAULT 0,
+    charge_kept boolean NOT NULL DEFAULT false,
     total_cost_micro_usd bigint CHECK (total_cost_micro_usd >= 0),
     cost jsonb,
     steps jsonb NOT NULL DEFAULT '[]',
@@ -112,10 +113,12 @@ CREATE TABLE IF NOT EXISTS analyses (
     CONSTRAINT analyses_price CHECK (credits_charged IN (0, analysis_credits(analysis_type))),
     CONSTRAINT analyses_completed CHECK (status <> 'completed' OR (lead_id IS NOT NULL AND overall_score IS NOT NULL AND completed_at IS NOT NULL)),
     CONSTRAINT analyses_failed CHECK ((status = 'failed') = (error_code IS NOT NULL)),
+    CONSTRAINT analyses_charge_kept CHECK (NOT charge_kept OR status = 'cancelled' AND credits_charged > 0 AND percent >= 50),
     CONSTRAINT analyses_ended CHECK ((status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL))
 );
 COMMENT ON COLUMN analyses.ai_answers IS 'the models'' answers so far, by question; users may not read it: they could read the answers and cancel';
 COMMENT ON COLUMN analyses.credits_charged IS 'what the ledger debited for this run, also if it was refunded later';
+COMMENT ON COLUMN analyses.charge_kept IS 'whether the run was cancelled without a refund (cancellation_keeps_charge)';
 COMMENT ON COLUMN analyses.scrape_run_id IS 'the Actor run that fetches the profile: a retried task waits for it instead of paying for another';
 COMMENT ON COLUMN analyses.percent IS 'how far the run came, for when its progress item has expired';
 -- The duplicate check: two live runs of one handle cannot exist.
@@ -125,6 +128,7 @@ CREATE INDEX IF NOT EXISTS analyses_account ON analyses (account_id, created_at 
 CREATE INDEX IF NOT EXISTS analyses_of_account ON analyses (account_id);
 CREATE INDEX IF NOT EXISTS analyses_batch ON analyses (batch_id) WHERE batch_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS analyses_live ON analyses (last_step_at) WHERE status IN ('pending', 'processing');
+CREATE INDEX IF NOT EXISTS analyses_cancelled ON analyses (account_id, completed_at) WHERE status = 'cancelled' AND credits_charged > 0;
 CREATE INDEX IF NOT EXISTS analyses_deleted ON analyses (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS analyses_of_lead ON analyses (lead_id) WHERE lead_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS analyses_of_profile ON analyses (business_profile_id) WHERE business_profile_id IS NOT NULL;

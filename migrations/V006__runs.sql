@@ -39,17 +39,21 @@ $$;
 
 -- --- Ends without a result ---------------------------------------------------------------------------------------------------
 
--- Ends a live run without a result, with its refund and its costs; a run that has ended stays as it is. The caller holds its lock.
-CREATE OR REPLACE FUNCTION end_run(p_run analyses, p_status text, p_code text DEFAULT NULL, p_details jsonb DEFAULT NULL, p_steps jsonb DEFAULT '[]')
+-- Ends a live run without a result, with its refund (unless p_keep) and its costs; a run that has ended stays as it is. The caller holds its
+-- lock.
+CREATE OR REPLACE FUNCTION end_run(p_run analyses, p_status text, p_code text DEFAULT NULL, p_details jsonb DEFAULT NULL, p_steps jsonb DEFAULT '[]',
+                                   p_keep boolean DEFAULT false)
 RETURNS analyses
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     v_cost jsonb;
 BEGIN
     IF p_run.status IN ('pending', 'processing') THEN
-        PERFORM refund_run(p_run.run_id);
+        IF NOT p_keep THEN
+            PERFORM refund_run(p_run.run_id);
+        END IF;
         v_cost := run_cost(p_run.run_id);
-        UPDATE analyses SET status = p_status, error_code = p_code, error_details = p_details, completed_at = clock_timestamp(),
+        UPDATE analyses SET status = p_status, error_code = p_code, error_details = p_details, completed_at = clock_timestamp(), charge_kept = p_keep,
             steps = CASE WHEN p_steps = '[]' THEN steps ELSE p_steps END, cost = v_cost, total_cost_micro_usd = (v_cost ->> 'total_micro_usd')::bigint,
             processing_duration_ms = extract(epoch FROM clock_timestamp() - coalesce(started_at, created_at)) * 1000
         WHERE run_id = p_run.run_id RETURNING * INTO p_run;
@@ -114,6 +118,7 @@ DECLARE
     run analyses;
     other analyses;
     available integer;
+    disputed boolean;
     timings jsonb;
 BEGIN
     LOOP
@@ -152,11 +157,12 @@ BEGIN
     END LOOP;
     t[2] := coalesce(t[2], clock_timestamp());
     t[3] := clock_timestamp();
-    SELECT current_balance INTO available FROM credit_balances WHERE account_id = v_account FOR UPDATE;
+    SELECT current_balance, disputed_since IS NOT NULL INTO available, disputed FROM credit_balances WHERE account_id = v_account FOR UPDATE;
     t[4] := clock_timestamp();
-    IF coalesce(available, 0) < v_price THEN
-        UPDATE analyses SET status = 'failed', error_code = 'INSUFFICIENT_CREDITS', completed_at = clock_timestamp(),
-            error_details = jsonb_build_object('available', coalesce(available, 0), 'required', v_price), processing_duration_ms = 0
+    IF disputed OR coalesce(available, 0) < v_price THEN
+        UPDATE analyses SET status = 'failed', error_code = CASE WHEN disputed THEN 'SPENDING_SUSPENDED' ELSE 'INSUFFICIENT_CREDITS' END,
+            error_details = CASE WHEN disputed THEN NULL ELSE jsonb_build_object('available', coalesce(available, 0), 'required', v_price) END,
+            completed_at = clock_timestamp(), processing_duration_ms = 0
         WHERE run_id = p_run_id RETURNING * INTO run;
         RETURN jsonb_build_object('outcome', 'failed', 'error_code', run.error_code, 'details', run.error_details, 'steps', '[]'::jsonb);
     END IF;
@@ -325,6 +331,35 @@ END
 $$;
 
 -- --- Cancellation ------------------------------------------------------------------------------------------------------------
+-- What vendors charge for a run is ours to pay, also if its account cancels it and gets its credits back. So an account may cost us a bounded
+-- amount in any 24 hours. Beyond it a cancellation keeps the charge, if it comes after the questions to the models have begun (step 9).
+
+-- The bound, in micro-USD.
+CREATE OR REPLACE FUNCTION refunded_cost_limit() RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$ SELECT 500000::bigint $$;
+
+-- What a run costs us if it is cancelled, in micro-USD: what is recorded, and at least about what its tier's questions cost once they have
+-- begun, because what they cost is recorded only when they are answered, after the cancellation. A test compares it with what is billed.
+CREATE OR REPLACE FUNCTION cancelled_run_cost(p_run analyses) RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT greatest((SELECT coalesce(sum(l.cost_micro_usd), 0) FROM ai_usage_logs l WHERE l.run_id = p_run.run_id),
+        CASE WHEN p_run.percent < 50 THEN 0 ELSE CASE p_run.analysis_type WHEN 'light' THEN 3000 WHEN 'deep' THEN 20000 ELSE 40000 END END)::bigint
+$$;
+
+-- What the runs cost us that an account has cancelled and was refunded for within 24 hours, in micro-USD.
+CREATE OR REPLACE FUNCTION refunded_cost(p_account_id uuid) RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT coalesce(sum(cancelled_run_cost(a)), 0)::bigint FROM analyses a
+    WHERE a.account_id = p_account_id AND a.status = 'cancelled' AND a.credits_charged > 0 AND NOT a.charge_kept
+      AND a.completed_at > clock_timestamp() - interval '24 hours'
+$$;
+
+-- Whether the cancellation of a run keeps its charge. The caller holds the lock of the account, so that concurrent cancellations count each
+-- other.
+CREATE OR REPLACE FUNCTION cancellation_keeps_charge(p_run analyses) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT p_run.status = 'processing' AND p_run.percent >= 50 AND refunded_cost(p_run.account_id) + cancelled_run_cost(p_run) > refunded_cost_limit()
+$$;
 
 -- Whether the caller may have a run recorded that has no row yet: one of the caller's own, made within the hour, with an input that the
 -- API would accept, and no more of them than the API starts in an hour. The function checks this itself and does not rely on its caller.
@@ -345,7 +380,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
         WHERE jsonb_typeof(p_input) = 'object'), false)
 $$;
 
--- Cancels a run of the caller's and refunds it. p_input (what the progress item knows) serves for a run that was accepted but not
+-- Cancels a run of the caller's and refunds it, or keeps its charge (cancellation_keeps_charge). p_input (what the progress item knows) serves for a run that was accepted but not
 -- admitted yet: it is recorded as cancelled, and its admission will find that.
 CREATE OR REPLACE FUNCTION cancel_analysis(p_run_id text, p_input jsonb DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -354,6 +389,8 @@ DECLARE
     was text;
     may_spend boolean;
 BEGIN
+    PERFORM 1 FROM accounts WHERE id = (SELECT account_id FROM analyses WHERE run_id = p_run_id AND account_id IN (SELECT user_account_ids()))
+    FOR NO KEY UPDATE;
     SELECT * INTO run FROM analyses WHERE run_id = p_run_id AND account_id IN (SELECT user_account_ids()) AND deleted_at IS NULL FOR UPDATE;
     IF NOT FOUND AND caller_may_record_run(p_run_id, p_input) THEN
         PERFORM record_ended_run(p_run_id, p_input, 'cancelled', NULL, NULL, NULL);
@@ -369,8 +406,10 @@ BEGIN
         RETURN jsonb_build_object('outcome', 'forbidden');
     END IF;
     was := coalesce(was, run.status);
-    run := end_run(run, 'cancelled');
+    run := end_run(run, 'cancelled', p_keep => cancellation_keeps_charge(run));
     RETURN jsonb_build_object('outcome', run.status, 'was', was, 'account_id', run.account_id, 'newly', was IN ('pending', 'processing'),
-        'credits_refunded', CASE WHEN run.status = 'cancelled' THEN run.credits_charged ELSE 0 END);
+        'credits_refunded', CASE WHEN run.status = 'cancelled' AND NOT run.charge_kept THEN run.credits_charged ELSE 0 END,
+        'credits_kept', CASE WHEN run.charge_kept THEN run.credits_charged ELSE 0 END,
+        'refunded_cost', jsonb_build_object('used_micro_usd', refunded_cost(run.account_id), 'limit_micro_usd', refunded_cost_limit()));
 END
 $$;

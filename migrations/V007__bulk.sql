@@ -7,7 +7,7 @@
 -- Records the runs of a batch as pending, in one transaction with the claim of the request's idempotency key, if it has one. The function
 -- checks everything itself. p_runs is [{"run_id", "username"}], at most a hundred. Batches of an account run one after the other, at most
 -- 200 runs an hour. `outcome` is created (also for the runs that an earlier request with the same key recorded before it died),
--- no_account, forbidden, no_profile, insufficient, too_many, duplicates if every handle is being analyzed already, or key_claimed with the
+-- no_account, forbidden, no_profile, suspended (by a dispute), insufficient, too_many, duplicates if every handle is being analyzed already, or key_claimed with the
 -- claim of claim_idempotency_key.
 CREATE OR REPLACE FUNCTION create_bulk_analyses(p_account_id uuid, p_profile_id uuid, p_type text, p_batch_id text, p_runs jsonb,
     p_key text DEFAULT NULL, p_hash text DEFAULT NULL) RETURNS jsonb
@@ -23,6 +23,7 @@ DECLARE
     v_refused jsonb;
     v_batch text := p_batch_id;
     v_available integer;
+    v_disputed boolean;
     v_claim jsonb;
     v_refusal text;
     v_stuck text[];
@@ -58,10 +59,11 @@ BEGIN
     -- Batches of an account run one after the other: each counts those before it.
     PERFORM 1 FROM accounts WHERE id = v_account FOR NO KEY UPDATE;
 
-    SELECT coalesce(current_balance, 0) INTO v_available FROM credit_balances WHERE account_id = v_account;
+    SELECT current_balance, disputed_since IS NOT NULL INTO v_available, v_disputed FROM credit_balances WHERE account_id = v_account;
     IF NOT EXISTS (SELECT 1 FROM analyses WHERE batch_id = v_batch AND account_id = v_account) THEN
         v_refusal := CASE
             WHEN NOT EXISTS (SELECT 1 FROM business_profiles WHERE id = p_profile_id AND account_id = v_account AND deleted_at IS NULL) THEN 'no_profile'
+            WHEN v_disputed THEN 'suspended'
             WHEN coalesce(v_available, 0) < v_price THEN 'insufficient'
             -- As many as the API's limit allows in any hour: two of its windows may fall into one.
             WHEN (SELECT count(*) FROM analyses WHERE account_id = v_account AND created_at > v_earliest AND batch_id IS NOT NULL
@@ -95,15 +97,19 @@ BEGIN
 END
 $$;
 
--- Cancels what has not ended of a batch and refunds it, in one transaction. What has ended stays as it is; a second call returns the same.
+-- Cancels what has not ended of a batch and refunds it or keeps its charge (cancellation_keeps_charge), in one transaction. What has ended
+-- stays as it is; a second call returns the same.
 CREATE OR REPLACE FUNCTION cancel_batch(p_batch_id text, p_account_id uuid DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     v_runs analyses[];
     run analyses;
+    v_accounts CONSTANT uuid[] := ARRAY(SELECT DISTINCT a.account_id FROM analyses a
+        WHERE a.batch_id = p_batch_id AND a.account_id IN (SELECT user_account_ids()) AND (p_account_id IS NULL OR a.account_id = p_account_id));
     newly integer := 0;
     refunded integer := 0;
 BEGIN
+    PERFORM 1 FROM accounts WHERE id = ANY (v_accounts) ORDER BY id FOR NO KEY UPDATE;
     -- Locks all runs before any balance, and in one order.
     v_runs := ARRAY(SELECT a FROM analyses a
         WHERE a.batch_id = p_batch_id AND a.account_id IN (SELECT user_account_ids()) AND a.deleted_at IS NULL
@@ -117,14 +123,17 @@ BEGIN
     FOREACH run IN ARRAY v_runs LOOP
         IF run.status IN ('pending', 'processing') THEN
             newly := newly + 1;
-            refunded := refunded + run.credits_charged;
-            PERFORM end_run(run, 'cancelled');
+            run := end_run(run, 'cancelled', p_keep => cancellation_keeps_charge(run));
+            refunded := refunded + CASE WHEN run.charge_kept THEN 0 ELSE run.credits_charged END;
         END IF;
     END LOOP;
     RETURN (SELECT jsonb_build_object('outcome', 'cancelled', 'newly', newly, 'newly_refunded', refunded, 'total', count(*),
             'cancelled', count(*) FILTER (WHERE a.status = 'cancelled'), 'completed', count(*) FILTER (WHERE a.status = 'completed'),
             'failed', count(*) FILTER (WHERE a.status = 'failed'),
-            'credits_refunded', coalesce(sum(a.credits_charged) FILTER (WHERE a.status = 'cancelled'), 0),
+            'credits_refunded', coalesce(sum(a.credits_charged) FILTER (WHERE a.status = 'cancelled' AND NOT a.charge_kept), 0),
+            'credits_kept', coalesce(sum(a.credits_charged) FILTER (WHERE a.charge_kept), 0),
+            'refunded_cost', jsonb_build_object('used_micro_usd', (SELECT sum(refunded_cost(id)) FROM unnest(v_accounts) id),
+                                                'limit_micro_usd', refunded_cost_limit()),
             -- Those whose execution may be running.
             'begun', coalesce(jsonb_agg(a.run_id ORDER BY a.run_id) FILTER (WHERE a.status = 'cancelled' AND a.started_at IS NOT NULL), '[]'))
         FROM analyses a WHERE a.run_id IN (SELECT r.run_id FROM unnest(v_runs) r));
@@ -134,7 +143,7 @@ $$;
 -- --- For the queue's consumers -------------------------------------------------------------------------------------------
 
 -- The runs of a group that still wait to be started. First ends those that cannot be: of a business profile or an account that is gone,
--- or that the balance, generously estimated, cannot pay for. Notes that the others move.
+-- that may not spend, or that the balance, generously estimated, cannot pay for. Notes that the others move.
 CREATE OR REPLACE FUNCTION begin_bulk_group(p_batch_id text, p_run_ids text[]) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -142,6 +151,7 @@ DECLARE
         WHERE a.batch_id = p_batch_id AND a.run_id = ANY (p_run_ids) AND a.status = 'pending' ORDER BY a.run_id FOR UPDATE);
     run analyses;
     v_available integer;
+    v_disputed boolean;
     v_before bigint;
 BEGIN
     FOREACH run IN ARRAY v_runs LOOP
@@ -151,7 +161,11 @@ BEGIN
             PERFORM end_run(run, 'failed', 'BUSINESS_PROFILE_NOT_FOUND');
             CONTINUE;
         END IF;
-        SELECT coalesce(current_balance, 0) INTO v_available FROM credit_balances WHERE account_id = run.account_id;
+        SELECT current_balance, disputed_since IS NOT NULL INTO v_available, v_disputed FROM credit_balances WHERE account_id = run.account_id;
+        IF v_disputed THEN
+            PERFORM end_run(run, 'failed', 'SPENDING_SUSPENDED');
+            CONTINUE;
+        END IF;
         -- How many of its batch wait before it. Twice as many as the balance pays for, and a group more, are attempted, since some will
         -- turn out to be private or gone; a scrape of the rest would cost us without a result.
         SELECT count(*) INTO v_before FROM analyses a

@@ -1,7 +1,9 @@
 -- Stripe's side of the ledger. Events arrive twice, late and in any order; their result must not depend on it. So every table here is
 -- merged by a rule that commutes (the newest version, the maximum, a set), and credits follow money, not announcements:
 --   a paid invoice grants what its lines are worth at their plans' rates, in proportion to what was paid of it;
---   a reversal takes effect once its payment is known, and takes back no more than that payment granted.
+--   a reversal takes effect once its payment is known, and takes back no more than that payment granted. What cannot be taken back because it was spent is a
+--   shortfall, which every later grant and refund of the account pays first; a refund that fails and a dispute that is won give back.
+-- What is not about our accounts, prices or currency is ignored: a Stripe account may serve other products too.
 -- A subscription that starts, is in a trial or changes its plan grants nothing by itself: what it costs is invoiced, and the invoice grants.
 -- One function, apply_stripe_event(), applies an event with all its effects in one transaction.
 
@@ -37,7 +39,7 @@ CREATE TABLE IF NOT EXISTS stripe_invoices (
     stripe_invoice_id text PRIMARY KEY,
     account_id uuid NOT NULL REFERENCES accounts (id) ON DELETE RESTRICT,
     stripe_subscription_id text,
-    status text NOT NULL CHECK (status IN ('open', 'paid')),
+    status text NOT NULL CHECK (status IN ('open', 'paid', 'void', 'uncollectible')),
     amount_due bigint NOT NULL,
     amount_paid bigint NOT NULL,
     currency text NOT NULL,
@@ -62,17 +64,22 @@ CREATE TABLE IF NOT EXISTS stripe_payments (
     disputes jsonb NOT NULL DEFAULT '{}',
     taken integer NOT NULL DEFAULT 0 CHECK (taken >= 0),
     shortfall integer NOT NULL DEFAULT 0 CHECK (shortfall >= 0),
+    settlements integer NOT NULL DEFAULT 0,
+    disputed_since timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT payment_known CHECK ((account_id IS NULL) = (credits IS NULL) AND (credits IS NULL) = (amount_cents IS NULL)),
     CONSTRAINT reversal_within_payment CHECK (taken + shortfall <= coalesce(credits, 0))
 );
 COMMENT ON COLUMN stripe_payments.source IS 'the invoice that was paid, or else the payment intent (or the session, if nothing had to be paid)';
 COMMENT ON COLUMN stripe_payments.credits IS 'what the payment granted; null while only its reversal is known';
-COMMENT ON COLUMN stripe_payments.refunds IS 'cents by charge: one invoice may be paid by several';
-COMMENT ON COLUMN stripe_payments.disputes IS 'by dispute: its cents, and whether it was won';
+COMMENT ON COLUMN stripe_payments.refunds IS 'by charge, as one invoice may be paid by several: see refunded_cents()';
+COMMENT ON COLUMN stripe_payments.disputes IS 'by dispute: its cents, and its state: open, lost, or won (also: ended without moving money)';
 COMMENT ON COLUMN stripe_payments.taken IS 'credits taken back';
-COMMENT ON COLUMN stripe_payments.shortfall IS 'credits that should have been taken back but were spent';
+COMMENT ON COLUMN stripe_payments.shortfall IS 'credits that should have been taken back but were spent; collected later (collect_shortfall)';
+COMMENT ON COLUMN stripe_payments.settlements IS 'counts the entries that took credits back or gave them back: part of their keys';
+COMMENT ON COLUMN stripe_payments.disputed_since IS 'since when the known payment has a dispute that is not decided';
 CREATE INDEX IF NOT EXISTS stripe_payments_account ON stripe_payments (account_id);
+CREATE INDEX IF NOT EXISTS stripe_payments_open ON stripe_payments (account_id) WHERE shortfall > 0 OR disputed_since IS NOT NULL;
 
 -- Which customer pays for which account. An account has one customer that we created, which its checkouts use
 -- (accounts.stripe_customer_id), and any others that subscribed for it.
@@ -129,18 +136,14 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
                     (SELECT id FROM accounts WHERE id = p_account_id))
 $$;
 
--- The plan of a price; raises OS404 while no plan has it.
-CREATE OR REPLACE FUNCTION plan_of_price(p_price_id text) RETURNS plans
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-DECLARE
-    v_plan plans;
-BEGIN
-    SELECT * INTO v_plan FROM plans WHERE stripe_price_id = p_price_id;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'price % belongs to no plan: set plans.stripe_price_id and redrive', coalesce(p_price_id, '(none)') USING ERRCODE = 'OS404';
-    END IF;
-    RETURN v_plan;
-END
+-- Of the items of a subscription, or the lines of an invoice that charge a period: the one of the largest plan, with `plan_id`. Null if none has
+-- the price of a plan. A subscription may have other products beside its plan.
+CREATE OR REPLACE FUNCTION plan_line(p_lines jsonb) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT line || jsonb_build_object('plan_id', p.id)
+    FROM jsonb_array_elements(p_lines) WITH ORDINALITY AS lines (line, number) JOIN plans p ON p.stripe_price_id = line ->> 'price_id'
+    WHERE line ->> 'period_start' IS NOT NULL
+    ORDER BY p.credits_per_month DESC, number LIMIT 1
 $$;
 
 -- Adds to what a period's invoices are worth, and grants what the period is entitled to beyond what it got.
@@ -165,37 +168,123 @@ BEGIN
 END
 $$;
 
--- Takes back what a payment's refunds and disputes amount to, beyond what was taken already: in proportion to its credits, rounded down,
--- never more than it granted and never more than is left. What was taken for a dispute that was won is granted again.
-CREATE OR REPLACE FUNCTION settle_reversal(p_source text, p_won text DEFAULT NULL) RETURNS void
+-- The cents of a payment that were refunded, from {charge: {total, steps, refunds}}: `total` is the greatest amount_refunded that the charge had,
+-- `steps` what each event added to it, and `refunds` the single refunds, with `cents` and `failed`. A charge's own amount falls again when a
+-- refund fails, so the steps count and the failed refunds are subtracted; known refunds that did not fail count at least.
+CREATE OR REPLACE FUNCTION refunded_cents(p_refunds jsonb) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(sum(greatest(0, greatest((charge ->> 'total')::bigint, s.cents) - r.failed, r.kept)), 0)::bigint
+    FROM jsonb_each(p_refunds) AS charges (id, charge)
+    CROSS JOIN LATERAL (SELECT coalesce(sum(value::bigint), 0) AS cents FROM jsonb_each_text(coalesce(charge -> 'steps', '{}'))) s
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum((value ->> 'cents')::bigint) FILTER (WHERE (value ->> 'failed')::boolean), 0) AS failed,
+               coalesce(sum((value ->> 'cents')::bigint) FILTER (WHERE NOT (value ->> 'failed')::boolean), 0) AS kept
+        FROM jsonb_each(coalesce(charge -> 'refunds', '{}'))) r
+$$;
+
+-- What a payment's refunds and disputes amount to, in credits: in proportion to what it gave, rounded down, and never more than that.
+CREATE OR REPLACE FUNCTION owed_credits(p stripe_payments) RETURNS integer
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN p.amount_cents > 0 THEN p.credits * least(p.amount_cents, public.refunded_cents(p.refunds)
+        + (SELECT coalesce(sum((value ->> 'cents')::bigint), 0)::bigint FROM jsonb_each(p.disputes) WHERE value ->> 'state' <> 'won')) / p.amount_cents
+        ELSE 0 END::integer
+$$;
+
+-- Notes since when a known payment is disputed, under the balance's lock.
+CREATE OR REPLACE FUNCTION note_dispute() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    NEW.disputed_since := CASE WHEN NEW.account_id IS NOT NULL AND jsonb_path_exists(NEW.disputes, '$.* ? (@.state == "open")')
+        THEN coalesce(CASE TG_OP WHEN 'UPDATE' THEN OLD.disputed_since END, clock_timestamp()) END;
+    RETURN NEW;
+END
+$$;
+DROP TRIGGER IF EXISTS note_dispute ON stripe_payments;
+CREATE TRIGGER note_dispute BEFORE INSERT OR UPDATE ON stripe_payments FOR EACH ROW EXECUTE FUNCTION note_dispute();
+
+-- Keeps what a balance knows of its payments.
+CREATE OR REPLACE FUNCTION note_open_payments() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    UPDATE credit_balances b SET open_shortfall = m.shortfall, disputed_since = m.disputed_since, updated_at = clock_timestamp()
+    FROM (SELECT coalesce(sum(shortfall), 0)::integer AS shortfall, min(disputed_since) AS disputed_since
+          FROM stripe_payments WHERE account_id = NEW.account_id) m
+    WHERE b.account_id = NEW.account_id AND (b.open_shortfall, b.disputed_since) IS DISTINCT FROM (m.shortfall, m.disputed_since);
+    RETURN NULL;
+END
+$$;
+DROP TRIGGER IF EXISTS note_open_payments ON stripe_payments;
+CREATE TRIGGER note_open_payments AFTER INSERT OR UPDATE ON stripe_payments FOR EACH ROW WHEN (NEW.account_id IS NOT NULL)
+    EXECUTE FUNCTION note_open_payments();
+DROP TRIGGER IF EXISTS payments_kept ON stripe_payments;
+CREATE TRIGGER payments_kept BEFORE DELETE ON stripe_payments FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+-- Pays the open shortfalls of an account from every grant and refund, the oldest payment first, before the statement that gave ends. Fires
+-- after ledger_after_insert, by its name.
+CREATE OR REPLACE FUNCTION collect_shortfall() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    v_left integer;
+    payment record;
+    v_taken integer;
+BEGIN
+    SELECT current_balance INTO v_left FROM credit_balances WHERE account_id = NEW.account_id AND open_shortfall > 0;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    FOR payment IN SELECT source, shortfall FROM stripe_payments WHERE account_id = NEW.account_id AND shortfall > 0 ORDER BY created_at, source LOOP
+        v_taken := least(v_left, payment.shortfall);
+        EXIT WHEN v_taken = 0;
+        PERFORM take_back(payment.source, NEW.account_id, v_taken, -v_taken, NEW.created_by);
+        v_left := v_left - v_taken;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+DROP TRIGGER IF EXISTS ledger_collects_shortfall ON credit_ledger;
+CREATE TRIGGER ledger_collects_shortfall AFTER INSERT ON credit_ledger FOR EACH ROW WHEN (NEW.amount > 0) EXECUTE FUNCTION collect_shortfall();
+
+-- Takes credits back for a payment and changes its shortfall.
+CREATE OR REPLACE FUNCTION take_back(p_source text, p_account_id uuid, p_credits integer, p_shortfall integer, p_created_by text DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    v_number integer;
+BEGIN
+    UPDATE stripe_payments p SET taken = p.taken + p_credits, shortfall = p.shortfall + p_shortfall, settlements = p.settlements + 1
+    WHERE p.source = p_source RETURNING settlements INTO v_number;
+    IF p_credits > 0 THEN
+        INSERT INTO credit_ledger (account_id, amount, balance_after, entry_no, transaction_type, idempotency_key, description, metadata, created_by)
+        VALUES (p_account_id, -p_credits, 0, 0, 'chargeback', 'reversal:' || p_source || ':' || v_number, 'Payment returned',
+                jsonb_build_object('payment', p_source), p_created_by);
+    END IF;
+END
+$$;
+
+-- Takes back what a payment owes beyond what was taken or is a shortfall already, as far as there are credits; the rest is added to its
+-- shortfall. When it owes less again, because a refund failed or a dispute was won, first the shortfall falls, and then credits are given back.
+CREATE OR REPLACE FUNCTION settle_reversal(p_source text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     payment stripe_payments;
-    reversed bigint;
-    owed integer;
-    due integer;
-    v_taken integer;
-    v_key text;
+    v_due integer;
+    v_credits integer;
 BEGIN
     SELECT * INTO payment FROM stripe_payments WHERE source = p_source FOR UPDATE;
-    IF payment.credits IS NULL OR payment.amount_cents = 0 THEN
+    IF payment.credits IS NULL THEN
         RETURN;
     END IF;
-    reversed := least(payment.amount_cents, (SELECT coalesce(sum(value::bigint), 0) FROM jsonb_each_text(payment.refunds))
-        + (SELECT coalesce(sum((value ->> 'cents')::bigint) FILTER (WHERE NOT (value ->> 'won')::boolean), 0) FROM jsonb_each(payment.disputes)));
-    owed := payment.credits::bigint * reversed / payment.amount_cents;
-    due := owed - payment.taken - payment.shortfall;
-    -- What is owed only grows, except for disputes that are won.
-    v_key := concat_ws(':', 'reversal', p_source, owed, (SELECT nullif(count(*), 0) FROM jsonb_each(payment.disputes) WHERE (value ->> 'won')::boolean));
-    IF due > 0 THEN
-        v_taken := chargeback_credits(payment.account_id, due, v_key, 'Payment returned');
-        UPDATE stripe_payments p SET taken = p.taken + v_taken, shortfall = p.shortfall + due - v_taken WHERE p.source = p_source;
-    ELSIF due < 0 AND p_won IS NOT NULL THEN
-        v_taken := least(payment.taken, -due);
-        IF v_taken > 0 THEN
-            PERFORM grant_credits(payment.account_id, v_taken, 'admin_grant', 'reinstated:' || p_source || ':' || p_won, 'Dispute won');
+    v_due := owed_credits(payment) - payment.taken - payment.shortfall;
+    IF v_due > 0 THEN
+        SELECT least(current_balance, v_due) INTO v_credits FROM credit_balances WHERE account_id = payment.account_id FOR UPDATE;
+        PERFORM take_back(p_source, payment.account_id, coalesce(v_credits, 0), v_due - coalesce(v_credits, 0));
+    ELSIF v_due < 0 THEN
+        v_credits := greatest(0, -v_due - payment.shortfall);
+        UPDATE stripe_payments p SET taken = p.taken - v_credits, shortfall = p.shortfall + v_due + v_credits, settlements = p.settlements + 1
+        WHERE p.source = p_source RETURNING * INTO payment;
+        IF v_credits > 0 THEN
+            PERFORM grant_credits(payment.account_id, v_credits, 'admin_grant', 'reinstated:' || p_source || ':' || payment.settlements,
+                'Payment kept', jsonb_build_object('payment', p_source));
         END IF;
-        UPDATE stripe_payments p SET taken = p.taken - v_taken, shortfall = greatest(0, p.shortfall + due + v_taken) WHERE p.source = p_source;
     END IF;
 END
 $$;
@@ -253,47 +342,45 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $
     WHERE stripe_subscription_id = p_subscription
 $$;
 
-CREATE OR REPLACE FUNCTION apply_subscription(p_account_id uuid, e jsonb, p_version text) RETURNS void
+-- p_item is the item of the largest plan; null if a subscription of ours has no plan any longer, which ends it for us.
+CREATE OR REPLACE FUNCTION apply_subscription(p_account_id uuid, e jsonb, p_item jsonb, p_version text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    v_plan CONSTANT plans := plan_of_price(e ->> 'price_id');
-    v_start CONSTANT timestamptz := to_timestamp((e ->> 'period_start')::bigint);
+    v_start CONSTANT timestamptz := to_timestamp((p_item ->> 'period_start')::bigint);
+    v_end CONSTANT timestamptz := to_timestamp((p_item ->> 'period_end')::bigint);
+    v_cancel_at CONSTANT timestamptz := coalesce(to_timestamp((e ->> 'cancel_at')::bigint), CASE WHEN (e ->> 'cancel_at_period_end')::boolean THEN v_end END);
 BEGIN
-    INSERT INTO subscriptions AS s (account_id, plan_id, stripe_subscription_id, stripe_price_id, status, current_period_start, current_period_end,
-                                    cancel_at_period_end, canceled_at, details_version, status_version)
-    VALUES (p_account_id, v_plan.id, e ->> 'subscription_id', e ->> 'price_id', e ->> 'status', v_start, to_timestamp((e ->> 'period_end')::bigint),
-            (e ->> 'cancel_at_period_end')::boolean, to_timestamp((e ->> 'canceled_at')::bigint), p_version, p_version)
-    ON CONFLICT (stripe_subscription_id) DO UPDATE SET
-        plan_id = excluded.plan_id, stripe_price_id = excluded.stripe_price_id, current_period_start = excluded.current_period_start,
-        current_period_end = excluded.current_period_end, cancel_at_period_end = excluded.cancel_at_period_end, canceled_at = excluded.canceled_at,
-        details_version = excluded.details_version, updated_at = clock_timestamp()
-    WHERE s.details_version < excluded.details_version;
-    UPDATE subscriptions SET reported_status = e ->> 'status', status_version = p_version
+    IF p_item IS NOT NULL THEN
+        INSERT INTO subscriptions AS s (account_id, plan_id, stripe_subscription_id, stripe_price_id, status, current_period_start, current_period_end,
+                                        cancel_at_period_end, cancel_at, canceled_at, details_version, status_version)
+        VALUES (p_account_id, p_item ->> 'plan_id', e ->> 'subscription_id', p_item ->> 'price_id', e ->> 'status', v_start, v_end,
+                coalesce(v_cancel_at <= v_end, false), v_cancel_at, to_timestamp((e ->> 'canceled_at')::bigint), p_version, p_version)
+        ON CONFLICT (stripe_subscription_id) DO UPDATE SET
+            plan_id = excluded.plan_id, stripe_price_id = excluded.stripe_price_id, current_period_start = excluded.current_period_start,
+            current_period_end = excluded.current_period_end, cancel_at_period_end = excluded.cancel_at_period_end, cancel_at = excluded.cancel_at,
+            canceled_at = excluded.canceled_at, details_version = excluded.details_version, updated_at = clock_timestamp()
+        WHERE s.details_version < excluded.details_version;
+    END IF;
+    UPDATE subscriptions SET reported_status = CASE WHEN p_item IS NULL THEN 'canceled' ELSE e ->> 'status' END, status_version = p_version
     WHERE stripe_subscription_id = e ->> 'subscription_id' AND status_version <= p_version;
     PERFORM settle_status(e ->> 'subscription_id');
 END
 $$;
 
--- What a paid invoice is worth, in credits: each line at its plan's rate (what a change of plans returns counts against what it
--- charges), in proportion to what was paid of it: what was settled with earlier money gave its credits then. A trial's line costs nothing
--- and gives nothing; a discount lowers the total and takes no credits. An invoice that owes the customer money gives nothing: what it
--- exchanges may be worth more at one plan's rate than at the other's.
+-- What a paid invoice is worth, in credits: each line of a plan at the plan's rate (what a change of plans returns counts against what it
+-- charges), in proportion to what was paid of the invoice: what was settled with earlier money gave its credits then. Lines of other products
+-- give nothing. A trial's line costs nothing and gives nothing; a discount lowers the total and takes no credits. An invoice that owes the
+-- customer money gives nothing: what it exchanges may be worth more at one plan's rate than at the other's.
 CREATE OR REPLACE FUNCTION invoice_credits(e jsonb) RETURNS integer
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    v_line jsonb;
-    v_plan plans;
-    v_worth numeric := 0;
+    v_worth numeric;
 BEGIN
     IF e ->> 'currency' <> 'usd' THEN
-        RAISE EXCEPTION 'invoice % is not in US dollars', e ->> 'invoice_id' USING ERRCODE = 'OS400';
+        RAISE EXCEPTION 'invoice % charges a plan and is not in US dollars', e ->> 'invoice_id' USING ERRCODE = 'OS400';
     END IF;
-    FOR v_line IN SELECT * FROM jsonb_array_elements(e -> 'lines') LOOP
-        v_plan := plan_of_price(v_line ->> 'price_id');
-        IF v_plan.price_cents > 0 THEN
-            v_worth := v_worth + (v_line ->> 'amount')::numeric * v_plan.credits_per_month / v_plan.price_cents;
-        END IF;
-    END LOOP;
+    SELECT coalesce(sum((line ->> 'amount')::numeric * p.credits_per_month / p.price_cents), 0) INTO v_worth
+    FROM jsonb_array_elements(e -> 'lines') line JOIN plans p ON p.stripe_price_id = line ->> 'price_id' AND p.price_cents > 0;
     IF (e ->> 'total')::numeric < 0 THEN
         RETURN 0; -- the money went to the customer's balance
     ELSIF (e ->> 'total')::numeric > 0 THEN
@@ -303,18 +390,21 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION apply_invoice(p_account_id uuid, e jsonb, p_version text) RETURNS void
+-- p_line is the line that charges a period of a plan; null if the invoice only settles a change of plans, or is about something else.
+CREATE OR REPLACE FUNCTION apply_invoice(p_account_id uuid, e jsonb, p_line jsonb, p_version text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    v_paid CONSTANT boolean := (e ->> 'paid')::boolean;
-    v_start CONSTANT timestamptz := to_timestamp((e ->> 'period_start')::bigint);
-    v_end CONSTANT timestamptz := to_timestamp((e ->> 'period_end')::bigint);
+    v_paid CONSTANT boolean := e ->> 'status' = 'paid';
+    v_start CONSTANT timestamptz := to_timestamp((p_line ->> 'period_start')::bigint);
+    v_end CONSTANT timestamptz := to_timestamp((p_line ->> 'period_end')::bigint);
     v_credits CONSTANT integer := CASE WHEN v_paid AND e ->> 'subscription_id' IS NOT NULL THEN invoice_credits(e) ELSE 0 END;
-    v_plan plans;
 BEGIN
+    IF (e ->> 'lines_omitted')::boolean THEN
+        RAISE EXCEPTION 'invoice % has more lines than its event: it has to be applied by hand', e ->> 'invoice_id' USING ERRCODE = 'OS400';
+    END IF;
     INSERT INTO stripe_invoices AS i (stripe_invoice_id, account_id, stripe_subscription_id, status, amount_due, amount_paid, currency, period_start,
                                       period_end, billing_reason, hosted_invoice_url, version, invoiced_at)
-    VALUES (e ->> 'invoice_id', p_account_id, e ->> 'subscription_id', CASE WHEN v_paid THEN 'paid' ELSE 'open' END, (e ->> 'amount_due')::bigint,
+    VALUES (e ->> 'invoice_id', p_account_id, e ->> 'subscription_id', e ->> 'status', (e ->> 'amount_due')::bigint,
             (e ->> 'amount_paid')::bigint, e ->> 'currency', v_start, v_end, e ->> 'billing_reason', e ->> 'hosted_invoice_url', p_version,
             to_timestamp((e ->> 'created')::bigint))
     ON CONFLICT (stripe_invoice_id) DO UPDATE SET status = excluded.status, amount_due = excluded.amount_due, amount_paid = excluded.amount_paid,
@@ -324,7 +414,7 @@ BEGIN
         RETURN; -- an invoice for something else
     ELSIF v_paid THEN
         IF record_payment(e ->> 'invoice_id', p_account_id, v_credits, (e ->> 'amount_paid')::bigint) THEN
-            IF e ->> 'price_id' IS NOT NULL THEN
+            IF p_line IS NOT NULL THEN
                 PERFORM settle_period(e ->> 'subscription_id', p_account_id, v_start, v_credits, true);
             ELSIF v_credits > 0 THEN
                 PERFORM grant_credits(p_account_id, v_credits, 'subscription_renewal', 'invoice:' || (e ->> 'invoice_id'), 'Plan change',
@@ -332,43 +422,81 @@ BEGIN
             END IF;
         END IF;
         PERFORM settle_reversal(e ->> 'invoice_id');
-    ELSIF e ->> 'price_id' IS NOT NULL AND e ->> 'billing_reason' IS DISTINCT FROM 'subscription_create' THEN
-        v_plan := plan_of_price(e ->> 'price_id');
-        -- Not for a first payment (subscription_create): a failed one leaves its subscription incomplete, as that one's own events report.
+    ELSIF e ->> 'status' = 'open' AND p_line IS NOT NULL AND e ->> 'billing_reason' IS DISTINCT FROM 'subscription_create' THEN
+        -- Its payment failed. Not for a first payment (subscription_create): a failed one leaves its subscription incomplete, as that one's own
+        -- events report.
         INSERT INTO subscriptions (account_id, plan_id, stripe_subscription_id, stripe_price_id, status, current_period_start, current_period_end, failed_version)
-        VALUES (p_account_id, v_plan.id, e ->> 'subscription_id', e ->> 'price_id', 'past_due', v_start, v_end, p_version)
+        VALUES (p_account_id, p_line ->> 'plan_id', e ->> 'subscription_id', p_line ->> 'price_id', 'past_due', v_start, v_end, p_version)
         ON CONFLICT (stripe_subscription_id) DO UPDATE SET failed_version = greatest(subscriptions.failed_version, excluded.failed_version);
         PERFORM settle_status(e ->> 'subscription_id');
     END IF;
 END
 $$;
 
-CREATE OR REPLACE FUNCTION apply_reversal(e jsonb) RETURNS void
+-- Merges a refund or a dispute into its payment: a greatest amount, a set of steps, a final state. p_event_id identifies the step.
+CREATE OR REPLACE FUNCTION apply_reversal(e jsonb, p_event_id text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    v_charge CONSTANT text := e ->> 'charge';
-    v_dispute CONSTANT text := e ->> 'dispute_id';
-    v_known stripe_payments;
+    payment stripe_payments;
+    known jsonb;
 BEGIN
     INSERT INTO stripe_payments (source) VALUES (e ->> 'source') ON CONFLICT (source) DO NOTHING;
-    SELECT * INTO v_known FROM stripe_payments WHERE source = e ->> 'source' FOR UPDATE;
-    IF e ->> 'refunded_cents' IS NOT NULL THEN
-        UPDATE stripe_payments SET refunds = refunds
-            || jsonb_build_object(v_charge, greatest((v_known.refunds ->> v_charge)::bigint, (e ->> 'refunded_cents')::bigint))
-        WHERE source = v_known.source;
+    SELECT * INTO payment FROM stripe_payments WHERE source = e ->> 'source' FOR UPDATE;
+    CASE e ->> 'change'
+        WHEN 'refunded' THEN
+            known := coalesce(payment.refunds -> (e ->> 'charge'), '{}');
+            known := known || jsonb_build_object('total', greatest((known ->> 'total')::bigint, (e ->> 'total_cents')::bigint),
+                'steps', coalesce(known -> 'steps', '{}') || CASE WHEN e ->> 'step_cents' IS NULL THEN '{}'
+                    ELSE jsonb_build_object(p_event_id, (e ->> 'step_cents')::bigint) END);
+            payment.refunds := payment.refunds || jsonb_build_object(e ->> 'charge', known);
+        WHEN 'refund' THEN
+            known := coalesce(payment.refunds -> (e ->> 'charge'), '{}');
+            known := known || jsonb_build_object('refunds', coalesce(known -> 'refunds', '{}') || jsonb_build_object(e ->> 'refund_id', jsonb_build_object(
+                'cents', (e ->> 'cents')::bigint,
+                'failed', coalesce((known -> 'refunds' -> (e ->> 'refund_id') ->> 'failed')::boolean, false) OR (e ->> 'failed')::boolean)));
+            payment.refunds := payment.refunds || jsonb_build_object(e ->> 'charge', known);
+        WHEN 'dispute' THEN
+            known := payment.disputes -> (e ->> 'dispute_id');
+            payment.disputes := payment.disputes || jsonb_build_object(e ->> 'dispute_id', jsonb_build_object(
+                'cents', greatest((known ->> 'cents')::bigint, (e ->> 'cents')::bigint),
+                'state', CASE WHEN 'won' IN (known ->> 'state', e ->> 'state') THEN 'won'
+                              WHEN 'lost' IN (known ->> 'state', e ->> 'state') THEN 'lost' ELSE 'open' END));
+        ELSE
+            RAISE EXCEPTION 'unknown change %', e ->> 'change' USING ERRCODE = 'OS400';
+    END CASE;
+    UPDATE stripe_payments SET refunds = payment.refunds, disputes = payment.disputes WHERE source = payment.source;
+    PERFORM settle_reversal(payment.source);
+END
+$$;
+
+-- Whether a subscription or an invoice is about something of ours. Raises OS404 if it may be, but is not known yet: an account of ours may pay
+-- with a price that no plan has, as long as a plan that is on sale has none.
+CREATE OR REPLACE FUNCTION is_about_a_plan(e jsonb, p_account_id uuid) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    v_prices CONSTANT text[] := ARRAY(SELECT l ->> 'price_id' FROM jsonb_array_elements(coalesce(e -> 'items', e -> 'lines')) l);
+BEGIN
+    IF EXISTS (SELECT 1 FROM plans WHERE stripe_price_id = ANY (v_prices)) THEN
+        -- Accounts exist before anything names them, so an unknown one is another system's.
+        IF p_account_id IS NULL AND (e ->> 'account_id' IS NULL AND NOT coalesce((e ->> 'names_other_account')::boolean, false)) THEN
+            RAISE EXCEPTION 'no account for customer %', coalesce(e ->> 'customer', '(none)') USING ERRCODE = 'OS404';
+        END IF;
+        RETURN p_account_id IS NOT NULL;
+    ELSIF p_account_id IS NULL THEN
+        RETURN false;
+    ELSIF e ->> 'kind' = 'invoice' AND (e ->> 'subscription_id' IS NULL OR (e ->> 'lines_omitted')::boolean)
+       OR e ->> 'kind' = 'subscription' AND EXISTS (SELECT 1 FROM subscriptions WHERE stripe_subscription_id = e ->> 'subscription_id') THEN
+        RETURN true;
+    ELSIF EXISTS (SELECT 1 FROM plans WHERE is_active AND price_cents > 0 AND stripe_price_id IS NULL) THEN
+        RAISE EXCEPTION 'price % belongs to no plan: set plans.stripe_price_id and redrive', coalesce(v_prices[1], '(none)') USING ERRCODE = 'OS404';
     END IF;
-    IF v_dispute IS NOT NULL THEN
-        UPDATE stripe_payments SET disputes = disputes || jsonb_build_object(v_dispute, jsonb_build_object(
-            'cents', greatest((v_known.disputes -> v_dispute ->> 'cents')::bigint, (e ->> 'disputed_cents')::bigint),
-            'won', coalesce((v_known.disputes -> v_dispute ->> 'won')::boolean, false) OR (e ->> 'dispute_won')::boolean))
-        WHERE source = v_known.source;
-    END IF;
-    PERFORM settle_reversal(e ->> 'source', CASE WHEN (e ->> 'dispute_won')::boolean THEN v_dispute END);
+    RETURN false;
 END
 $$;
 
 -- Applies an event once. p_event: event_id, event_type, created (seconds), api_version and its effect, whose kinds are those of
--- `Effect` in shared/vendors. Raises OS404 while its account or plan is unknown: the event that makes it known may arrive later.
+-- `Effect` in shared/vendors. Raises OS404 while its account or plan is unknown: the event that makes it known may arrive later. What is not
+-- about our accounts and plans is ignored.
 CREATE OR REPLACE FUNCTION apply_stripe_event(p_event jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
@@ -376,22 +504,25 @@ DECLARE
     v_kind CONSTANT text := e ->> 'kind';
     v_type CONSTANT text := p_event ->> 'event_type';
     v_created CONSTANT bigint := (p_event ->> 'created')::bigint;
-    v_account uuid := stripe_account(e ->> 'customer', e ->> 'subscription_id', (e ->> 'account_id')::uuid);
-    -- An invoice that is paid stays paid; one that is not leaves its subscription past due.
-    v_version CONSTANT text := stripe_version(coalesce((e ->> 'deleted')::boolean, (e ->> 'paid')::boolean, false), v_created, v_type,
-        (e ->> 'period_start')::bigint, coalesce(e ->> 'status', 'past_due'), p_event ->> 'event_id');
+    v_source CONSTANT text := CASE v_kind WHEN 'reversal' THEN e ->> 'source' WHEN 'payment' THEN coalesce(e ->> 'payment_intent', e ->> 'session_id')
+        WHEN 'invoice' THEN e ->> 'invoice_id' END;
+    v_line CONSTANT jsonb := CASE WHEN v_kind IN ('subscription', 'invoice') THEN plan_line(coalesce(e -> 'items', e -> 'lines')) END;
+    v_account uuid;
+    -- An invoice that is paid or void stays so; one whose payment failed leaves its subscription past due.
+    v_version CONSTANT text := stripe_version(coalesce((e ->> 'deleted')::boolean, v_kind = 'invoice' AND e ->> 'status' IN ('paid', 'void')), v_created,
+        v_type, (v_line ->> 'period_start')::bigint, CASE e ->> 'status' WHEN 'open' THEN 'past_due' ELSE e ->> 'status' END, p_event ->> 'event_id');
     v_outcome text := CASE v_kind WHEN 'ignored' THEN 'ignored' ELSE 'applied' END;
 BEGIN
-    IF v_kind = 'reversal' THEN
-        SELECT account_id INTO v_account FROM stripe_payments WHERE source = e ->> 'source';
-    ELSIF v_kind IN ('payment', 'customer') THEN
-        v_account := (SELECT id FROM accounts WHERE id = (e ->> 'account_id')::uuid);
-    END IF;
-    IF v_account IS NULL AND (v_kind = 'customer' OR v_kind IN ('subscription', 'invoice') AND NOT EXISTS (
-        SELECT 1 FROM plans WHERE stripe_price_id = e ->> 'price_id' OR stripe_price_id IN (SELECT l ->> 'price_id' FROM jsonb_array_elements(e -> 'lines') l))) THEN
-        v_outcome := 'ignored'; -- the Stripe account is used for something else too
-    ELSIF v_account IS NULL AND v_kind NOT IN ('ignored', 'reversal') THEN
-        RAISE EXCEPTION 'no account for customer %', coalesce(e ->> 'customer', '(none)') USING ERRCODE = 'OS404';
+    -- A payment and its reversals run one after the other, from before either looks for the account: a reversal of a payment that is recorded at
+    -- this moment would lock the payment first and the balance then, and a refund to the account the other way round.
+    PERFORM pg_advisory_xact_lock(hashtextextended('payment:' || v_source, 0)) WHERE v_source IS NOT NULL;
+    PERFORM set_config('oslira.caused_by', 'stripe:' || (p_event ->> 'event_id'), true);
+    v_account := CASE
+        WHEN v_kind = 'reversal' THEN (SELECT account_id FROM stripe_payments WHERE source = v_source)
+        WHEN v_kind IN ('payment', 'customer') THEN (SELECT id FROM accounts WHERE id = (e ->> 'account_id')::uuid)
+        ELSE stripe_account(e ->> 'customer', e ->> 'subscription_id', (e ->> 'account_id')::uuid) END;
+    IF v_kind IN ('payment', 'customer') AND v_account IS NULL OR v_kind IN ('subscription', 'invoice') AND NOT is_about_a_plan(e, v_account) THEN
+        v_outcome := 'ignored';
     END IF;
     -- Events of one account run one after the other; those of different accounts do not wait for each other. NO KEY: a refund locks the
     -- balance and then, by its foreign key, shares the account's row. With FOR UPDATE here the two would wait for each other.
@@ -407,9 +538,9 @@ BEGIN
         CASE v_kind
             WHEN 'customer' THEN PERFORM apply_customer(v_account, e ->> 'customer', (e ->> 'made_by_us')::boolean, (e ->> 'deleted')::boolean);
             WHEN 'payment' THEN PERFORM apply_payment(v_account, e);
-            WHEN 'subscription' THEN PERFORM apply_subscription(v_account, e, v_version);
-            WHEN 'invoice' THEN PERFORM apply_invoice(v_account, e, v_version);
-            WHEN 'reversal' THEN PERFORM apply_reversal(e);
+            WHEN 'subscription' THEN PERFORM apply_subscription(v_account, e, v_line, v_version);
+            WHEN 'invoice' THEN PERFORM apply_invoice(v_account, e, v_line, v_version);
+            WHEN 'reversal' THEN PERFORM apply_reversal(e, p_event ->> 'event_id');
             ELSE RAISE EXCEPTION 'unknown effect %', v_kind USING ERRCODE = 'OS400';
         END CASE;
     END IF;

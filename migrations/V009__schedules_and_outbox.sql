@@ -22,7 +22,8 @@ BEGIN
 END
 $$;
 
--- The free subscriptions that are due: their period is over, and their accounts are live, not suspended and on no paid plan.
+-- The free subscriptions that are due: their period is over, and their accounts are live, not suspended, on no paid plan, and the one account
+-- of a confirmed address (signup_addresses).
 -- An account that was renewed within 23 hours, in whatever way, waits for the next schedule.
 CREATE OR REPLACE FUNCTION get_renewable_subscriptions()
 RETURNS TABLE (subscription_id uuid, account_id uuid, plan_id text, credits integer, anchor timestamptz)
@@ -33,6 +34,7 @@ LANGUAGE sql STABLE AS $$
     JOIN public.accounts a ON a.id = s.account_id
     WHERE s.stripe_subscription_id IS NULL AND s.status = 'active' AND s.current_period_end <= now()
       AND a.deleted_at IS NULL AND NOT a.is_suspended
+      AND EXISTS (SELECT 1 FROM public.signup_addresses confirmed WHERE confirmed.account_id = s.account_id)
       AND NOT EXISTS (SELECT 1 FROM public.subscriptions paid WHERE paid.account_id = s.account_id AND paid.stripe_subscription_id IS NOT NULL
                       AND paid.status IN ('active', 'trialing', 'past_due'))
       AND NOT EXISTS (SELECT 1 FROM public.credit_ledger l WHERE l.account_id = s.account_id AND l.transaction_type = 'subscription_renewal'
@@ -280,7 +282,7 @@ BEGIN
         'taken', (SELECT count(*) FROM taken),
         'runs', (SELECT coalesce(jsonb_agg(jsonb_build_object('run_id', a.run_id, 'account_id', a.account_id, 'business_profile_id', a.business_profile_id,
             'analysis_type', a.analysis_type, 'status', a.status, 'error_code', a.error_code, 'cache_hit', coalesce(a.cache_hit, false),
-            'credits_charged', a.credits_charged, 'credits_kept', CASE WHEN a.status = 'completed' THEN a.credits_charged ELSE 0 END,
+            'credits_charged', a.credits_charged, 'credits_kept', CASE WHEN a.status = 'completed' OR a.charge_kept THEN a.credits_charged ELSE 0 END,
             'total_micro_usd', coalesce(a.total_cost_micro_usd, 0), 'apify_micro_usd', coalesce((a.cost ->> 'apify_micro_usd')::bigint, 0),
             'openai_micro_usd', coalesce((a.cost ->> 'openai_micro_usd')::bigint, 0),
             'anthropic_micro_usd', coalesce((a.cost ->> 'anthropic_micro_usd')::bigint, 0),
@@ -306,7 +308,8 @@ $$;
 -- Ledger and balances are compared every night, account by account, so that the comparison stays within a statement's time.
 
 -- Every inconsistency of these accounts: ledger against balance, entry against entry, run against charge and refund, what
--- Stripe's tables say against what the ledger gave and took, and what payments gave. For the last: every purchase in the ledger has its
+-- Stripe's tables say against what the ledger gave and took, what is owed against what was collected, spending against disputes, and what
+-- payments gave. For the last: every purchase in the ledger has its
 -- payment and the other way round, every paid invoice of a subscription is a payment, and what a subscription's invoices are worth is in
 -- its periods or is a change of plans in the ledger. A run's entries are summed up, so that one too many is a fault rather than an error.
 CREATE OR REPLACE FUNCTION account_faults(p_accounts uuid[]) RETURNS TABLE (fault text, subject text)
@@ -335,7 +338,7 @@ UNION ALL
     WHERE a.account_id = ANY (p_accounts) AND (m.charged <> a.credits_charged
        OR a.status = 'pending' AND m.charged <> 0
        OR a.status IN ('processing', 'completed') AND (m.charged = 0 OR m.refunded <> 0)
-       OR a.status IN ('failed', 'cancelled') AND m.charged <> m.refunded)
+       OR a.status IN ('failed', 'cancelled') AND m.refunded <> CASE WHEN a.charge_kept THEN 0 ELSE m.charged END)
 UNION ALL
     SELECT 'period is entitled to ' || CASE WHEN p.paid THEN p.level ELSE 0 END || ', granted ' || p.granted || ', in the ledger ' || m.given,
            p.stripe_subscription_id || ' ' || p.period_start
@@ -353,6 +356,28 @@ UNION ALL
         WHERE l.account_id = p.account_id AND l.transaction_type IN ('chargeback', 'admin_grant')
           AND (starts_with(l.idempotency_key, 'reversal:' || p.source || ':') OR starts_with(l.idempotency_key, 'reinstated:' || p.source || ':'))) m
     WHERE p.account_id = ANY (p_accounts) AND p.taken <> m.taken
+UNION ALL
+    SELECT 'payment owes ' || o.owed || ', of which ' || p.taken || ' is taken and ' || p.shortfall || ' open', p.source
+    FROM stripe_payments p CROSS JOIN LATERAL (SELECT owed_credits(p) AS owed) o
+    WHERE p.account_id = ANY (p_accounts) AND o.owed <> p.taken + p.shortfall
+UNION ALL
+    SELECT 'balance of ' || b.current_balance || ' with a shortfall of ' || m.shortfall, b.account_id::text
+    FROM credit_balances b
+    CROSS JOIN LATERAL (SELECT coalesce(sum(p.shortfall), 0) AS shortfall FROM stripe_payments p WHERE p.account_id = b.account_id) m
+    WHERE b.account_id = ANY (p_accounts) AND b.current_balance > 0 AND m.shortfall > 0
+UNION ALL
+    SELECT 'balance knows a shortfall of ' || b.open_shortfall || ', its payments one of ' || m.shortfall
+               || CASE WHEN m.disputed_since IS DISTINCT FROM b.disputed_since THEN ', and another dispute' ELSE '' END, b.account_id::text
+    FROM credit_balances b
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(p.shortfall), 0) AS shortfall,
+               min(p.disputed_since) FILTER (WHERE jsonb_path_exists(p.disputes, '$.* ? (@.state == "open")')) AS disputed_since
+        FROM stripe_payments p WHERE p.account_id = b.account_id) m
+    WHERE b.account_id = ANY (p_accounts) AND (b.open_shortfall <> m.shortfall OR b.disputed_since IS DISTINCT FROM m.disputed_since)
+UNION ALL
+    SELECT 'charged while a payment is disputed', l.run_id
+    FROM credit_balances b JOIN credit_ledger l ON l.account_id = b.account_id AND l.transaction_type = 'analysis' AND l.created_at > b.disputed_since
+    WHERE b.account_id = ANY (p_accounts)
 UNION ALL
     SELECT 'payment is worth ' || coalesce(p.credits, 0) || ', in the ledger ' || coalesce(l.given, 0), source
     FROM (SELECT source, credits FROM stripe_payments

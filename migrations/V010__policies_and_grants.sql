@@ -18,7 +18,7 @@ DECLARE
 BEGIN
     FOREACH table_name IN ARRAY ARRAY['users', 'accounts', 'account_members', 'plans', 'subscriptions', 'business_profiles', 'leads', 'analyses',
         'ai_usage_logs', 'credit_balances', 'credit_ledger', 'idempotency_keys', 'webhook_events', 'subscription_periods', 'stripe_invoices',
-        'stripe_payments', 'stripe_customers', 'metric_outbox'] LOOP
+        'stripe_payments', 'stripe_customers', 'signup_addresses', 'metric_outbox'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', table_name);
     END LOOP;
@@ -78,10 +78,11 @@ GRANT SELECT ON users, accounts, account_members, plans, subscriptions, business
 -- afterwards.
 GRANT SELECT (id, run_id, batch_id, account_id, business_profile_id, lead_id, requested_by, username, analysis_type, status, error_code,
     error_details, ai_response, metrics, overall_score, niche_fit_score, engagement_score, confidence_level, summary_text, model_used, cache_hit,
-    credits_charged, total_cost_micro_usd, cost, steps, percent, processing_duration_ms, started_at, last_step_at, completed_at, deleted_at,
+    credits_charged, charge_kept, total_cost_micro_usd, cost, steps, percent, processing_duration_ms, started_at, last_step_at, completed_at, deleted_at,
     created_at, updated_at) ON analyses TO authenticated;
 GRANT SELECT ON users, accounts, account_members, plans, subscriptions, business_profiles, leads, analyses, ai_usage_logs, credit_balances,
-    credit_ledger, idempotency_keys, webhook_events, subscription_periods, stripe_invoices, stripe_payments, stripe_customers, ledger_faults
+    credit_ledger, idempotency_keys, webhook_events, subscription_periods, stripe_invoices, stripe_payments, stripe_customers, signup_addresses,
+    ledger_faults
     TO service_role;
 
 -- --- Functions -----------------------------------------------------------------------------------------------------------
@@ -108,7 +109,7 @@ GRANT EXECUTE ON FUNCTION
     analysis_credits(text),
     run_is_stuck(text, text, timestamptz),
     create_account_atomic(uuid, text, text, text),
-    grant_credits(uuid, integer, text, text, text, jsonb, uuid),
+    grant_credits(uuid, integer, text, text, text, jsonb, text),
     chargeback_credits(uuid, integer, text, text),
     deduct_credits_atomic(uuid, integer, text, text),
     refund_run(text),

@@ -12,7 +12,7 @@ async fn a_new_account_has_its_signup_bonus(world: Arc<World>) {
         assert!(balance[time].take().as_str().is_some_and(|text| text.parse::<jiff::Timestamp>().is_ok()), "{time}");
     }
     let expected = json!({
-        "account_id": account.id, "current_balance": 25, "plan": "free", "last_transaction_at": null, "created_at": null, "updated_at": null
+        "account_id": account.id, "current_balance": 25, "open_shortfall": 0, "disputed_since": null, "plan": "free", "last_transaction_at": null, "created_at": null, "updated_at": null
     });
     assert_eq!(balance, expected);
     let answer = account.get("/api/credits/transactions").await;
@@ -25,7 +25,7 @@ async fn a_new_account_has_its_signup_bonus(world: Arc<World>) {
     entry["created_at"].take();
     let expected = json!({
         "id": null, "account_id": account.id, "entry_no": 1, "amount": 25, "balance_after": 25, "transaction_type": "signup_bonus",
-        "run_id": null, "description": "Welcome to Oslira", "metadata": {}, "created_by": null, "created_at": null
+        "run_id": null, "description": "Welcome to Oslira", "metadata": {}, "created_by": format!("user:{}", account.owner().await), "created_at": null
     });
     assert_eq!(entry, expected);
 }

@@ -131,7 +131,7 @@ async fn tenant(account: &Account, users: UserDb, admin: AdminDb) {
         let view = users.run(&claims, &run.run_id).await.unwrap();
         assert_eq!((view.account_ids, view.run.unwrap().credits_charged), (vec![own], 5));
         let cancellation = users.cancel(&claims, &run.run_id, None).await.unwrap();
-        assert!(matches!(cancellation, Cancellation::Cancelled { credits_refunded: 5 }), "{cancellation:?}");
+        assert!(matches!(cancellation, Cancellation::Cancelled { credits_refunded: 5, .. }), "{cancellation:?}");
     }
 }
 

@@ -25,8 +25,16 @@ const READABLE: [&str; 11] = [
 ];
 const HIDDEN: [&str; 2] = ["ai_answers", "scrape_run_id"];
 /// What `service_role` reads besides.
-const INTERNAL: [&str; 7] =
-    ["ai_usage_logs", "analyses", "ledger_faults", "stripe_customers", "stripe_payments", "subscription_periods", "webhook_events"];
+const INTERNAL: [&str; 8] = [
+    "ai_usage_logs",
+    "analyses",
+    "ledger_faults",
+    "signup_addresses",
+    "stripe_customers",
+    "stripe_payments",
+    "subscription_periods",
+    "webhook_events",
+];
 
 /// What policies call.
 const OF_POLICIES: [&str; 1] = ["user_account_ids()"];
@@ -65,7 +73,7 @@ const OF_THE_SERVICE: [&str; 33] = [
     "fail_pending_runs(text,text[],text)",
     "fail_run(text,text,jsonb,jsonb,jsonb)",
     "get_renewable_subscriptions()",
-    "grant_credits(uuid,integer,text,text,text,jsonb,uuid)",
+    "grant_credits(uuid,integer,text,text,text,jsonb,text)",
     "overdue_subscriptions()",
     "owed_periods()",
     "reconcile(uuid,integer)",

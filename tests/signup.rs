@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use crate::harness::{Account, Value, World, json, stack_test};
 
-const INSERT: &str = "INSERT INTO auth.users (id, email, raw_user_meta_data) VALUES ($1, $2, $3)";
+/// Supabase inserts users before they confirm their address, unless the project does not ask for it, as here.
+const INSERT: &str = "INSERT INTO auth.users (id, email, email_confirmed_at, raw_user_meta_data) VALUES ($1, $2, CASE WHEN $2::text IS NOT NULL THEN now() END, $3)";
 
 /// Signs a user up with an address that no other test uses.
 async fn sign_up(world: &World, full_name: &str) -> Uuid {
@@ -78,13 +79,13 @@ async fn a_signups_fields_are_bounded(world: Arc<World>) {
     let found = user_row(&world, user).await;
     let length = |field: &str| found[field].as_str().unwrap().chars().count();
     assert!(length("full_name") <= 200 && length("name") <= 220 && length("slug") <= 60, "{found}");
-    assert_eq!((&found["avatar_url"], &found["balance"]), (&json!(null), &json!(25)));
+    assert_eq!((&found["avatar_url"], &found["balance"]), (&json!(null), &json!(0)));
     // Every form of no name.
     for full_name in [json!(null), json!(""), json!("   "), json!("\u{2603}")] {
         let user = Uuid::now_v7();
         world.db.rows(INSERT, &[&user, &None::<String>, &json!({ "full_name": full_name })]).await;
         let found = user_row(&world, user).await;
-        assert!(!found["slug"].as_str().unwrap().is_empty() && found["balance"] == json!(25), "{found}");
+        assert!(!found["slug"].as_str().unwrap().is_empty() && found["balance"] == json!(0), "{found}");
     }
 }
 
@@ -94,7 +95,7 @@ async fn an_email_follows_its_user_and_blocks_no_signup(world: Arc<World>) {
     let first = format!("{}@example.com", user.simple());
     world.db.rows("UPDATE auth.users SET email = 'new-' || email WHERE id = $1", &[&user]).await;
     assert_eq!(user_row(&world, user).await["email"], json!(format!("new-{first}")));
-    // Our copy may be outdated. The address belongs to the user that Supabase has it for.
+    // Our copy may be outdated. The address belongs to the user that Supabase has it for. It gave its credits to the first one.
     world.db.rows("UPDATE users SET email = $2 WHERE id = $1", &[&user, &first]).await;
     let second = Uuid::now_v7();
     world.db.rows(INSERT, &[&second, &first, &json!({})]).await;
@@ -110,7 +111,7 @@ async fn anonymous_users_get_credits_when_they_become_permanent(world: Arc<World
     let found = user_row(&world, user).await;
     assert_eq!((&found["balance"], &found["entries"], &found["plans"]), (&json!(0), &json!(0), &json!(null)));
     let email = format!("{}@example.com", user.simple());
-    world.db.rows("UPDATE auth.users SET email = $2 WHERE id = $1", &[&user, &email]).await;
+    world.db.rows("UPDATE auth.users SET email = $2, email_confirmed_at = now() WHERE id = $1", &[&user, &email]).await;
     assert_eq!(user_row(&world, user).await["balance"], json!(0));
     for _ in 0..2 {
         world.db.rows("UPDATE auth.users SET is_anonymous = NOT is_anonymous WHERE id = $1", &[&user]).await;
@@ -161,4 +162,109 @@ async fn the_account_of_a_deleted_user_goes_to_its_first_admin(world: Arc<World>
     assert_eq!(ownership(&world, &account).await, (None, true));
     assert_eq!(ownership(&world, &admin).await, (None, true));
     assert!(!ownership(&world, &member).await.1);
+}
+
+/// Inserts a user whose address is not confirmed yet, and returns the id.
+async fn unconfirmed(world: &World, email: &str) -> Uuid {
+    let user = Uuid::now_v7();
+    world.db.rows("INSERT INTO auth.users (id, email) VALUES ($1, $2)", &[&user, &email]).await;
+    user
+}
+
+async fn confirm(world: &World, user: Uuid) {
+    world.db.rows("UPDATE auth.users SET email_confirmed_at = now() WHERE id = $1", &[&user]).await;
+}
+
+#[stack_test]
+async fn credits_are_granted_when_the_address_is_confirmed(world: Arc<World>) {
+    let user = unconfirmed(&world, &format!("{}@example.com", Uuid::now_v7().simple())).await;
+    let found = user_row(&world, user).await;
+    assert_eq!((&found["balance"], &found["plans"]), (&json!(0), &json!(["free active"])));
+    for _ in 0..3 {
+        confirm(&world, user).await;
+        assert_eq!((&user_row(&world, user).await["balance"], &user_row(&world, user).await["entries"]), (&json!(25), &json!(1)));
+    }
+    let sql = "SELECT l.created_by FROM credit_ledger l JOIN accounts a ON a.id = l.account_id WHERE a.owner_id = $1";
+    assert_eq!(world.db.value::<String>(sql, &[&user]).await, Some(format!("user:{user}")));
+    // Users without an email confirm a phone number.
+    let user = Uuid::now_v7();
+    let phone = format!("+49{}", user.as_u128() % 10_000_000_000);
+    world.db.rows("INSERT INTO auth.users (id, phone) VALUES ($1, $2)", &[&user, &phone]).await;
+    assert_eq!(user_row(&world, user).await["balance"], json!(0));
+    world.db.rows("UPDATE auth.users SET phone_confirmed_at = now() WHERE id = $1", &[&user]).await;
+    assert_eq!(user_row(&world, user).await["balance"], json!(25));
+}
+
+#[stack_test]
+async fn an_address_is_granted_credits_once_in_all_its_spellings(world: Arc<World>) {
+    let name = Uuid::now_v7().simple().to_string();
+    let dotted = format!("{}.{}", &name[..8], &name[8..]);
+    for spellings in [
+        [format!("{name}@example.com"), format!("{name}+a@example.com"), format!("{}+B@Example.com", name.to_uppercase())],
+        [format!("{name}@gmail.com"), format!("{dotted}+news@gmail.com"), format!("{dotted}@GoogleMail.com")],
+    ] {
+        let mut balances = Vec::new();
+        for email in &spellings {
+            let user = unconfirmed(&world, email).await;
+            confirm(&world, user).await;
+            balances.push(user_row(&world, user).await["balance"].clone());
+        }
+        assert_eq!(balances, [json!(25), json!(0), json!(0)], "{spellings:?}");
+    }
+    // Elsewhere a dot makes another address, and so does a leading plus.
+    for email in [format!("{dotted}@example.com"), format!("+{name}@example.com")] {
+        let user = unconfirmed(&world, &email).await;
+        confirm(&world, user).await;
+        assert_eq!(user_row(&world, user).await["balance"], json!(25), "{email}");
+    }
+    // Concurrently too.
+    let name = Uuid::now_v7().simple().to_string();
+    let users = futures::future::join_all((0..8).map(|n| {
+        let (world, email) = (world.clone(), format!("{name}+{n}@example.com"));
+        async move {
+            let user = unconfirmed(&world, &email).await;
+            confirm(&world, user).await;
+            user
+        }
+    }))
+    .await;
+    let mut granted = 0;
+    for user in users {
+        granted += user_row(&world, user).await["balance"].as_i64().unwrap();
+    }
+    assert_eq!(granted, 25);
+}
+
+/// An address that was given up, by a change or by a deletion, gives no credits to the next user, and an address that was changed none again.
+#[stack_test]
+async fn a_freed_address_is_granted_no_credits_again(world: Arc<World>) {
+    let email = format!("{}@example.com", Uuid::now_v7().simple());
+    let first = unconfirmed(&world, &email).await;
+    confirm(&world, first).await;
+    world.db.rows("UPDATE auth.users SET email = 'moved-' || email WHERE id = $1", &[&first]).await;
+    assert_eq!(user_row(&world, first).await["entries"], json!(1));
+    let second = unconfirmed(&world, &email).await;
+    confirm(&world, second).await;
+    assert_eq!((&user_row(&world, second).await["balance"], &user_row(&world, first).await["balance"]), (&json!(0), &json!(25)));
+    // Nor monthly credits, as long as the first account lives.
+    let renewable = |user: Uuid| {
+        let world = world.clone();
+        async move {
+            let sql = "UPDATE subscriptions s SET current_period_start = now() - interval '40 days', current_period_end = now() - interval '10 days'
+                       FROM accounts a WHERE a.id = s.account_id AND a.owner_id = $1";
+            let client = world.db.connect().await;
+            client.batch_execute("BEGIN").await.unwrap();
+            client.execute(sql, &[&user]).await.unwrap();
+            let sql = "SELECT count(*) FROM get_renewable_subscriptions() r JOIN accounts a ON a.id = r.account_id WHERE a.owner_id = $1";
+            let found: i64 = client.query_one(sql, &[&user]).await.unwrap().get(0);
+            client.batch_execute("ROLLBACK").await.unwrap();
+            found
+        }
+    };
+    assert_eq!((renewable(first).await, renewable(second).await), (1, 0));
+    world.db.rows("UPDATE accounts SET deleted_at = now() WHERE owner_id = $1", &[&first]).await;
+    let third = unconfirmed(&world, &email.replace('@', "+third@")).await;
+    confirm(&world, third).await;
+    assert_eq!(user_row(&world, third).await["balance"], json!(0));
+    assert_eq!((renewable(second).await, renewable(third).await), (0, 1));
 }

@@ -26,6 +26,10 @@ GRANT USAGE ON SCHEMA auth TO anon, authenticated, service_role;
 CREATE TABLE IF NOT EXISTS auth.users (
     id uuid PRIMARY KEY,
     email text UNIQUE,
+    -- Users are inserted before they confirm their address; a later UPDATE sets the time.
+    email_confirmed_at timestamptz,
+    phone text UNIQUE,
+    phone_confirmed_at timestamptz,
     raw_user_meta_data jsonb NOT NULL DEFAULT '{}',
     is_anonymous boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now()

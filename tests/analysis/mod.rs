@@ -1,5 +1,6 @@
 //! Single analyses, from request to ledger.
 
+mod allowance;
 mod auth;
 mod cancel;
 mod happy;

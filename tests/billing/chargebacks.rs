@@ -5,19 +5,19 @@ use std::sync::Arc;
 use crate::harness::{Account, Queue, Value, World, json, stack_test};
 
 /// Returns a payment's credits, those taken back, and the shortfall.
-async fn payment(world: &World, source: &str) -> Value {
+pub async fn payment(world: &World, source: &str) -> Value {
     let sql = "SELECT jsonb_build_array(credits, taken, shortfall) FROM stripe_payments WHERE source = $1";
     world.db.value(sql, &[&source]).await.unwrap_or_default()
 }
 
 /// Refunds cents of a payment, or all of it, and waits until the events are recorded.
-async fn refund(world: &World, intent: &str, cents: Option<i64>) {
+pub async fn refund(world: &World, intent: &str, cents: Option<i64>) {
     let order = cents.map_or_else(|| json!({}), |amount| json!({ "amount": amount }));
     world.stripe(&format!("payment_intents/{intent}/refund"), order).await;
     world.until_recorded(intent).await;
 }
 
-async fn dispute(world: &World, intent: &str, order: Value) {
+pub async fn dispute(world: &World, intent: &str, order: Value) {
     world.stripe(&format!("payment_intents/{intent}/dispute"), order).await;
     world.until_recorded(intent).await;
 }
@@ -39,22 +39,25 @@ async fn a_refund_takes_back_the_purchased_credits(world: Arc<World>) {
 }
 
 #[stack_test]
-async fn spent_credits_are_not_taken_back(world: Arc<World>) {
+async fn spent_credits_are_collected_from_the_next_ones(world: Arc<World>) {
     let account = world.account(0).await;
     let half_spent = account.buy(100).await;
     account.spend(70).await;
     refund(&world, &half_spent, None).await;
     assert_eq!((account.balance().await, payment(&world, &half_spent).await), (0, json!([100, 30, 70])));
-    let all_spent = account.buy(10).await;
-    account.spend(10).await;
-    dispute(&world, &all_spent, json!({})).await;
-    assert_eq!((account.balance().await, payment(&world, &all_spent).await), (0, json!([10, 0, 10])));
-    // The shortfall is not taken from a later purchase.
+    let shown = account.get("/api/credits/balance").await.data(200);
+    assert_eq!((&shown["current_balance"], &shown["open_shortfall"]), (&json!(0), &json!(70)));
+    // The next purchase pays for them first. Nothing of it can be spent.
     account.buy(20).await;
+    assert_eq!((account.balance().await, payment(&world, &half_spent).await), (0, json!([100, 50, 50])));
+    account.analyze(&world.handle("owing"), "light").await.problem(402, "INSUFFICIENT_CREDITS");
     let event = world.stripe_event("charge.refunded", &half_spent).await;
     world.deliver(&event, json!({ "times": 3 })).await;
     world.until_empty(Queue::StripeEvents).await;
-    assert_eq!(account.balance().await, 20);
+    account.buy(60).await;
+    assert_eq!((account.balance().await, payment(&world, &half_spent).await), (10, json!([100, 100, 0])));
+    let shown = account.get("/api/credits/balance").await.data(200);
+    assert_eq!((&shown["current_balance"], &shown["open_shortfall"]), (&json!(10), &json!(0)));
 }
 
 #[stack_test]
@@ -147,7 +150,8 @@ async fn a_refund_is_redelivered_while_stripe_is_unavailable(world: Arc<World>) 
     refund(&world, &intent, None).await;
     assert_eq!((account.balance().await, payment(&world, &intent).await), (0, json!([10, 10, 0])));
     let asked = world.calls("stripe", &intent).await.into_iter().filter(|call| call["op"] == "invoice_payments").count();
-    assert_eq!(asked, 5);
+    // Four failures, and one response for each of the refund's two events.
+    assert_eq!(asked, 6);
     world.until_empty(Queue::StripeEvents).await;
     world.set_visibility_timeout(Queue::StripeEvents, 180).await;
 }

@@ -3,8 +3,11 @@
 mod attacks;
 mod chargebacks;
 mod consumer;
+mod foreign;
 mod orders;
 mod plans;
 mod purchase;
 mod purchase_keys;
+mod shortfalls;
+mod undone;
 mod webhook;

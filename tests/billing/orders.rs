@@ -14,7 +14,7 @@ const ORDERS: usize = 1000;
 /// The number of connections that apply events concurrently.
 const SESSIONS: usize = 4;
 /// The final balance: the signup bonus, a period on the smaller plan, the change to the larger one, and two periods on that. Half of the
-/// first invoice is refunded, and all of the third is disputed.
+/// first invoice is refunded (one refund fails and is repeated), all of the third is lost in a dispute, and one about the fourth is won.
 const CREDITS_LEFT: i32 = 25 + 100 + 200 + 2 * 300 - 50 - 300;
 
 /// Creates a subscription at Stripe and simulates it from the first month to its end without delivering events. Returns its customer.
@@ -42,8 +42,13 @@ async fn simulate_subscription(world: &World, account: &Account) -> String {
         .collect();
     assert_eq!(payments.len(), 4);
     world.stripe(&format!("{}/refund", payments[0]), json!({ "amount": 1000 })).await;
+    let failed = world.stripe(&format!("{}/refund", payments[0]), json!({ "amount": 500 })).await;
+    world.stripe(&format!("refunds/{}/fail", failed["id"].as_str().unwrap()), json!({})).await;
     world.stripe(&format!("{}/refund", payments[0]), json!({ "amount": 500 })).await;
-    world.stripe(&format!("{}/dispute", payments[2]), json!({})).await;
+    for (payment, won) in [(&payments[2], false), (&payments[3], true)] {
+        let dispute = world.stripe(&format!("{payment}/dispute"), json!({})).await;
+        world.stripe(&format!("disputes/{}/close", dispute["id"].as_str().unwrap()), json!({ "won": won })).await;
+    }
     world.stripe(&format!("{subscription}/cancel"), json!({ "at_period_end": true })).await;
     world.stripe(&format!("{subscription}/cancel"), json!({})).await;
     customer
@@ -78,11 +83,13 @@ async fn entries(world: &World, customer: &str) -> Vec<Value> {
             "invoice.paid",
             "invoice.payment_failed",
             "charge.refunded",
+            "refund.failed",
             "charge.dispute.created",
+            "charge.dispute.closed",
             "customer.subscription.deleted"
         ]
         .map(count),
-        [1, 4, 1, 2, 1, 1]
+        [1, 4, 1, 3, 1, 2, 2, 1]
     );
     assert!(count("customer.subscription.updated") >= 5);
     entries
@@ -91,7 +98,7 @@ async fn entries(world: &World, customer: &str) -> Vec<Value> {
 /// Returns the same events for another account. Every id of Stripe's gets a mark, which keeps their order.
 fn of_another(entries: &[Value], owner: &Account, account: &str, mark: &str) -> Vec<Value> {
     let mut text = Value::Array(entries.to_vec()).to_string().replace(&owner.id, account);
-    for kind in ["evt", "cus", "sub", "in", "pi", "ch", "du"] {
+    for kind in ["evt", "cus", "sub", "in", "pi", "ch", "du", "re"] {
         text = text.replace(&format!("\"{kind}_"), &format!("\"{kind}_{mark}"));
     }
     serde_json::from_str(&text).unwrap()
@@ -99,8 +106,8 @@ fn of_another(entries: &[Value], owner: &Account, account: &str, mark: &str) -> 
 
 /// Creates empty accounts.
 async fn accounts(world: &World, count: usize) -> Vec<String> {
-    let sql = "WITH people AS (INSERT INTO auth.users (id, email)
-                   SELECT id, 'order-' || id || '@example.com' FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $1::int)) n RETURNING id)
+    let sql = "WITH people AS (INSERT INTO auth.users (id, email, email_confirmed_at)
+                   SELECT id, 'order-' || id || '@example.com', now() FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $1::int)) n RETURNING id)
                SELECT id FROM people";
     let people: Vec<uuid::Uuid> = world.db.rows(sql, &[&i32::try_from(count).unwrap()]).await.iter().map(|row| row.get(0)).collect();
     let sql = "SELECT id::text FROM accounts WHERE owner_id = ANY ($1)";
@@ -171,11 +178,12 @@ async fn end_state(world: &World, account: &str, mark: &str) -> Value {
         'periods', (SELECT jsonb_agg(to_jsonb(s) - 'account_id' ORDER BY period_start) FROM subscription_periods s WHERE s.account_id = p.id),
         'invoices', (SELECT jsonb_agg(to_jsonb(i) - '{account_id,created_at}'::text[] ORDER BY stripe_invoice_id) FROM stripe_invoices i
                      WHERE i.account_id = p.id),
-        'payments', (SELECT jsonb_agg(to_jsonb(s) - '{account_id,created_at}'::text[] ORDER BY source) FROM stripe_payments s WHERE s.account_id = p.id),
+        'payments', (SELECT jsonb_agg(to_jsonb(s) - '{account_id,created_at,settlements}'::text[] ORDER BY source) FROM stripe_payments s WHERE s.account_id = p.id),
         'events', (SELECT jsonb_agg(stripe_event_id ORDER BY stripe_event_id) FROM webhook_events e
                    WHERE e.account_id = p.id OR e.effect ->> 'kind' = 'reversal' AND position($2 in e.stripe_event_id) > 0 AND $2 <> ''),
-        'sums', (SELECT jsonb_object_agg(transaction_type, total) FROM (SELECT transaction_type, sum(amount) AS total FROM credit_ledger
-                 WHERE account_id = p.id GROUP BY 1) l),
+        'sums', (SELECT jsonb_object_agg(kind, total) FROM (SELECT sum(amount) AS total,
+                     CASE WHEN transaction_type IN ('chargeback', 'admin_grant') THEN 'reversals' ELSE transaction_type END AS kind
+                 FROM credit_ledger WHERE account_id = p.id GROUP BY kind) l),
         'balance', (SELECT current_balance FROM credit_balances WHERE account_id = p.id))
         FROM (SELECT $1::text::uuid AS id) p";
     let state: Value = world.db.value(sql, &[&account, &mark]).await.unwrap();
@@ -184,7 +192,7 @@ async fn end_state(world: &World, account: &str, mark: &str) -> Value {
 
 fn assert_final_state(state: &Value) {
     assert_eq!(state["balance"], json!(CREDITS_LEFT), "{state}");
-    assert_eq!(state["sums"], json!({ "signup_bonus": 25, "subscription_renewal": 900, "chargeback": -350 }));
+    assert_eq!(state["sums"], json!({ "signup_bonus": 25, "subscription_renewal": 900, "reversals": -350 }));
     let subscriptions = state["subscriptions"].as_array().unwrap();
     assert_eq!(subscriptions.len(), 1);
     let subscription = &subscriptions[0];

@@ -189,6 +189,85 @@ async fn a_failed_payment_grants_nothing_until_it_succeeds(world: Arc<World>) {
     assert_eq!(world.db.value::<Value>(sql, &[&invoice]).await, Some(json!(["paid", 3000, 3000])));
 }
 
+/// The customer portal ends a subscription by `cancel_at` alone, because subscriptions have flexible billing.
+#[stack_test]
+async fn a_subscription_that_the_portal_ends_is_shown_as_ending(world: Arc<World>) {
+    let subscriber = Subscriber::to(&world, "price_pro").await;
+    let ending = subscriber.has("cancel", json!({ "at_period_end": true })).await;
+    assert_eq!((&ending["cancel_at_period_end"], ending["cancel_at"].is_i64()), (&json!(false), true), "as Stripe does it");
+    assert_eq!(subscriber.row().await, json!(["pro", "active", true]));
+    let sql = "SELECT jsonb_build_array(cancel_at = current_period_end, extract(epoch FROM cancel_at)::bigint) FROM subscriptions WHERE stripe_subscription_id = $1";
+    assert_eq!(world.db.value::<Value>(sql, &[&subscriber.id]).await, Some(json!([true, ending["cancel_at"]])));
+    // One that ends in a later period does not end with this one.
+    let mut event =
+        world.stripe_events(&subscriber.id).await.into_iter().rfind(|event| event["type"] == "customer.subscription.updated").unwrap();
+    event["id"] = json!(format!("evt_later_{}", subscriber.id));
+    event["created"] = json!(event["created"].as_i64().unwrap() + 5);
+    event["data"]["object"]["cancel_at"] = json!(ending["cancel_at"].as_i64().unwrap() + 86_400 * 40);
+    world.send_event(&event).await;
+    world.until_empty(Queue::StripeEvents).await;
+    assert_eq!(subscriber.row().await, json!(["pro", "active", false]));
+    assert_eq!(world.db.value::<Value>(sql, &[&subscriber.id]).await.unwrap()[0], json!(false));
+}
+
+#[stack_test]
+async fn a_paused_subscription_has_no_plan_until_it_is_resumed(world: Arc<World>) {
+    let subscriber = Subscriber::to(&world, "price_pro").await;
+    subscriber.has("pause", json!({})).await;
+    assert_eq!((subscriber.row().await, subscriber.plan().await), (json!(["pro", "paused", false]), json!("free")));
+    subscriber.has("resume", json!({})).await;
+    assert_eq!((subscriber.row().await, subscriber.plan().await), (json!(["pro", "active", false]), json!("pro")));
+}
+
+#[stack_test]
+async fn an_invoice_that_is_given_up_is_seen(world: Arc<World>) {
+    let status = |invoice: String| {
+        let world = world.clone();
+        async move {
+            let sql = "SELECT status FROM stripe_invoices WHERE stripe_invoice_id = $1";
+            world.db.value::<String>(sql, &[&invoice]).await.unwrap()
+        }
+    };
+    for (control, expected) in [("void", "void"), ("mark_uncollectible", "uncollectible")] {
+        let subscriber = Subscriber::to(&world, "price_pro").await;
+        let failed = subscriber.has("renew", json!({ "fail": true })).await;
+        let invoice = failed["invoice"]["id"].as_str().unwrap().to_owned();
+        assert_eq!(status(invoice.clone()).await, "open");
+        world.next_second().await;
+        world.stripe(&format!("invoices/{invoice}/{control}"), json!({})).await;
+        subscriber.settled().await;
+        assert_eq!(status(invoice.clone()).await, expected);
+        // The failed payment, redelivered late, does not open it again.
+        let mut event = world.stripe_event("invoice.payment_failed", &invoice).await;
+        event["id"] = json!(format!("evt_late_{invoice}"));
+        world.send_event(&event).await;
+        world.until_empty(Queue::StripeEvents).await;
+        assert_eq!((status(invoice).await.as_str(), subscriber.grants().await), (expected, vec![100]));
+    }
+}
+
+/// A subscription may have another product beside its plan. Its items and invoice lines come first here.
+#[stack_test]
+async fn another_product_on_the_subscription_changes_no_credits(world: Arc<World>) {
+    let add_on = world.stripe_price(500).await;
+    let account = world.account(0).await;
+    let customer = account.customer().await;
+    let order = json!({ "price": "price_pro", "add_on": add_on });
+    let subscription = world.stripe(&format!("customers/{customer}/subscribe"), order).await;
+    let subscriber = Subscriber { account, customer, id: subscription["id"].as_str().unwrap().to_owned() };
+    subscriber.settled().await;
+    assert_eq!(subscription["items"]["data"][0]["price"]["id"], json!(add_on));
+    assert_eq!((subscriber.row().await, subscriber.grants().await), (json!(["pro", "active", false]), vec![100]));
+    subscriber.has("renew", json!({})).await;
+    assert_eq!((subscriber.grants().await, subscriber.account.balance().await), (vec![100, 100], 200));
+    // A subscription of the other product alone, by the same customer, is not about us.
+    world.stripe(&format!("customers/{}/subscribe", subscriber.customer), json!({ "price": add_on })).await;
+    subscriber.settled().await;
+    let sql = "SELECT count(*) FROM stripe_invoices WHERE account_id = $1::text::uuid";
+    assert_eq!((subscriber.grants().await, world.db.value::<i64>(sql, &[&subscriber.account.id]).await), (vec![100, 100], Some(2)));
+    assert_eq!(subscriber.plan().await, "pro");
+}
+
 #[stack_test]
 async fn an_invoice_with_a_negative_total_grants_nothing(world: Arc<World>) {
     let price = |plan: &'static str| {

@@ -46,6 +46,16 @@ impl World {
         response.json().await.expect("JSON")
     }
 
+    /// Creates a monthly price of another product and returns its id.
+    pub async fn stripe_price(&self, cents: i64) -> String {
+        let url = format!("{}/stripe/v1/prices", self.stack.info().sandbox);
+        let cents = cents.to_string();
+        let form = [("currency", "usd"), ("unit_amount", &cents), ("recurring[interval]", "month"), ("product_data[name]", "Newsletter")];
+        let created = self.http.post(url).bearer_auth(API_KEY).form(&form).send().await.expect("a response of Stripe");
+        let created: Value = created.json().await.expect("JSON");
+        created["id"].as_str().unwrap_or_else(|| panic!("a price: {created}")).to_owned()
+    }
+
     /// Delivers an event with these options and returns the statuses.
     pub async fn deliver(&self, event: &Value, options: Value) -> Vec<Value> {
         let answer = self.stripe(&format!("events/{}/deliver", event["id"].as_str().expect("an id")), options).await;

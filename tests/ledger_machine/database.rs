@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::model::{ACCOUNTS, Model, Operation, Outcome, PARTS, RUNS, SIGNUP, buyer, credits_sold, handle, tier};
+use super::model::{ACCOUNTS, DISPUTED, Model, Operation, Outcome, PARTS, RUNS, SIGNUP, STATES, buyer, credits_sold, handle, tier};
 use crate::harness::{Value, connect, json};
 
 /// The owner of one of the accounts.
@@ -33,7 +33,7 @@ impl Names {
         for _ in 0..ACCOUNTS {
             let user = Uuid::now_v7();
             let email = format!("{}@example.com", user.simple());
-            owner.execute("INSERT INTO auth.users (id, email) VALUES ($1, $2)", &[&user, &email]).await.unwrap();
+            owner.execute("INSERT INTO auth.users (id, email, email_confirmed_at) VALUES ($1, $2, now())", &[&user, &email]).await.unwrap();
             let sql = "INSERT INTO business_profiles (account_id, business_name, business_one_liner)
                        SELECT id, 'Studio', 'Photography' FROM accounts WHERE owner_id = $1 RETURNING account_id, id";
             let row = owner.query_one(sql, &[&user]).await.unwrap();
@@ -103,10 +103,26 @@ impl Sessions {
             Operation::StripeRefund { session, parts } => {
                 let id = format!("{}-{session}", names.case);
                 let effect = json!({
-                    "kind": "reversal", "source": format!("pi_{id}"), "charge": format!("ch_{id}"),
-                    "refunded_cents": credits_sold(session) * 100 * parts / PARTS,
+                    "kind": "reversal", "source": format!("pi_{id}"), "charge": format!("ch_{id}"), "change": "refunded",
+                    "total_cents": credits_sold(session) * 100 * parts / PARTS, "step_cents": null,
                 });
                 self.stripe("charge.refunded", &format!("evt_{id}_refund_{parts}"), effect).await
+            }
+            Operation::RefundFailed { session, refund } => {
+                let id = format!("{}-{session}", names.case);
+                let effect = json!({
+                    "kind": "reversal", "source": format!("pi_{id}"), "charge": format!("ch_{id}"), "change": "refund",
+                    "refund_id": format!("re_{id}_{refund}"), "cents": credits_sold(session) * 100 / PARTS, "failed": true,
+                });
+                self.stripe("refund.failed", &format!("evt_{id}_failure_{refund}"), effect).await
+            }
+            Operation::Dispute { session, state } => {
+                let id = format!("{}-{session}", names.case);
+                let effect = json!({
+                    "kind": "reversal", "source": format!("pi_{id}"), "charge": format!("ch_{id}"), "change": "dispute",
+                    "dispute_id": format!("du_{id}"), "cents": credits_sold(session) * 100 * DISPUTED / PARTS, "state": STATES[state],
+                });
+                self.stripe("charge.dispute.updated", &format!("evt_{id}_dispute_{state}"), effect).await
             }
             Operation::Queue { account: of, run } => {
                 let batch = names.runs[run].replace("run_", "batch_");
@@ -205,7 +221,7 @@ fn credits(value: Option<Value>) -> Outcome {
 
 /// Returns the model's constant for a string of the database's.
 fn known(word: Option<&str>) -> &'static str {
-    const KNOWN: [&str; 13] = [
+    const KNOWN: [&str; 15] = [
         "pending",
         "processing",
         "completed",
@@ -218,16 +234,20 @@ fn known(word: Option<&str>) -> &'static str {
         "BROKEN",
         "DUPLICATE_ANALYSIS",
         "INSUFFICIENT_CREDITS",
+        "SPENDING_SUSPENDED",
+        "suspended",
         "",
     ];
     let word = word.unwrap_or_default();
     KNOWN.into_iter().find(|known| *known == word).unwrap_or_else(|| panic!("an outcome that the model does not know: {word}"))
 }
 
-/// The observable state of a case: balances, runs by their number, and faults of the ledger.
+/// The observable state of a case: balances, shortfalls, disputes, runs by their number, and faults of the ledger.
 #[derive(Debug, PartialEq, Eq)]
 pub struct State {
     pub balances: [i32; ACCOUNTS],
+    pub shortfalls: [i32; ACCOUNTS],
+    pub suspended: [bool; ACCOUNTS],
     pub runs: BTreeMap<usize, (usize, String, Option<String>, i32)>,
     pub faults: Vec<String>,
 }
@@ -238,12 +258,16 @@ impl State {
             coalesce((SELECT jsonb_agg(jsonb_build_array(r.n - 1, array_position($1::uuid[], a.account_id) - 1, a.status, a.error_code,
                           coalesce((SELECT -sum(amount) FROM credit_ledger l WHERE l.run_id = a.run_id AND amount < 0), 0)))
                       FROM unnest($2::text[]) WITH ORDINALITY r (id, n) JOIN analyses a ON a.run_id = r.id), '[]'),
-            ARRAY(SELECT fault || ': ' || subject FROM ledger_faults)";
+            ARRAY(SELECT fault || ': ' || subject FROM ledger_faults),
+            ARRAY(SELECT b.open_shortfall FROM unnest($1::uuid[]) WITH ORDINALITY a (id, n) JOIN credit_balances b ON b.account_id = a.id ORDER BY n),
+            ARRAY(SELECT b.disputed_since IS NOT NULL FROM unnest($1::uuid[]) WITH ORDINALITY a (id, n) JOIN credit_balances b ON b.account_id = a.id ORDER BY n)";
         let accounts: Vec<Uuid> = names.people.iter().map(|person| person.account).collect();
         let row = owner.query_one(sql, &[&accounts, &names.runs]).await.unwrap();
         let runs: Vec<(usize, usize, String, Option<String>, i32)> = serde_json::from_value(row.get(1)).unwrap();
         Self {
             balances: row.get::<_, Vec<i32>>(0).try_into().unwrap(),
+            shortfalls: row.get::<_, Vec<i32>>(3).try_into().unwrap(),
+            suspended: row.get::<_, Vec<bool>>(4).try_into().unwrap(),
             runs: runs.into_iter().map(|(run, account, status, code, charged)| (run, (account, status, code, charged))).collect(),
             faults: row.get(2),
         }
@@ -253,7 +277,8 @@ impl State {
     pub fn expected(model: &Model) -> Self {
         let runs =
             model.runs.iter().map(|(id, run)| (*id, (run.account, run.status.to_owned(), run.code.map(ToOwned::to_owned), run.charged)));
-        Self { balances: model.balances, runs: runs.collect(), faults: Vec::new() }
+        let suspended = std::array::from_fn(|account| model.is_suspended(account));
+        Self { balances: model.balances, shortfalls: model.shortfalls, suspended, runs: runs.collect(), faults: Vec::new() }
     }
 }
 

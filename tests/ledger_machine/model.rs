@@ -37,6 +37,10 @@ pub fn credits_sold(session: usize) -> i32 {
 }
 
 pub const PARTS: i32 = 4;
+/// How many of the parts a dispute is about.
+pub const DISPUTED: i32 = 2;
+/// What becomes of a dispute. The last one reported stands, in this order, however events arrive.
+pub const STATES: [&str; 3] = ["open", "lost", "won"];
 
 /// An operation on the ledger.
 #[derive(Debug, Clone)]
@@ -60,6 +64,16 @@ pub enum Operation {
     StripeRefund {
         session: usize,
         parts: i32,
+    },
+    /// Stripe reports that a refund of one part failed. There is one refund a part.
+    RefundFailed {
+        session: usize,
+        refund: usize,
+    },
+    /// Stripe reports what became of a dispute about the payment: an index of [`STATES`].
+    Dispute {
+        session: usize,
+        state: usize,
     },
     Queue {
         account: usize,
@@ -125,14 +139,18 @@ impl Run {
 struct Payment {
     paid: bool,
     parts_refunded: i32,
-    taken: i32,
-    shortfall: i32,
+    failed: BTreeSet<usize>,
+    dispute: Option<usize>,
+    /// What was owed for it at the last event, in credits.
+    owed: i32,
 }
 
 /// The expected ledger, balances and runs.
 #[derive(Debug, Clone)]
 pub struct Model {
     pub balances: [i32; ACCOUNTS],
+    /// Credits that were spent before they could be taken back. What an account gets pays them first.
+    pub shortfalls: [i32; ACCOUNTS],
     pub runs: BTreeMap<usize, Run>,
     keys: BTreeSet<(usize, usize)>,
     events: BTreeSet<(&'static str, usize, usize)>,
@@ -142,9 +160,22 @@ pub struct Model {
 }
 
 impl Model {
-    /// Returns accounts with these balances and nothing else.
-    pub fn of(balances: [i32; ACCOUNTS]) -> Self {
-        Self { balances, runs: BTreeMap::new(), keys: BTreeSet::new(), events: BTreeSet::new(), payments: BTreeMap::new(), outcome: None }
+    /// Returns accounts with these balances and shortfalls and nothing else.
+    pub fn of(balances: [i32; ACCOUNTS], shortfalls: [i32; ACCOUNTS]) -> Self {
+        let (runs, keys, events, payments) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        Self { balances, shortfalls, runs, keys, events, payments, outcome: None }
+    }
+
+    /// Gives credits, which pay the account's shortfall first.
+    fn give(&mut self, account: usize, credits: i32) {
+        let collected = credits.min(self.shortfalls[account]);
+        self.shortfalls[account] -= collected;
+        self.balances[account] += credits - collected;
+    }
+
+    /// Whether a payment of the account is disputed, so that nothing can be spent.
+    pub fn is_suspended(&self, account: usize) -> bool {
+        self.payments.iter().any(|(session, payment)| buyer(*session) == account && payment.paid && payment.dispute == Some(0))
     }
 
     /// Executes an operation if it is allowed.
@@ -152,7 +183,7 @@ impl Model {
         match *operation {
             Operation::Grant { account, amount, key } => {
                 let first = self.keys.insert((account, key));
-                self.balances[account] += if first { amount } else { 0 };
+                self.give(account, if first { amount } else { 0 });
                 Outcome::First(first)
             }
             Operation::Chargeback { account, amount, key } => {
@@ -167,7 +198,7 @@ impl Model {
                 let payment = self.payments.entry(session).or_default();
                 if first && !payment.paid {
                     payment.paid = true;
-                    self.balances[buyer(session)] += credits_sold(session);
+                    self.give(buyer(session), credits_sold(session));
                 }
                 self.settle(session);
                 Outcome::First(first)
@@ -176,6 +207,19 @@ impl Model {
                 let first = self.events.insert(("refund", session, usize::try_from(parts).unwrap_or(0)));
                 let payment = self.payments.entry(session).or_default();
                 payment.parts_refunded = payment.parts_refunded.max(parts);
+                self.settle(session);
+                Outcome::First(first)
+            }
+            Operation::RefundFailed { session, refund } => {
+                let first = self.events.insert(("failure", session, refund));
+                self.payments.entry(session).or_default().failed.insert(refund);
+                self.settle(session);
+                Outcome::First(first)
+            }
+            Operation::Dispute { session, state } => {
+                let first = self.events.insert(("dispute", session, state));
+                let payment = self.payments.entry(session).or_default();
+                payment.dispute = payment.dispute.max(Some(state));
                 self.settle(session);
                 Outcome::First(first)
             }
@@ -205,18 +249,23 @@ impl Model {
         }
     }
 
-    /// Takes back what was refunded of a payment, as far as the balance allows.
+    /// Takes back what was refunded or disputed of a payment, as far as the balance allows, or gives back what is not owed any longer.
     fn settle(&mut self, session: usize) {
         let payment = self.payments.entry(session).or_default();
         if !payment.paid {
             return;
         }
-        let due = credits_sold(session) * payment.parts_refunded / PARTS - payment.taken - payment.shortfall;
-        let balance = &mut self.balances[buyer(session)];
-        let taken = due.min(*balance);
-        *balance -= taken;
-        payment.taken += taken;
-        payment.shortfall += due - taken;
+        let refunded = (payment.parts_refunded - i32::try_from(payment.failed.len()).unwrap_or(0)).max(0);
+        let disputed = if payment.dispute.is_some_and(|state| STATES[state] != "won") { DISPUTED } else { 0 };
+        let owed = credits_sold(session) * PARTS.min(refunded + disputed) / PARTS;
+        let due = owed - std::mem::replace(&mut payment.owed, owed);
+        let account = buyer(session);
+        if due < 0 {
+            return self.give(account, -due);
+        }
+        let taken = due.min(self.balances[account]);
+        self.balances[account] -= taken;
+        self.shortfalls[account] += due - taken;
     }
 
     fn duplicate_is_live(&self, account: usize, run: usize) -> bool {
@@ -229,7 +278,8 @@ impl Model {
     pub fn may_report_duplicates(&self, operation: &Operation, outcome: &Outcome) -> bool {
         let Operation::Queue { account, run } = *operation else { return false };
         let is_foreign = self.runs.get(&run).is_some_and(|known| known.account != account);
-        *outcome == Outcome::Batch("duplicates") && self.is_taken(account, run) && (is_foreign || self.balances[account] < price(run))
+        let is_unable = self.is_suspended(account) || self.balances[account] < price(run);
+        *outcome == Outcome::Batch("duplicates") && self.is_taken(account, run) && (is_foreign || is_unable)
     }
 
     fn is_taken(&self, account: usize, run: usize) -> bool {
@@ -239,6 +289,9 @@ impl Model {
     fn queue(&mut self, account: usize, run: usize) -> Outcome {
         if let Some(known) = self.runs.get(&run).filter(|known| known.queued) {
             return if known.account == account { Outcome::Batch("created") } else { Outcome::Rejected };
+        }
+        if self.is_suspended(account) {
+            return Outcome::Batch("suspended");
         }
         if self.balances[account] < price(run) {
             return Outcome::Batch("insufficient");
@@ -253,6 +306,7 @@ impl Model {
     fn admit(&mut self, account: usize, id: usize) -> Outcome {
         let duplicate = self.duplicate_is_live(account, id);
         let known = self.runs.contains_key(&id);
+        let is_suspended = self.is_suspended(account);
         let run = self.runs.entry(id).or_insert(Run { account, status: "pending", code: None, charged: 0, queued: false });
         if run.account != account {
             return Outcome::Rejected;
@@ -260,6 +314,8 @@ impl Model {
         if run.status == "pending" {
             if !known && duplicate {
                 (run.status, run.code) = ("failed", Some("DUPLICATE_ANALYSIS"));
+            } else if is_suspended {
+                (run.status, run.code) = ("failed", Some("SPENDING_SUSPENDED"));
             } else if self.balances[account] < price(id) {
                 (run.status, run.code) = ("failed", Some("INSUFFICIENT_CREDITS"));
             } else {
@@ -274,8 +330,9 @@ impl Model {
     fn end(&mut self, id: usize, status: &'static str, code: Option<&'static str>) -> i32 {
         let Some(run) = self.runs.get_mut(&id).filter(|run| run.is_live()) else { return 0 };
         (run.status, run.code) = (status, code);
-        self.balances[run.account] += run.charged;
-        run.charged
+        let (account, charged) = (run.account, run.charged);
+        self.give(account, charged);
+        charged
     }
 
     fn fail(&mut self, account: usize, id: usize) -> Outcome {
@@ -317,6 +374,8 @@ pub fn operation() -> BoxedStrategy<Operation> {
         3 => (account.clone(), 1..30_i32, 0..KEYS).prop_map(|(account, amount, key)| Operation::Chargeback { account, amount, key }),
         2 => (0..SESSIONS, 0..2_usize).prop_map(|(session, event)| Operation::Purchase { session, event }),
         2 => (0..SESSIONS, 1..=PARTS).prop_map(|(session, parts)| Operation::StripeRefund { session, parts }),
+        2 => (0..SESSIONS, 0..2_usize).prop_map(|(session, refund)| Operation::RefundFailed { session, refund }),
+        2 => (0..SESSIONS, 0..STATES.len()).prop_map(|(session, state)| Operation::Dispute { session, state }),
         3 => (account.clone(), run.clone()).prop_map(|(account, run)| Operation::Queue { account, run }),
         8 => (account.clone(), run.clone()).prop_map(|(account, run)| Operation::Admit { account, run }),
         3 => run.clone().prop_map(|run| Operation::Complete { run }),
@@ -334,7 +393,7 @@ impl ReferenceStateMachine for Model {
     type Transition = Operation;
 
     fn init_state() -> BoxedStrategy<Self> {
-        Just(Self::of([SIGNUP; ACCOUNTS])).boxed()
+        Just(Self::of([SIGNUP; ACCOUNTS], [0; ACCOUNTS])).boxed()
     }
 
     fn transitions(_: &Self) -> BoxedStrategy<Operation> {

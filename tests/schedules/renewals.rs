@@ -252,7 +252,7 @@ async fn the_next_renewal_completes_a_killed_one(world: Arc<World>) {
 /// Creates accounts whose free periods ended ten days ago, a minute apart.
 async fn crowd(world: &World, name: &str, size: i64) {
     let text = format!(
-        "INSERT INTO auth.users (id, email, raw_user_meta_data) SELECT gen_random_uuid(), '{name}-crowd-' || n || '@example.com', jsonb_build_object('full_name', '{name} crowd ' || n) FROM generate_series(1, {size}) n;
+        "INSERT INTO auth.users (id, email, email_confirmed_at, raw_user_meta_data) SELECT gen_random_uuid(), '{name}-crowd-' || n || '@example.com', now(), jsonb_build_object('full_name', '{name} crowd ' || n) FROM generate_series(1, {size}) n;
          UPDATE accounts SET slug = split_part(u.email, '@', 1) FROM users u WHERE u.id = owner_id AND u.email LIKE '{name}-crowd-%@example.com';
          UPDATE subscriptions SET current_period_start = now() - interval '40 days', current_period_end = now() - interval '10 days' + n * interval '1 minute'
          FROM (SELECT id, row_number() OVER (ORDER BY slug) AS n FROM accounts WHERE slug LIKE '{name}-crowd-%') a WHERE a.id = account_id"

@@ -166,8 +166,8 @@ async fn every_kind_of_fault_is_found(world: Arc<World>) {
     assert_eq!(faults_after(&world, "").await, Vec::<String>::new());
     let entry = |amount: i32, kind: &str, run: &str, key: &str, after: i32, number: i32| {
         format!(
-            "INSERT INTO credit_ledger (account_id, amount, balance_after, entry_no, transaction_type, run_id, idempotency_key)
-             SELECT account_id, {amount}, balance_after + {after}, entry_no + {number}, '{kind}', {run}, {key}
+            "INSERT INTO credit_ledger (account_id, amount, balance_after, entry_no, transaction_type, run_id, idempotency_key, created_by)
+             SELECT account_id, {amount}, balance_after + {after}, entry_no + {number}, '{kind}', {run}, {key}, 'system'
              FROM credit_ledger WHERE account_id = '{id}' ORDER BY entry_no DESC LIMIT 1;
              UPDATE credit_balances SET current_balance = current_balance + {amount} WHERE account_id = '{id}';"
         )
@@ -190,6 +190,36 @@ async fn every_kind_of_fault_is_found(world: Arc<World>) {
                 "{invoice} '{id}'; INSERT INTO stripe_payments (source, account_id, credits, amount_cents) VALUES ('in_lost', '{id}', 9, 900)"
             ),
             vec!["subscription's invoices are worth 9, its periods 0, its changes in the ledger 0"],
+        ),
+        // Credits that can be spent beside a shortfall; a return that was not collected, or collected without being owed.
+        (
+            format!(
+                "UPDATE stripe_payments SET shortfall = 10, refunds = '{{\"ch_1\": {{\"total\": 970}}}}' WHERE source = '{intent}';
+                 UPDATE credit_balances SET open_shortfall = 10 WHERE account_id = '{id}'"
+            ),
+            vec!["balance of 15 with a shortfall of 10"],
+        ),
+        (
+            format!("UPDATE stripe_payments SET refunds = '{{\"ch_1\": {{\"total\": 485}}}}' WHERE source = '{intent}'"),
+            vec!["payment owes 5, of which 0 is taken and 0 open"],
+        ),
+        (
+            format!("UPDATE credit_balances SET open_shortfall = 3 WHERE account_id = '{id}'"),
+            vec!["balance knows a shortfall of 3, its payments one of 0"],
+        ),
+        // A dispute that the balance does not know, and a charge during one.
+        (
+            format!(
+                "UPDATE stripe_payments SET disputes = '{{\"du_1\": {{\"cents\": 0, \"state\": \"open\"}}}}', disputed_since = now() WHERE source = '{intent}'"
+            ),
+            vec!["balance knows a shortfall of 0, its payments one of 0, and another dispute"],
+        ),
+        (
+            format!(
+                "UPDATE stripe_payments SET disputes = '{{\"du_1\": {{\"cents\": 0, \"state\": \"open\"}}}}', disputed_since = '2026-01-01' WHERE source = '{intent}';
+                 UPDATE credit_balances SET disputed_since = '2026-01-01' WHERE account_id = '{id}'"
+            ),
+            vec!["charged while a payment is disputed"],
         ),
         // A second refund, as if the index that forbids it were missing, is reported.
         (

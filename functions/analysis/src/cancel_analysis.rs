@@ -2,7 +2,7 @@
 
 use oslira_aws::executions::Executions;
 use oslira_aws::limits::GENERAL;
-use oslira_db::runs::Cancellation;
+use oslira_db::runs::{Cancellation, RefundedCost};
 use oslira_domain::{RunId, RunStatus};
 use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, Request, endpoint, errors};
@@ -17,7 +17,11 @@ use crate::Deps;
 pub struct Cancelled {
     run_id: RunId,
     status: RunStatus,
+    /// The run's charge, if it was refunded.
     credits_refunded: i32,
+    /// The run's charge, if it was kept.
+    credits_kept: i32,
+    refunded_cost: RefundedCost,
     message: &'static str,
 }
 
@@ -33,7 +37,11 @@ pub(crate) fn describe(api: &mut Api) {
         .end();
 }
 
-/// Cancels a run and refunds its credits. Cancelling a cancelled run returns the same response. Requires at least the role `member`.
+/// Cancels a run and refunds its credits. Cancelling a cancelled run changes nothing and returns the same credits. Requires at least the role
+/// `member`.
+///
+/// What vendors charge for a cancelled run is not charged to the account up to a limit in 24 hours, `refunded_cost`. Beyond it, a run that has
+/// begun to ask models (step 9) is cancelled but keeps its charge, as `credits_kept` states.
 ///
 /// One transaction cancels and refunds; a run that completes first stays completed.
 #[endpoint(POST, "/api/analysis/{runId}/cancel")]
@@ -46,8 +54,9 @@ pub async fn cancel_analysis(request: Request, deps: Deps, executions: Execution
     });
     let accepted = item.map(|item| item.run);
     let ended = |how: &str| Problem::of(&errors::ALREADY_COMPLETE).message(format!("The analysis has already {how}."));
-    let credits_refunded = match deps.db.cancel(&request.caller.claims(), &run_id, accepted.as_ref()).await? {
-        Cancellation::Cancelled { credits_refunded } => credits_refunded,
+    let (credits_refunded, credits_kept, refunded_cost) = match deps.db.cancel(&request.caller.claims(), &run_id, accepted.as_ref()).await?
+    {
+        Cancellation::Cancelled { credits_refunded, credits_kept, refunded_cost } => (credits_refunded, credits_kept, refunded_cost),
         Cancellation::Completed => return Err(ended("completed")),
         Cancellation::Failed => return Err(ended("failed")),
         Cancellation::NotFound => return Err(Problem::of(&errors::ANALYSIS_NOT_FOUND)),
@@ -65,6 +74,12 @@ pub async fn cancel_analysis(request: Request, deps: Deps, executions: Execution
         run_id,
         status: RunStatus::Cancelled,
         credits_refunded,
-        message: "The analysis was cancelled. You were not charged.",
+        credits_kept,
+        refunded_cost,
+        message: if credits_kept == 0 {
+            "The analysis was cancelled. You were not charged."
+        } else {
+            "The analysis was cancelled. Its charge is kept, because cancelled analyses have cost too much within 24 hours."
+        },
     })
 }

@@ -42,6 +42,9 @@ impl StartAnalysis {
             let message = format!("@{} is already being analyzed.", self.username);
             return Err(Problem::with_details(&errors::DUPLICATE_ANALYSIS, &details).message(message));
         }
+        if check.disputed {
+            return Err(Problem::of(&errors::SPENDING_SUSPENDED));
+        }
         let (available, required) = (check.available, self.tier.credits().0);
         if available < required {
             let message = format!("The analysis costs {required} credits, and {available} are available.");
@@ -86,6 +89,7 @@ pub(crate) fn describe(api: &mut Api) {
         .limited(&[STARTS, ANALYSES])
         .responds::<Started>(202)
         .refuses(&errors::INSUFFICIENT_CREDITS)
+        .refuses(&errors::SPENDING_SUSPENDED)
         .requires_account()
         .refuses(&errors::READ_ONLY)
         .refuses(&errors::BUSINESS_PROFILE_NOT_FOUND)

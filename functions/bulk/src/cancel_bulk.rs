@@ -9,6 +9,7 @@ use oslira_aws::limits::GENERAL;
 use oslira_aws::progress::ProgressTable;
 use oslira_db::UserDb;
 use oslira_db::bulk::BatchCancellation;
+use oslira_db::runs::RefundedCost;
 use oslira_domain::{BatchId, RunId, RunStatus};
 use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, Request, endpoint, errors};
@@ -31,7 +32,11 @@ struct Cancellation {
     completed: i64,
     failed: i64,
     total: i64,
+    /// The charges of cancelled runs that were refunded.
     credits_refunded: i64,
+    /// The charges of cancelled runs that were kept.
+    credits_kept: i64,
+    refunded_cost: RefundedCost,
     message: String,
 }
 
@@ -48,6 +53,8 @@ pub(crate) fn describe(api: &mut Api) {
 
 /// Cancels the runs of a batch that have not ended and refunds their credits, in one transaction. Runs that have ended stay as they are.
 /// Cancelling a cancelled batch returns the same counts, with `newly_cancelled` 0. Requires at least the role `member`.
+///
+/// The limit of `refunded_cost` applies to each run, as at `POST /api/analysis/{runId}/cancel`.
 #[endpoint(POST, "/api/leads/analyze/bulk/{batchId}/cancel")]
 pub async fn cancel_bulk(request: Request, db: UserDb, executions: Executions, progress: ProgressTable) -> Result<Reply, Problem> {
     let batch_id: BatchId = request.path("batchId")?;
@@ -63,7 +70,13 @@ pub async fn cancel_bulk(request: Request, db: UserDb, executions: Executions, p
         tracing::warn!("not all executions are stopped"); // the runs' tasks check their status before they spend anything
     }
     Reply::ok(&Cancellation {
-        message: format!("{} of {} analyses are cancelled. You were not charged for them.", batch.cancelled, batch.total),
+        message: match batch.credits_kept {
+            0 => format!("{} of {} analyses are cancelled. You were not charged for them.", batch.cancelled, batch.total),
+            kept => format!(
+                "{} of {} analyses are cancelled. {kept} credits are kept, because cancelled analyses have cost too much within 24 hours.",
+                batch.cancelled, batch.total
+            ),
+        },
         batch_id,
         cancelled: batch.cancelled,
         newly_cancelled: batch.newly,
@@ -71,6 +84,8 @@ pub async fn cancel_bulk(request: Request, db: UserDb, executions: Executions, p
         failed: batch.failed,
         total: batch.total,
         credits_refunded: batch.credits_refunded,
+        credits_kept: batch.credits_kept,
+        refunded_cost: batch.refunded_cost,
     })
 }
 

@@ -104,6 +104,7 @@ pub(crate) fn describe(api: &mut Api) {
         .limited(&[STARTS, BULK_REQUESTS, ANALYSES])
         .responds::<Started>(202)
         .refuses(&NONE_AFFORDABLE)
+        .refuses(&errors::SPENDING_SUSPENDED)
         .requires_account()
         .refuses(&errors::READ_ONLY)
         .refuses(&errors::BUSINESS_PROFILE_NOT_FOUND)
@@ -165,6 +166,7 @@ pub async fn start_bulk(request: Request, endpoint: Endpoint, queue: Queue) -> R
         BatchCreation::NoAccount => return Err(Problem::no_account(caller.requested_account)),
         BatchCreation::Forbidden => return Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot spend credits.")),
         BatchCreation::NoProfile => return Err(Problem::of(&errors::BUSINESS_PROFILE_NOT_FOUND)),
+        BatchCreation::Suspended => return Err(Problem::of(&errors::SPENDING_SUSPENDED)),
         BatchCreation::Insufficient { available } => return Err(input.insufficient(available)),
         BatchCreation::Duplicates { running } => return Err(input.all_running(&running)),
         BatchCreation::TooMany => {
@@ -216,6 +218,9 @@ impl StartBulk {
         let free = self.handles.valid().filter(|handle| !check.running.contains_key(handle.as_str())).count();
         if free == 0 {
             return Err(self.all_running(&check.running));
+        }
+        if check.disputed {
+            return Err(Problem::of(&errors::SPENDING_SUSPENDED));
         }
         if check.available < self.tier.credits().0 {
             return Err(self.insufficient(check.available));

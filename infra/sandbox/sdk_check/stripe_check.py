@@ -147,6 +147,11 @@ def check_checkout(api: stripe.StripeClient, shop: Shop, customer: str) -> None:
     back = shop.events("charge.refunded", "refund.created")[0]
     assert (back.data.object.amount_refunded, back.data.object.refunded, back.data.previous_attributes["amount_refunded"]) == (9700, True, 700)
     fails(stripe.InvalidRequestError, lambda: api.v1.refunds.create({"charge": refund.charge}), code="charge_already_refunded")
+    stripe_control(f"/refunds/{refund.id}/fail", {})
+    failed = shop.events("refund.failed", "refund.updated", "charge.refund.updated")
+    assert {event.data.object.status for event in failed} == {"failed"} and failed[1].data.previous_attributes["status"] == "succeeded"
+    assert api.v1.charges.retrieve(refund.charge).amount_refunded == 9000
+    assert api.v1.refunds.retrieve(refund.id).failure_reason == "expired_or_canceled_card"
 
 
 def check_subscriptions(api: stripe.StripeClient, shop: Shop, customer: str) -> None:
@@ -202,18 +207,56 @@ def check_subscriptions(api: stripe.StripeClient, shop: Shop, customer: str) -> 
     shop.events("customer.subscription.updated", "invoice.created", "charge.succeeded", "payment_intent.succeeded", "invoice.paid")
     api.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
     assert shop.events("customer.subscription.updated")[0].data.object.cancel_at_period_end is True
+    api.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": False})
+    shop.events("customer.subscription.updated")
+    stripe_control(f"/subscriptions/{subscription.id}/cancel", {"at_period_end": True})
+    ending = shop.events("customer.subscription.updated")[0].data.object
+    assert ending.cancel_at_period_end is False and ending.cancel_at == ending["items"].data[0].current_period_end, "as the portal ends it"
+    for word, status in [("pause", "paused"), ("resume", "active")]:
+        stripe_control(f"/subscriptions/{subscription.id}/{word}", {})
+        assert shop.events(f"customer.subscription.{word}d")[0].data.object.status == status
     assert api.v1.subscriptions.cancel(subscription.id).status == "canceled"
     assert shop.events("customer.subscription.deleted")[0].data.object.ended_at
     fails(stripe.InvalidRequestError, lambda: api.v1.subscriptions.cancel(subscription.id), http_status=404, code="resource_missing")
+
+    for control, event, status in [("void", "invoice.voided", "void"), ("mark_uncollectible", "invoice.marked_uncollectible", "uncollectible")]:
+        given_up = api.v1.subscriptions.create({"customer": customer, "items": [{"price": "price_pro"}]})
+        shop.events("customer.subscription.created", "invoice.created", "charge.succeeded", "payment_intent.succeeded", "invoice.paid")
+        invoice = stripe_control(f"/subscriptions/{given_up.id}/renew", {"fail": True})["invoice"]["id"]
+        shop.events(
+            "invoice.created", "customer.subscription.updated", "charge.failed", "payment_intent.payment_failed", "invoice.payment_failed",
+            "customer.subscription.updated")
+        stripe_control(f"/invoices/{invoice}/{control}", {})
+        assert shop.events(event)[0].data.object.status == api.v1.invoices.retrieve(invoice).status == status
+        api.v1.subscriptions.cancel(given_up.id)
+        shop.events("customer.subscription.deleted")
+
+    product = api.v1.products.create({"name": "Newsletter"})
+    add_on = api.v1.prices.create({"product": product.id, "currency": "usd", "unit_amount": 500, "recurring": {"interval": "month"}})
+    shop.events("product.created", "price.created")
+    both = stripe_control(f"/customers/{customer}/subscribe", {"price": "price_pro", "add_on": add_on.id})
+    *_, paid = shop.events(
+        "customer.subscription.created", "invoice.created", "charge.succeeded", "payment_intent.succeeded", "invoice.paid")
+    assert [line.pricing.price_details.price for line in paid.data.object.lines.data] == [add_on.id, "price_pro"]
+    assert paid.data.object.total == 3500
+    api.v1.subscriptions.cancel(both["id"])
+    shop.events("customer.subscription.deleted")
 
     other = api.v1.subscriptions.create({"customer": customer, "items": [{"price": "price_pro"}]})
     *_, paid = shop.events(
         "customer.subscription.created", "invoice.created", "charge.succeeded", "payment_intent.succeeded", "invoice.paid")
     charge = api.v1.invoices.retrieve(paid.data.object.id, {"expand": ["payments.data.payment.payment_intent"]}).payments.data[0]
     dispute = stripe_control(f"/payment_intents/{charge.payment.payment_intent.id}/dispute", {"reason": "product_not_received"})
-    opened = shop.events("charge.dispute.created")[0].data.object
+    opened = shop.events("charge.dispute.created", "charge.dispute.funds_withdrawn")[0].data.object
     assert (opened.id, opened.amount, opened.reason, opened.payment_intent) == (
         dispute["id"], 3000, "product_not_received", charge.payment.payment_intent.id)
+    stripe_control(f"/disputes/{dispute['id']}/close", {"won": True})
+    decided = shop.events("charge.dispute.funds_reinstated", "charge.dispute.closed")[1].data.object
+    assert decided.status == "won" and sum(moved.amount for moved in decided.balance_transactions) == 0
+    for case_type, status in [("block", "prevented"), ("inquiry", "warning_needs_response")]:
+        stripe_control(f"/payment_intents/{charge.payment.payment_intent.id}/dispute", {"case_type": case_type})
+        harmless = shop.events("charge.dispute.created")[0].data.object
+        assert (harmless.status, harmless.payment_method_details.card.case_type, harmless.balance_transactions) == (status, case_type, [])
     assert [found.id for found in api.v1.subscriptions.list({"customer": customer}).data] == [other.id]
 
 

@@ -11,6 +11,7 @@ use tokio_postgres::types::Json;
 use crate::error::DbError;
 use crate::idempotency::{Claim, Key};
 use crate::params::params;
+use crate::runs::RefundedCost;
 use crate::session::{AdminDb, Claims, UserDb};
 use crate::workflow::VendorCall;
 
@@ -23,6 +24,8 @@ pub struct BulkPrecheck {
     pub can_spend: bool,
     /// Its balance.
     pub available: i32,
+    /// Whether a payment of the account is disputed, so that nothing may be spent.
+    pub disputed: bool,
     /// Whether the business profile belongs to the account and is live.
     pub business_profile_exists: bool,
     /// The live runs of the handles, by handle.
@@ -69,6 +72,8 @@ pub enum BatchCreation {
     Forbidden,
     /// The business profile is not the account's, or gone.
     NoProfile,
+    /// A payment of the account is disputed.
+    Suspended,
     /// The balance does not pay for one run.
     Insufficient {
         /// The balance.
@@ -206,8 +211,12 @@ pub struct CancelledBatch {
     pub completed: i64,
     /// How many had failed.
     pub failed: i64,
-    /// The charges of all cancelled runs, which were refunded.
+    /// The charges of cancelled runs that were refunded.
     pub credits_refunded: i64,
+    /// The charges of cancelled runs that were kept.
+    pub credits_kept: i64,
+    /// What the account's cancelled runs cost.
+    pub refunded_cost: RefundedCost,
     /// The cancelled runs that may have an execution.
     pub begun: Vec<RunId>,
 }
@@ -235,7 +244,7 @@ impl UserDb {
         key: Option<Key<'_>>,
     ) -> Result<Option<BulkPrecheck>, DbError> {
         let sql = "SELECT jsonb_build_object('account_id', c.account_id, 'can_spend', c.can_spend,
-                'available', coalesce((SELECT b.current_balance FROM credit_balances b WHERE b.account_id = c.account_id), 0),
+                'available', coalesce(b.current_balance, 0), 'disputed', b.disputed_since IS NOT NULL,
                 'business_profile_exists', EXISTS (SELECT 1 FROM business_profiles p
                     WHERE p.id = $2 AND p.account_id = c.account_id AND p.deleted_at IS NULL),
                 'running', coalesce((SELECT jsonb_object_agg(a.username, a.run_id) FROM analyses a
@@ -246,7 +255,7 @@ impl UserDb {
                     FROM idempotency_keys k
                     WHERE k.account_id = c.account_id AND k.user_id = (SELECT auth.uid()) AND k.key = $4
                       AND k.created_at > now() - interval '24 hours'))
-            FROM caller_account($1) c";
+            FROM caller_account($1) c LEFT JOIN credit_balances b ON b.account_id = c.account_id";
         let (name, hash) = (key.map(|key| key.name), key.map(|key| key.request_hash));
         self.call(claims, sql, &params![account, business_profile, usernames, name, hash]).await
     }
@@ -289,7 +298,7 @@ impl UserDb {
         self.call(claims, sql, &params![batch_id, account]).await
     }
 
-    /// Cancels and refunds the live runs of a batch.
+    /// Cancels the live runs of a batch, each with its refund or keeping its charge.
     ///
     /// # Errors
     /// As any statement; refusals are outcomes, not errors.

@@ -19,6 +19,10 @@ use crate::session::{Claims, UserDb};
 pub struct Balance {
     account_id: AccountId,
     current_balance: i32,
+    /// Credits that returned payments still have to take back. Every later grant and refund pays them first.
+    open_shortfall: i32,
+    /// Since when a payment is disputed that is not decided yet. Nothing can be spent meanwhile.
+    disputed_since: Option<Timestamp>,
     plan: Option<String>,
     last_transaction_at: Option<Timestamp>,
     created_at: Option<Timestamp>,
@@ -39,7 +43,8 @@ pub struct LedgerEntry {
     description: Option<String>,
     #[schemars(with = "serde_json::Map<String, Value>")]
     metadata: Value,
-    created_by: Option<Uuid>,
+    /// Who caused the entry: `user:<id>`, `stripe:<event>`, `operator:<name>`, or `system`.
+    created_by: String,
     created_at: Timestamp,
 }
 
@@ -78,6 +83,7 @@ impl UserDb {
     /// As any statement.
     pub async fn balance(&self, claims: &Claims, account: Option<AccountId>) -> Result<Option<Balance>, DbError> {
         let sql = "SELECT jsonb_build_object('account_id', c.account_id, 'current_balance', coalesce(b.current_balance, 0),
+                'open_shortfall', coalesce(b.open_shortfall, 0), 'disputed_since', b.disputed_since,
                 'last_transaction_at', b.last_transaction_at, 'created_at', b.created_at, 'updated_at', b.updated_at,
                 'plan', (SELECT s.plan_id FROM subscriptions s JOIN plans p ON p.id = s.plan_id
                          WHERE s.account_id = c.account_id AND s.status IN ('active', 'trialing', 'past_due')

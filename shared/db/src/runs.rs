@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use oslira_domain::{AccountId, BusinessProfileId, FailureCode, Run, RunId, RunStatus, StepTiming, Tier, Username};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
@@ -21,6 +22,8 @@ pub struct Precheck {
     pub can_spend: bool,
     /// Its balance.
     pub available: i32,
+    /// Whether a payment of the account is disputed, so that nothing may be spent.
+    pub disputed: bool,
     /// Whether the business profile belongs to the account and is live.
     pub business_profile_exists: bool,
     /// A live run of the same handle that is not stuck.
@@ -85,14 +88,28 @@ pub struct RunView {
     pub run: Option<RunRow>,
 }
 
+/// What runs cost us that the account has cancelled, and was refunded for, within 24 hours. Beyond the limit, a run keeps its charge that is
+/// cancelled after its questions to models have begun (step 9).
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+pub struct RefundedCost {
+    /// The cost so far, in millionths of a US dollar. Questions in progress count as an estimate.
+    pub used_micro_usd: i64,
+    /// The limit, in millionths of a US dollar.
+    pub limit_micro_usd: i64,
+}
+
 /// How a cancellation ended.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Cancellation {
     /// The run is cancelled, by this call or an earlier one.
     Cancelled {
-        /// The charge, which was refunded.
+        /// The charge, if it was refunded.
         credits_refunded: i32,
+        /// The charge, if it was kept: the run was asking its questions to models, and the account's allowance was used up.
+        credits_kept: i32,
+        /// What the account's cancelled runs cost.
+        refunded_cost: RefundedCost,
     },
     /// The run had completed.
     Completed,
@@ -118,7 +135,7 @@ impl UserDb {
         key: Option<Key<'_>>,
     ) -> Result<Option<Precheck>, DbError> {
         let sql = "SELECT jsonb_build_object('account_id', c.account_id, 'can_spend', c.can_spend,
-                'available', coalesce((SELECT b.current_balance FROM credit_balances b WHERE b.account_id = c.account_id), 0),
+                'available', coalesce(b.current_balance, 0), 'disputed', b.disputed_since IS NOT NULL,
                 'business_profile_exists', EXISTS (SELECT 1 FROM business_profiles p
                     WHERE p.id = $2 AND p.account_id = c.account_id AND p.deleted_at IS NULL),
                 'running', (SELECT a.run_id FROM analyses a
@@ -131,7 +148,7 @@ impl UserDb {
                     FROM idempotency_keys k
                     WHERE k.account_id = c.account_id AND k.user_id = (SELECT auth.uid()) AND k.key = $4
                       AND k.created_at > now() - interval '24 hours' AND k.answer IS NOT NULL))
-            FROM caller_account($1) c";
+            FROM caller_account($1) c LEFT JOIN credit_balances b ON b.account_id = c.account_id";
         let (name, hash) = (key.map(|key| key.name), key.map(|key| key.request_hash));
         self.call(claims, sql, &params![account, business_profile, username, name, hash]).await
     }
@@ -151,7 +168,7 @@ impl UserDb {
         self.call(claims, sql, &params![run_id]).await
     }
 
-    /// Cancels and refunds a run. `accepted` is the input of a run that was accepted and may not be admitted yet.
+    /// Cancels a run and refunds it, or keeps its charge. `accepted` is the input of a run that was accepted and may not be admitted yet.
     ///
     /// # Errors
     /// As any statement; refusals are outcomes, not errors.

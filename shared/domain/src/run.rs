@@ -81,6 +81,8 @@ pub enum FailureCode {
     DuplicateAnalysis,
     /// The balance did not cover it.
     InsufficientCredits,
+    /// A payment of the account was disputed.
+    SpendingSuspended,
     /// The business profile does not exist, or belongs to another account.
     BusinessProfileNotFound,
     /// Instagram has no such profile.
@@ -105,9 +107,10 @@ pub enum FailureCode {
 
 impl FailureCode {
     /// Every code.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::DuplicateAnalysis,
         Self::InsufficientCredits,
+        Self::SpendingSuspended,
         Self::BusinessProfileNotFound,
         Self::ProfileNotFound,
         Self::ProfilePrivate,
@@ -130,6 +133,7 @@ impl FailureCode {
         match self {
             Self::DuplicateAnalysis => "This profile is already being analyzed.",
             Self::InsufficientCredits => "The account does not have enough credits.",
+            Self::SpendingSuspended => "A payment of the account is disputed. Credits cannot be spent until the dispute is decided.",
             Self::BusinessProfileNotFound => "The business profile does not exist.",
             Self::ProfileNotFound => "Instagram has no such profile. You were not charged.",
             Self::ProfilePrivate => "The profile is private and cannot be analyzed. You were not charged.",

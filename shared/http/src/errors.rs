@@ -58,6 +58,7 @@ catalog! {
 
     // Analyses.
     INSUFFICIENT_CREDITS: Shortfall = PAYMENT_REQUIRED, "The balance does not cover the tier's price.";
+    SPENDING_SUSPENDED: () = PAYMENT_REQUIRED, "A payment of the account is disputed. Credits cannot be spent until the dispute is decided.";
     DUPLICATE_ANALYSIS: LiveRun = CONFLICT, "The handle is already being analyzed for this business profile.";
     ALREADY_COMPLETE: () = CONFLICT, "The run has already completed or failed.";
     ANALYSIS_FAILED: FailedRun = CONFLICT, "The run failed and was not charged. `details` states the reason.",

@@ -7,7 +7,7 @@ mod events;
 mod signature;
 
 pub use client::{CheckoutSession, CreditPurchase, Stripe, StripeSecret};
-pub use events::{Effect, Event, InvalidEvent, Reading, Reversal};
+pub use events::{BilledItem, Change, DisputeState, Effect, Event, InvalidEvent, InvoiceStatus, Reading, Reversal};
 pub use signature::{SignatureError, SignatureVerifier, StripeWebhookSecret};
 
 /// The version of the API for requests and events. The webhook endpoint at Stripe must use the same version.

@@ -280,6 +280,7 @@ fn subscribe(ledger: &mut Ledger, session: &Value, method: Method) -> Result<Val
     let new = NewSubscription {
         customer: customer.as_str().unwrap_or_default(),
         price: &hidden["items"][0]["price"],
+        add_on: None,
         metadata: &hidden["subscription_metadata"],
         cancel_at_period_end: false,
     };

@@ -9,13 +9,16 @@
 //! | `POST /resume` | `match`?, `send_held`? | removes a hold, or all without `match`; `send_held` sends the events that were held |
 //! | `POST /sessions/{id}/pay` | `method`?: `card`, `delayed`, `fail` | pays a session |
 //! | `POST /sessions/{id}/settle` | `succeed` | settles or fails a delayed payment |
-//! | `POST /customers/{id}/subscribe` | `price`, `metadata`? | starts a subscription and pays its first invoice |
+//! | `POST /customers/{id}/subscribe` | `price`, `add_on`?, `metadata`? | starts a subscription and pays its first invoice; `add_on` is the price of another product on it |
 //! | `POST /subscriptions/{id}/renew` | `fail`? | starts the next period: bills it, makes the subscription past due (`fail`), or ends it if that is scheduled |
 //! | `POST /subscriptions/{id}/change` | `price`, `proration_behavior`? | changes the plan |
-//! | `POST /subscriptions/{id}/cancel` | `at_period_end`? | ends the subscription, now or with its period |
-//! | `POST /invoices/{id}/pay` | | pays a failed invoice |
+//! | `POST /subscriptions/{id}/cancel` | `at_period_end`? | ends the subscription, now or with its period, as the customer portal does: by `cancel_at` alone |
+//! | `POST /subscriptions/{id}/{pause,resume}` | | pauses the subscription, or resumes it |
+//! | `POST /invoices/{id}/{pay,void,mark_uncollectible}` | | pays a failed invoice, or ends its collection |
 //! | `POST /{payment_intents,charges}/{id}/refund` | `amount`?, `reason`? | refunds a charge |
-//! | `POST /{payment_intents,charges}/{id}/dispute` | `amount`?, `reason`? | opens a dispute |
+//! | `POST /refunds/{id}/fail` | | fails a refund: the money comes back |
+//! | `POST /{payment_intents,charges}/{id}/dispute` | `amount`?, `reason`?, `case_type`?: `chargeback`, `inquiry`, `block` | opens a dispute; only a chargeback moves money |
+//! | `POST /disputes/{id}/close` | `won` | decides a dispute |
 //! | `GET /events` | `type`?, `object`?, `match`? in the query | returns the events in order |
 //! | `POST /events/{id}/deliver` | `times`?, `concurrent`?, `secret`?, `timestamp`?, `extra_v1`?, `url`? | sends an event now, even a held one; returns the statuses |
 //! | `GET /deliveries` | `event`? in the query | returns the automatic delivery attempts |
@@ -37,8 +40,9 @@ use super::checkout::Method;
 use super::delivery::{self, DEFAULT_SECRET, DeliveryRequest, Endpoint};
 use super::ledger::{Cause, Ledger, now, text};
 use super::problem::Problem;
+use super::reversals::CaseType;
 use super::subscriptions::{NewSubscription, Proration};
-use super::{checkout, reversals, subscriptions};
+use super::{checkout, invoices, reversals, subscriptions};
 use crate::wire;
 
 /// Returns the routes below `/_control/stripe`.
@@ -53,7 +57,13 @@ pub(crate) fn routes(stripe: Arc<Stripe>) -> Router {
         .route("/subscriptions/{id}/renew", post(renew))
         .route("/subscriptions/{id}/change", post(change))
         .route("/subscriptions/{id}/cancel", post(cancel))
+        .route("/subscriptions/{id}/pause", post(pause_subscription))
+        .route("/subscriptions/{id}/resume", post(resume_subscription))
         .route("/invoices/{id}/pay", post(pay_invoice))
+        .route("/invoices/{id}/void", post(void_invoice))
+        .route("/invoices/{id}/mark_uncollectible", post(mark_uncollectible))
+        .route("/refunds/{id}/fail", post(fail_refund))
+        .route("/disputes/{id}/close", post(close_dispute))
         .route("/{kind}/{id}/refund", post(refund))
         .route("/{kind}/{id}/dispute", post(dispute))
         .route("/events", get(events))
@@ -190,6 +200,7 @@ async fn settle(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body:
 #[serde(deny_unknown_fields)]
 struct Subscribe {
     price: String,
+    add_on: Option<String>,
     #[serde(default)]
     metadata: Map<String, Value>,
 }
@@ -201,8 +212,10 @@ async fn subscribe(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, bo
             return Err(Problem::invalid("metadata values are texts", None, None));
         }
         let price = subscriptions::recurring_price(ledger, &request.price, "price")?;
+        let add_on = request.add_on.map(|price| subscriptions::recurring_price(ledger, &price, "add_on")).transpose()?;
         let metadata = Value::Object(request.metadata);
-        let new = NewSubscription { customer: &id, price: &price, metadata: &metadata, cancel_at_period_end: false };
+        let new =
+            NewSubscription { customer: &id, price: &price, add_on: add_on.as_ref(), metadata: &metadata, cancel_at_period_end: false };
         let (subscription, _) = subscriptions::start(ledger, &new)?;
         ledger.get("subscription", &subscription)
     })
@@ -253,6 +266,36 @@ async fn cancel(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body:
     })
 }
 
+async fn pause_subscription(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, _: Empty| subscriptions::pause(ledger, &id, true))
+}
+
+async fn resume_subscription(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, _: Empty| subscriptions::pause(ledger, &id, false))
+}
+
+async fn void_invoice(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, _: Empty| invoices::give_up(ledger, &id, "void"))
+}
+
+async fn mark_uncollectible(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, _: Empty| invoices::give_up(ledger, &id, "uncollectible"))
+}
+
+async fn fail_refund(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, _: Empty| reversals::fail_refund(ledger, &id))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Decision {
+    won: bool,
+}
+
+async fn close_dispute(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, request: Decision| reversals::close_dispute(ledger, &id, request.won))
+}
+
 async fn pay_invoice(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
     perform(&stripe, &body, |ledger, _: Empty| {
         subscriptions::collect(ledger, &id, true)?;
@@ -283,10 +326,19 @@ async fn refund(State(stripe): State<Arc<Stripe>>, Path((kind, id)): Path<(Strin
     })
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewDispute {
+    amount: Option<i64>,
+    reason: Option<String>,
+    #[serde(default)]
+    case_type: CaseType,
+}
+
 async fn dispute(State(stripe): State<Arc<Stripe>>, Path((kind, id)): Path<(String, String)>, body: Bytes) -> Response {
-    perform(&stripe, &body, |ledger, request: Reversal| {
+    perform(&stripe, &body, |ledger, request: NewDispute| {
         let charge = charge(ledger, &kind, &id)?;
-        reversals::dispute(ledger, &charge, request.amount, request.reason.as_deref())
+        reversals::dispute(ledger, &charge, request.amount, request.reason.as_deref(), request.case_type)
     })
 }
 

@@ -16,9 +16,11 @@ pub(super) struct Period {
     pub(super) end: i64,
 }
 
-/// Returns the invoice line of a subscription's item.
+/// Returns the invoice line of a subscription's item with this price, else of its first one.
 pub(super) fn line(subscription: &Value, price: &Value, cents: i64, period: Period, proration: bool) -> Value {
-    let item = &subscription["items"]["data"][0];
+    let items = subscription["items"]["data"].as_array();
+    let item = items.and_then(|items| items.iter().find(|item| item["price"]["id"] == price["id"]));
+    let item = item.unwrap_or(&subscription["items"]["data"][0]);
     let details = if proration { json!({"credited_items": null}) } else { Value::Null };
     let description = match (proration, cents < 0) {
         (false, _) => format!("1 × {} (monthly)", text(price, "id")),
@@ -120,6 +122,26 @@ pub(super) fn collect(ledger: &mut Ledger, invoice: &str, succeed: bool) -> Resu
     });
     ledger.emit("invoice.paid", invoice, None);
     Ok(true)
+}
+
+/// Ends the collection of an open invoice: `void` if it is not owed, `uncollectible` if it is.
+pub(super) fn give_up(ledger: &mut Ledger, invoice: &str, status: &str) -> Result<Value, Problem> {
+    let object = ledger.get("invoice", invoice)?;
+    if object["status"] != "open" {
+        return Err(Problem::invalid(format!("Invoice {invoice} is {}.", text(&object, "status")), Some("invoice_not_payable"), None));
+    }
+    let (transition, event) = match status {
+        "void" => ("voided_at", "invoice.voided"),
+        _ => ("marked_uncollectible_at", "invoice.marked_uncollectible"),
+    };
+    ledger.change(invoice, |stored| {
+        stored["status"] = json!(status);
+        stored["auto_advance"] = json!(false);
+        stored["next_payment_attempt"] = Value::Null;
+        stored["status_transitions"][transition] = json!(now());
+    });
+    ledger.emit(event, invoice, None);
+    ledger.get("invoice", invoice)
 }
 
 /// Charges for an invoice, with the payment intent of an earlier attempt if there was one.

@@ -82,8 +82,45 @@ pub(super) fn create_refund(ledger: &mut Ledger, _: &str, params: &Params) -> Re
     refund(ledger, &charge, cents, reason, &metadata)
 }
 
-/// Opens a dispute, which withdraws the money.
-pub(super) fn dispute(ledger: &mut Ledger, charge: &Value, cents: Option<i64>, reason: Option<&str>) -> Result<Value, Problem> {
+/// Fails a refund: the money comes back, and the charge counts as refunded by so much less.
+pub(super) fn fail_refund(ledger: &mut Ledger, refund: &str) -> Result<Value, Problem> {
+    let object = ledger.get("refund", refund)?;
+    if object["status"] == "failed" {
+        return Err(Problem::invalid(format!("The refund {refund} has already failed."), None, None));
+    }
+    let failed = json!({"status": "failed", "failure_reason": "expired_or_canceled_card", "failure_balance_transaction": id("txn")});
+    let previous = ledger.set(refund, &failed);
+    let charge = text(&object, "charge");
+    let refunded = number(&ledger.get("charge", charge)?, "amount_refunded") - number(&object, "amount");
+    ledger.set(charge, &json!({"amount_refunded": refunded, "refunded": false}));
+    for kind in ["refund.updated", "charge.refund.updated"] {
+        ledger.emit(kind, refund, Some(previous.clone()));
+    }
+    ledger.emit("refund.failed", refund, None);
+    ledger.get("refund", refund)
+}
+
+/// What a dispute is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CaseType {
+    /// Withdraws the money.
+    #[default]
+    Chargeback,
+    /// A question of the card network, which moves no money.
+    Inquiry,
+    /// Prevented by the card network before any money moved.
+    Block,
+}
+
+/// Opens a dispute, which withdraws the money if it is a chargeback.
+pub(super) fn dispute(
+    ledger: &mut Ledger,
+    charge: &Value,
+    cents: Option<i64>,
+    reason: Option<&str>,
+    case_type: CaseType,
+) -> Result<Value, Problem> {
     let charge_id = text(charge, "id");
     if charge["disputed"] == true {
         return Err(Problem::invalid(format!("Charge {charge_id} is already disputed."), None, None));
@@ -93,23 +130,64 @@ pub(super) fn dispute(ledger: &mut Ledger, charge: &Value, cents: Option<i64>, r
     if !(1..=amount).contains(&cents) {
         return Err(Problem::invalid(format!("amount is 1 to {amount}"), None, Some("amount")));
     }
-    let withdrawal = json!({"id": id("txn"), "object": "balance_transaction", "amount": -cents, "available_on": now(),
-        "balance_type": "payments", "created": now(), "currency": charge["currency"], "description": format!("Chargeback withdrawal for {charge_id}"),
-        "exchange_rate": null, "fee": 1500, "fee_details": [{"amount": 1500, "application": null, "currency": "usd",
-        "description": "Dispute fee", "type": "stripe_fee"}], "net": -cents - 1500, "reporting_category": "dispute", "source": null,
-        "status": "available", "type": "adjustment"});
+    let withdrawal = movement(charge, -cents, 1500, &format!("Chargeback withdrawal for {charge_id}"));
+    let (case_type, status, transactions) = match case_type {
+        CaseType::Chargeback => ("chargeback", "needs_response", json!([withdrawal])),
+        CaseType::Inquiry => ("inquiry", "warning_needs_response", json!([])),
+        CaseType::Block => ("block", "prevented", json!([])),
+    };
+    let moves_money = case_type == "chargeback";
     let dispute = ledger.insert(json!({
-        "id": id("du"), "object": "dispute", "amount": cents, "balance_transactions": [withdrawal], "charge": charge_id, "created": now(),
+        "id": id("du"), "object": "dispute", "amount": cents, "balance_transactions": transactions, "charge": charge_id, "created": now(),
         "currency": charge["currency"], "enhanced_eligibility_types": [], "evidence": evidence(),
         "evidence_details": {"due_by": now() + ANSWER_TIME, "enhanced_eligibility": {}, "has_evidence": false, "past_due": false,
             "submission_count": 0, "submission_method": "not_submitted"},
-        "is_charge_refundable": false, "livemode": false, "metadata": {}, "payment_intent": charge["payment_intent"],
-        "payment_method_details": {"card": {"brand": "visa", "case_type": "chargeback", "network": "visa", "network_reason_code": "10.4"}, "type": "card"},
-        "reason": reason.unwrap_or("fraudulent"), "status": "needs_response",
+        "is_charge_refundable": !moves_money, "livemode": false, "metadata": {}, "payment_intent": charge["payment_intent"],
+        "payment_method_details": {"card": {"brand": "visa", "case_type": case_type, "network": "visa", "network_reason_code": "10.4"}, "type": "card"},
+        "reason": reason.unwrap_or("fraudulent"), "status": status,
     }));
-    ledger.set(charge_id, &json!({"disputed": true}));
+    if moves_money {
+        ledger.set(charge_id, &json!({"disputed": true}));
+    }
     ledger.emit("charge.dispute.created", &dispute, None);
+    if moves_money {
+        ledger.emit("charge.dispute.funds_withdrawn", &dispute, None);
+    }
     ledger.get("dispute", &dispute)
+}
+
+/// Decides a dispute. If it is won, the money comes back.
+pub(super) fn close_dispute(ledger: &mut Ledger, dispute: &str, won: bool) -> Result<Value, Problem> {
+    let object = ledger.get("dispute", dispute)?;
+    if !matches!(text(&object, "status"), "needs_response" | "under_review") {
+        return Err(Problem::invalid(format!("The dispute {dispute} is {}.", text(&object, "status")), None, None));
+    }
+    let charge = ledger.get("charge", text(&object, "charge"))?;
+    ledger.change(dispute, |stored| {
+        stored["status"] = json!(if won { "won" } else { "lost" });
+        if let (true, Some(transactions)) = (won, stored["balance_transactions"].as_array_mut()) {
+            let description = format!("Chargeback reversal for {}", text(&charge, "id"));
+            transactions.push(movement(&charge, number(&object, "amount"), 0, &description));
+        }
+    });
+    if won {
+        ledger.set(text(&charge, "id"), &json!({"disputed": false}));
+        ledger.emit("charge.dispute.funds_reinstated", dispute, None);
+    }
+    ledger.emit("charge.dispute.closed", dispute, None);
+    ledger.get("dispute", dispute)
+}
+
+/// Returns the balance transaction of a dispute.
+fn movement(charge: &Value, cents: i64, fee: i64, description: &str) -> Value {
+    let fees = if fee == 0 {
+        json!([])
+    } else {
+        json!([{"amount": fee, "application": null, "currency": "usd", "description": "Dispute fee", "type": "stripe_fee"}])
+    };
+    json!({"id": id("txn"), "object": "balance_transaction", "amount": cents, "available_on": now(), "balance_type": "payments",
+        "created": now(), "currency": charge["currency"], "description": description, "exchange_rate": null, "fee": fee, "fee_details": fees,
+        "net": cents - fee, "reporting_category": "dispute", "source": null, "status": "available", "type": "adjustment"})
 }
 
 fn evidence() -> Value {

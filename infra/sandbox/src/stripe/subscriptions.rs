@@ -1,4 +1,4 @@
-//! Subscriptions of one price, billed by the calendar month.
+//! Subscriptions of one price, and of another product's beside it, billed by the calendar month.
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan};
@@ -48,29 +48,45 @@ fn period_end(price: &Value, anchor: i64, start: i64) -> i64 {
 pub(super) struct NewSubscription<'a> {
     pub(super) customer: &'a str,
     pub(super) price: &'a Value,
+    /// Another product, billed with the same period. Its item and its invoice line come first.
+    pub(super) add_on: Option<&'a Value>,
     pub(super) metadata: &'a Value,
     pub(super) cancel_at_period_end: bool,
 }
 
+/// Returns the item of a subscription's plan, which is the last.
+fn item_of(subscription: &Value) -> &Value {
+    subscription["items"]["data"].as_array().and_then(|items| items.last()).unwrap_or(&Value::Null)
+}
+
 /// Returns a subscription's current price.
 fn price_of(subscription: &Value) -> &Value {
-    &subscription["items"]["data"][0]["price"]
+    &item_of(subscription)["price"]
+}
+
+/// Returns the lines that bill all items of a subscription for a period.
+fn lines(subscription: &Value, period: Period) -> Vec<Value> {
+    let prices = subscription["items"]["data"].as_array().into_iter().flatten().map(|item| &item["price"]);
+    prices.map(|price| invoices::line(subscription, price, number(price, "unit_amount"), period, false)).collect()
 }
 
 fn period_of(subscription: &Value) -> Period {
-    let item = &subscription["items"]["data"][0];
+    let item = item_of(subscription);
     Period { start: number(item, "current_period_start"), end: number(item, "current_period_end") }
 }
 
 /// Starts a subscription and collects its first invoice. Returns its id and the invoice's.
 pub(super) fn start(ledger: &mut Ledger, new: &NewSubscription<'_>) -> Result<(String, String), Problem> {
-    let (subscription, item, start) = (id("sub"), id("si"), now());
+    let (subscription, start) = (id("sub"), now());
     let period = Period { start, end: period_end(new.price, start, start) };
-    let item = json!({
-        "id": item, "object": "subscription_item", "billed_until": null, "billing_thresholds": null, "created": start,
-        "current_period_end": period.end, "current_period_start": period.start, "discounts": [], "metadata": {},
-        "plan": catalog::plan(new.price), "price": new.price, "quantity": 1, "subscription": subscription, "tax_rates": [],
-    });
+    let item = |price: &Value| {
+        json!({
+            "id": id("si"), "object": "subscription_item", "billed_until": null, "billing_thresholds": null, "created": start,
+            "current_period_end": period.end, "current_period_start": period.start, "discounts": [], "metadata": {},
+            "plan": catalog::plan(price), "price": price, "quantity": 1, "subscription": subscription, "tax_rates": [],
+        })
+    };
+    let items: Vec<Value> = new.add_on.into_iter().chain([new.price]).map(item).collect();
     ledger.insert(json!({
         "id": subscription, "object": "subscription", "application": null, "application_fee_percent": null,
         "automatic_tax": {"disabled_reason": null, "enabled": false, "liability": null}, "billing_cycle_anchor": start,
@@ -82,7 +98,7 @@ pub(super) fn start(ledger: &mut Ledger, new: &NewSubscription<'_>) -> Result<(S
         "created": start, "currency": new.price["currency"], "customer": new.customer, "days_until_due": null,
         "default_payment_method": null, "default_source": null, "default_tax_rates": [], "description": null, "discounts": [],
         "ended_at": null, "invoice_settings": {"account_tax_ids": null, "issuer": {"type": "self"}},
-        "items": list(&format!("/v1/subscription_items?subscription={subscription}"), &[item]), "latest_invoice": null,
+        "items": list(&format!("/v1/subscription_items?subscription={subscription}"), &items), "latest_invoice": null,
         "livemode": false, "metadata": new.metadata, "next_pending_invoice_item_invoice": null, "on_behalf_of": null,
         "pause_collection": null,
         "payment_settings": {"payment_method_options": null, "payment_method_types": null, "save_default_payment_method": "off"},
@@ -91,8 +107,7 @@ pub(super) fn start(ledger: &mut Ledger, new: &NewSubscription<'_>) -> Result<(S
         "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}}, "trial_start": null,
     }));
     let object = ledger.get("subscription", &subscription)?;
-    let line = invoices::line(&object, new.price, number(new.price, "unit_amount"), period, false);
-    let invoice = invoices::bill(ledger, &object, "subscription_create", vec![line], Period { start, end: start });
+    let invoice = invoices::bill(ledger, &object, "subscription_create", lines(&object, period), Period { start, end: start });
     ledger.set(&subscription, &json!({"latest_invoice": invoice}));
     ledger.emit("customer.subscription.created", &subscription, None);
     invoices::announce(ledger, &invoice);
@@ -131,7 +146,7 @@ pub(super) fn create(ledger: &mut Ledger, _: &str, params: &Params) -> Result<Va
     let mut metadata = json!({});
     params.metadata("/metadata", &mut metadata)?;
     let cancel_at_period_end = params.boolean("/cancel_at_period_end")?.unwrap_or(false);
-    let (id, _) = start(ledger, &NewSubscription { customer, price: &price, metadata: &metadata, cancel_at_period_end })?;
+    let (id, _) = start(ledger, &NewSubscription { customer, price: &price, add_on: None, metadata: &metadata, cancel_at_period_end })?;
     ledger.get("subscription", &id)
 }
 
@@ -154,7 +169,7 @@ pub(super) fn update(ledger: &mut Ledger, id: &str, params: &Params) -> Result<V
         [] => None,
         [item] => {
             // An item without an id would be added to the existing one.
-            if params.required(&format!("{item}/id"))? != text(&before["items"]["data"][0], "id") {
+            if params.required(&format!("{item}/id"))? != text(item_of(&before), "id") {
                 return Err(Problem::unknown_reference("subscription_item", params.required(&format!("{item}/id"))?, "items[0][id]"));
             }
             params.text(&format!("{item}/price"))?.map(|price| recurring_price(ledger, price, "items[0][price]")).transpose()?
@@ -170,17 +185,18 @@ pub(super) fn update(ledger: &mut Ledger, id: &str, params: &Params) -> Result<V
         ledger.set(id, &json!({"description": description}));
     }
     if let Some(cancel) = cancel {
-        mark(ledger, id, cancel);
+        mark(ledger, id, cancel, cancel);
     }
     change(ledger, &before, price.as_ref(), proration)?;
     ledger.get("subscription", id)
 }
 
-/// Schedules or cancels the end of a subscription with its period.
-fn mark(ledger: &mut Ledger, id: &str, cancel: bool) {
+/// Schedules or cancels the end of a subscription with its period. `flag` sets `cancel_at_period_end` too, which the customer portal does not
+/// do with flexible billing.
+fn mark(ledger: &mut Ledger, id: &str, cancel: bool, flag: bool) {
     ledger.change(id, |subscription| {
         let end = period_of(subscription).end;
-        subscription["cancel_at_period_end"] = json!(cancel);
+        subscription["cancel_at_period_end"] = json!(flag);
         subscription["cancel_at"] = if cancel { json!(end) } else { Value::Null };
         subscription["canceled_at"] = if cancel { json!(now()) } else { Value::Null };
         subscription["cancellation_details"]["reason"] = if cancel { json!("cancellation_requested") } else { Value::Null };
@@ -193,9 +209,10 @@ pub(super) fn change(ledger: &mut Ledger, before: &Value, price: Option<&Value>,
     let mut invoice = None;
     if let Some(price) = price.filter(|price| price["id"] != old["id"]) {
         ledger.change(id, |subscription| {
-            let item = &mut subscription["items"]["data"][0];
-            item["price"] = price.clone();
-            item["plan"] = catalog::plan(price);
+            if let Some(item) = subscription["items"]["data"].as_array_mut().and_then(|items| items.last_mut()) {
+                item["price"] = price.clone();
+                item["plan"] = catalog::plan(price);
+            }
         });
         let now = now();
         let rest = Period { start: now, end: period.end };
@@ -240,21 +257,22 @@ fn emit_update(ledger: &mut Ledger, before: &Value) -> Result<(), Problem> {
 /// Starts the next period: ends the subscription if that is scheduled, or bills it and returns the invoice's id.
 pub(super) fn renew(ledger: &mut Ledger, id: &str, succeed: bool) -> Result<Option<String>, Problem> {
     let before = living(ledger, id)?;
-    if before["cancel_at_period_end"] == true {
+    let (price, last) = (price_of(&before).clone(), period_of(&before));
+    if before["cancel_at"].as_i64().is_some_and(|cancel_at| cancel_at <= last.end) {
         end(ledger, id)?;
         return Ok(None);
     }
-    let (price, last) = (price_of(&before).clone(), period_of(&before));
     let period = Period { start: last.end, end: period_end(&price, number(&before, "billing_cycle_anchor"), last.end) };
     ledger.change(id, |subscription| {
-        let item = &mut subscription["items"]["data"][0];
-        item["current_period_start"] = json!(period.start);
-        item["current_period_end"] = json!(period.end);
+        for item in subscription["items"]["data"].as_array_mut().into_iter().flatten() {
+            item["current_period_start"] = json!(period.start);
+            item["current_period_end"] = json!(period.end);
+        }
     });
-    let mut lines = ledger.kept(id).as_array().cloned().unwrap_or_default();
+    let mut billed = ledger.kept(id).as_array().cloned().unwrap_or_default();
     ledger.keep(id, Value::Null);
-    lines.push(invoices::line(&before, &price, number(&price, "unit_amount"), period, false));
-    let invoice = invoices::bill(ledger, &before, "subscription_cycle", lines, last);
+    billed.extend(lines(&before, period));
+    let invoice = invoices::bill(ledger, &before, "subscription_cycle", billed, last);
     ledger.set(id, &json!({"latest_invoice": invoice}));
     invoices::announce(ledger, &invoice);
     emit_update(ledger, &before)?;
@@ -288,10 +306,21 @@ pub(super) fn end(ledger: &mut Ledger, id: &str) -> Result<Value, Problem> {
     ledger.get("subscription", id)
 }
 
-/// Ends a subscription with its period.
+/// Pauses a subscription, or resumes a paused one.
+pub(super) fn pause(ledger: &mut Ledger, id: &str, paused: bool) -> Result<Value, Problem> {
+    let before = living(ledger, id)?;
+    if (before["status"] == "paused") == paused {
+        return Err(Problem::invalid(format!("The subscription {id} is {}.", text(&before, "status")), None, None));
+    }
+    ledger.set(id, &json!({"status": if paused { "paused" } else { "active" }}));
+    ledger.emit(if paused { "customer.subscription.paused" } else { "customer.subscription.resumed" }, id, None);
+    ledger.get("subscription", id)
+}
+
+/// Ends a subscription with its period, as the customer portal does: with flexible billing it sets `cancel_at` alone.
 pub(super) fn end_with_period(ledger: &mut Ledger, id: &str) -> Result<Value, Problem> {
     let before = living(ledger, id)?;
-    mark(ledger, id, true);
+    mark(ledger, id, true, false);
     emit_update(ledger, &before)?;
     ledger.get("subscription", id)
 }

@@ -61,11 +61,26 @@ fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error>
     number.ok_or_else(|| D::Error::custom("no positive number"))
 }
 
-/// Metadata that names an account.
+/// Metadata that may name an account, of ours or of another system that uses the same Stripe account.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct AccountMetadata {
+    account_id: Option<String>,
+}
+
+/// The account that metadata names.
+pub(super) struct NamedAccount {
+    /// The account, if it has the form of ours.
     pub(super) account_id: Option<AccountId>,
+    /// Whether the name has another form.
+    pub(super) names_other_account: bool,
+}
+
+impl From<AccountMetadata> for NamedAccount {
+    fn from(metadata: AccountMetadata) -> Self {
+        let account_id = metadata.account_id.as_deref().and_then(|text| text.parse().ok());
+        Self { account_id, names_other_account: metadata.account_id.is_some() && account_id.is_none() }
+    }
 }
 
 #[derive(Deserialize)]
@@ -93,20 +108,15 @@ pub(super) struct KindMetadata {
 #[derive(Deserialize)]
 pub(super) struct Purchase {
     pub(super) client_reference_id: Option<AccountId>,
-    pub(super) metadata: PurchaserMetadata,
+    pub(super) metadata: AccountMetadata,
     pub(super) payment_status: String,
-}
-
-#[derive(Deserialize)]
-pub(super) struct PurchaserMetadata {
-    pub(super) account_id: AccountId,
+    pub(super) currency: String,
 }
 
 #[derive(Deserialize)]
 pub(super) struct PaidPurchase {
     pub(super) id: Id,
     pub(super) payment_intent: Option<Id>,
-    pub(super) currency: String,
     pub(super) amount_subtotal: i64,
     pub(super) amount_total: i64,
     pub(super) metadata: PurchaseMetadata,
@@ -120,15 +130,16 @@ pub(super) struct PurchaseMetadata {
     pub(super) total_cents: i64,
 }
 
-/// Subscriptions have one item, and since the version `basil` the period is the item's.
+/// Since the version `basil` the period is each item's.
 #[derive(Deserialize)]
 pub(super) struct Subscription {
     pub(super) id: Id,
-    pub(super) customer: Id,
+    pub(super) customer: Option<Id>,
     pub(super) metadata: Option<AccountMetadata>,
     pub(super) status: String,
     pub(super) items: List<SubscriptionItem>,
     pub(super) canceled_at: Option<i64>,
+    pub(super) cancel_at: Option<i64>,
     pub(super) cancel_at_period_end: Option<bool>,
 }
 
@@ -148,7 +159,7 @@ pub(super) struct List<T> {
 #[derive(Deserialize)]
 pub(super) struct Invoice {
     pub(super) id: Id,
-    pub(super) customer: Id,
+    pub(super) customer: Option<Id>,
     /// Null for an invoice without a subscription. Absent before the version `basil`, where the subscription was elsewhere.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(super) parent: Option<InvoiceParent>,
@@ -204,13 +215,13 @@ impl LineParent {
 #[derive(Deserialize)]
 pub(super) struct Line {
     pub(super) amount: i64,
-    pub(super) pricing: Pricing,
+    pub(super) pricing: Option<Pricing>,
     pub(super) period: Option<Period>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Pricing {
-    pub(super) price_details: PriceDetails,
+    pub(super) price_details: Option<PriceDetails>,
 }
 
 #[derive(Deserialize)]
@@ -228,24 +239,53 @@ pub(super) struct Period {
 #[derive(Deserialize)]
 pub(super) struct Payment {
     pub(super) payment_intent: Option<Id>,
+    pub(super) currency: String,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Charge {
     pub(super) id: Id,
-    pub(super) currency: String,
     pub(super) amount_refunded: i64,
 }
 
 #[derive(Deserialize)]
-pub(super) struct DisputeStatus {
+pub(super) struct Refund {
+    pub(super) id: Id,
+    pub(super) charge: Option<Id>,
+    pub(super) amount: i64,
+    pub(super) status: Option<String>,
+}
+
+/// What decides whether a dispute moves money.
+#[derive(Deserialize)]
+pub(super) struct DisputeKind {
     pub(super) status: String,
+    payment_method_details: Option<DisputedMethod>,
+}
+
+#[derive(Deserialize)]
+struct DisputedMethod {
+    card: Option<DisputedCard>,
+}
+
+#[derive(Deserialize)]
+struct DisputedCard {
+    case_type: Option<String>,
+}
+
+impl DisputeKind {
+    /// Whether it is an inquiry, or was prevented or blocked before any money moved.
+    pub(super) fn moves_no_money(&self) -> bool {
+        let card = self.payment_method_details.as_ref().and_then(|details| details.card.as_ref());
+        self.status.starts_with("warning_")
+            || self.status == "prevented"
+            || card.is_some_and(|card| card.case_type.as_deref() == Some("block"))
+    }
 }
 
 #[derive(Deserialize)]
 pub(super) struct Dispute {
     pub(super) id: Id,
     pub(super) charge: Id,
-    pub(super) currency: String,
     pub(super) amount: i64,
 }

@@ -1,5 +1,6 @@
 //! Events in the layout of the pinned version, shortened to what surrounds the fields that we read.
 
+use oslira_domain::AccountId;
 use serde_json::json;
 
 use super::*;
@@ -161,8 +162,8 @@ fn a_customer_that_was_created_for_an_account_names_it() {
         assert_eq!(effect(kind, &object), Ok(made(false)));
         assert_eq!(effect("customer.deleted", &object), Ok(made(true)));
     }
-    let error = effect("customer.created", &with(&object, &[("/metadata/account_id", json!("jane"))])).unwrap_err();
-    assert_eq!(error.to_string(), "/metadata/account_id: is malformed");
+    // Another system's customer.
+    assert_eq!(effect("customer.created", &with(&object, &[("/metadata/account_id", json!("12345"))])), Ok(Effect::Ignored));
 }
 
 #[test]
@@ -191,10 +192,7 @@ fn a_purchase_that_contradicts_itself_is_rejected() {
     let other = "00000000-0000-0000-0000-00000000000b";
     for (path, value) in [
         ("/amount_subtotal", json!(100)),
-        ("/currency", json!("eur")),
         ("/client_reference_id", json!(other)),
-        ("/metadata/account_id", json!("x")),
-        ("/metadata/account_id", Value::Null),
         ("/metadata/credits", json!("-5")),
         ("/metadata/credits", json!(250)),
         ("/metadata/credits", json!("2.5")),
@@ -205,6 +203,9 @@ fn a_purchase_that_contradicts_itself_is_rejected() {
     ] {
         let error = effect("checkout.session.completed", &with(&session(), &[(path, value)])).unwrap_err();
         assert_eq!(error.path, path);
+    }
+    for (path, value) in [("/currency", json!("eur")), ("/metadata/account_id", json!("x")), ("/metadata/account_id", Value::Null)] {
+        assert_eq!(effect("checkout.session.completed", &with(&session(), &[(path, value)])), Ok(Effect::Ignored), "another system's");
     }
     // An absent reference is no contradiction.
     assert_eq!(effect("checkout.session.completed", &with(&session(), &[("/client_reference_id", Value::Null)])), Ok(paid()));
@@ -222,11 +223,11 @@ fn a_subscription_through_a_link_names_the_account_of_the_customer() {
 
 #[test]
 fn a_subscription_is_read_as_it_is() {
+    let item = json!({ "price_id": "price_pro", "period_start": 1_795_000_000, "period_end": 1_797_592_000 });
     let expected = |deleted: bool| {
         json!({
-            "kind": "subscription", "subscription_id": "sub_1", "customer": "cus_1", "account_id": null, "status": "active",
-            "price_id": "price_pro", "period_start": 1_795_000_000, "period_end": 1_797_592_000, "canceled_at": null,
-            "cancel_at_period_end": false, "deleted": deleted
+            "kind": "subscription", "subscription_id": "sub_1", "customer": "cus_1", "account_id": null, "names_other_account": false,
+            "status": "active", "items": [item], "canceled_at": null, "cancel_at": null, "cancel_at_period_end": false, "deleted": deleted
         })
     };
     for word in ["created", "updated", "paused", "resumed", "deleted"] {
@@ -239,15 +240,33 @@ fn a_subscription_is_read_as_it_is() {
             ("/customer", json!({"id": "cus_1"})),
             ("/metadata/account_id", json!(ACCOUNT)),
             ("/canceled_at", json!(1_795_300_000)),
-            ("/cancel_at_period_end", json!(true)),
+            ("/cancel_at", json!(1_797_592_000)),
             ("/items/data/0/price", json!("price_pro")),
         ],
     );
     let mut read = expected(false);
     read["account_id"] = json!(ACCOUNT);
     read["canceled_at"] = json!(1_795_300_000);
-    read["cancel_at_period_end"] = json!(true);
+    read["cancel_at"] = json!(1_797_592_000);
     assert_eq!(serde_json::to_value(effect("customer.subscription.updated", &ending).unwrap()).unwrap(), read);
+    // Another product beside the plan, a customer of Accounts v2, and another system's metadata.
+    let mut shared = with(&subscription(), &[("/customer", Value::Null), ("/metadata/account_id", json!("12345"))]);
+    let plan = shared["items"]["data"][0].clone();
+    shared["items"]["data"] = json!([with(&plan, &[("/price", json!("price_addon"))]), plan]);
+    let read = serde_json::to_value(effect("customer.subscription.created", &shared).unwrap()).unwrap();
+    assert_eq!((&read["customer"], &read["account_id"], &read["names_other_account"]), (&json!(null), &json!(null), &json!(true)));
+    assert_eq!(read["items"], json!([with(&item, &[("/price_id", json!("price_addon"))]), item]));
+}
+
+#[test]
+fn what_happens_in_a_connected_account_is_ignored() {
+    let mut event = json!({
+        "id": "evt_1", "object": "event", "type": "invoice.paid", "created": 1, "account": "acct_1", "data": { "object": invoice() }
+    });
+    let read = |event: &Value| Event::parse(event.to_string().as_bytes()).unwrap().read();
+    assert_eq!(read(&event), Ok(Reading::Effect(Effect::Ignored)));
+    event["account"] = Value::Null;
+    assert_ne!(read(&event), Ok(Reading::Effect(Effect::Ignored)));
 }
 
 #[test]
@@ -266,75 +285,110 @@ fn the_layout_of_an_older_version_is_named() {
 #[test]
 fn an_invoice_has_the_period_that_it_charges() {
     let read = serde_json::to_value(effect("invoice.paid", &invoice()).unwrap()).unwrap();
+    let charged = json!({ "price_id": "price_pro", "amount": 3000, "period_start": 1_797_592_000, "period_end": 1_800_270_400 });
     let expected = json!({
-        "kind": "invoice", "invoice_id": "in_1", "customer": "cus_1", "subscription_id": "sub_1", "paid": true, "amount_due": 3000,
-        "amount_paid": 3000, "currency": "usd", "price_id": "price_pro", "lines": [{ "price_id": "price_pro", "amount": 3000 }],
-        "total": 3000, "account_id": null, "period_start": 1_797_592_000, "period_end": 1_800_270_400,
-        "hosted_invoice_url": "https://invoice.stripe.com/i/1", "billing_reason": "subscription_cycle", "created": 1_797_592_000
+        "kind": "invoice", "invoice_id": "in_1", "customer": "cus_1", "subscription_id": "sub_1", "status": "paid", "amount_due": 3000,
+        "amount_paid": 3000, "currency": "usd", "lines": [charged], "lines_omitted": false, "total": 3000, "account_id": null,
+        "names_other_account": false, "hosted_invoice_url": "https://invoice.stripe.com/i/1", "billing_reason": "subscription_cycle",
+        "created": 1_797_592_000
     });
     assert_eq!(read, expected);
-    let failed = with(&invoice(), &[("/amount_paid", json!(0)), ("/status", json!("open"))]);
-    let Ok(Effect::Invoice { paid: false, amount_due: 3000, amount_paid: 0, .. }) = effect("invoice.payment_failed", &failed) else {
-        panic!("no failed invoice")
-    };
+    let unpaid = with(&invoice(), &[("/amount_paid", json!(0)), ("/status", json!("open"))]);
+    for (word, status) in [("payment_failed", "open"), ("voided", "void"), ("marked_uncollectible", "uncollectible")] {
+        let read = serde_json::to_value(effect(&format!("invoice.{word}"), &unpaid).unwrap()).unwrap();
+        assert_eq!((&read["status"], &read["amount_due"], &read["amount_paid"]), (&json!(status), &json!(3000), &json!(0)), "{word}");
+    }
 }
 
 #[test]
-fn prorations_have_no_period() {
+fn prorations_have_no_period_and_other_lines_do_not_count() {
     let item = json!({"parent": {"type": "invoice_item_details", "invoice_item_details": {"proration": true, "subscription": "sub_1"}},
         "amount": -1500,
         "period": {"start": 1, "end": 2}, "pricing": {"price_details": {"price": "price_pro"}}});
     let extra = json!({"parent": {"type": "invoice_item_details", "invoice_item_details": {"proration": false, "subscription": null}},
         "amount": 700, "period": {"start": 1, "end": 2}, "pricing": null});
     let rest = line("price_agency", true, [3, 4]);
-    let settled = with(&invoice(), &[("/lines/data", json!([item, rest, extra]))]);
-    let Ok(Effect::Invoice { price_id: None, period_start: None, period_end: None, lines, .. }) = effect("invoice.paid", &settled) else {
-        panic!("a period")
+    let unpriced = with(&line("x", false, [7, 8]), &[("/pricing", Value::Null)]);
+    let all = with(&invoice(), &[("/lines/data", json!([item, rest, extra, unpriced, line("price_addon", false, [5, 6])]))]);
+    let lines = |invoice: &Value| serde_json::to_value(effect("invoice.paid", invoice).unwrap()).unwrap()["lines"].clone();
+    let expected = json!([
+        { "price_id": "price_pro", "amount": -1500, "period_start": null, "period_end": null },
+        { "price_id": "price_agency", "amount": 3000, "period_start": null, "period_end": null },
+        { "price_id": "price_addon", "amount": 3000, "period_start": 5, "period_end": 6 },
+    ]);
+    assert_eq!(lines(&all), expected);
+    let Ok(Effect::Invoice { lines_omitted: true, .. }) = effect("invoice.paid", &with(&all, &[("/lines/has_more", json!(true))])) else {
+        panic!("lines are left out")
     };
-    let charged: Vec<_> = lines.iter().map(|line| (line.price_id.as_str(), line.amount)).collect();
-    assert_eq!(charged, [("price_pro", -1500), ("price_agency", 3000)]);
-    // An event that leaves lines out cannot be applied.
-    let cut = with(&settled, &[("/lines/has_more", json!(true))]);
-    assert_eq!(effect("invoice.paid", &cut).unwrap_err().path, "/lines/has_more");
-    let both = with(&invoice(), &[("/lines/data", json!([item, rest, line("price_agency", false, [5, 6])]))]);
-    let Ok(Effect::Invoice { price_id: Some(price), period_start: Some(5), period_end: Some(6), .. }) = effect("invoice.paid", &both)
-    else {
-        panic!("no period")
-    };
-    assert_eq!(price, "price_agency");
     let manual = with(&invoice(), &[("/parent", Value::Null), ("/lines/data", json!([item]))]);
-    let Ok(Effect::Invoice { subscription_id: None, price_id: None, .. }) = effect("invoice.paid", &manual) else {
-        panic!("a subscription")
-    };
+    let Ok(Effect::Invoice { subscription_id: None, .. }) = effect("invoice.paid", &manual) else { panic!("a subscription") };
+}
+
+/// Returns what a reversal changes, as the database takes it.
+fn change(kind: &str, object: &Value) -> Value {
+    serde_json::to_value(reversal(kind, object).of(None)).unwrap()
 }
 
 #[test]
 fn a_reversal_needs_the_invoice_of_its_payment() {
     let refunded = reversal("charge.refunded", &charge());
     assert_eq!(refunded.payment_intent, "pi_1");
-    let read = serde_json::to_value(refunded.clone().of(None)).unwrap();
-    let expected = json!({
-        "kind": "reversal", "source": "pi_1", "charge": "ch_1", "refunded_cents": 10_000, "dispute_id": null, "disputed_cents": null,
-        "dispute_won": false
-    });
-    assert_eq!(read, expected);
     assert_eq!(serde_json::to_value(refunded.of(Some("in_1".to_owned()))).unwrap()["source"], "in_1");
-
-    let expanded = [("/charge", charge()), ("/payment_intent", json!({"id": "pi_1"}))];
-    let disputed = reversal("charge.dispute.created", &with(&dispute_object(), &expanded));
     let expected = json!({
-        "kind": "reversal", "source": "pi_1", "charge": "ch_1", "refunded_cents": null, "dispute_id": "du_1", "disputed_cents": 23_038,
-        "dispute_won": false
+        "kind": "reversal", "source": "pi_1", "charge": "ch_1", "change": "refunded", "total_cents": 10_000, "step_cents": null
     });
-    assert_eq!(serde_json::to_value(disputed.of(None)).unwrap(), expected);
+    assert_eq!(change("charge.refunded", &charge()), expected);
+    let mut event = event("charge.refunded", &charge());
+    event.data.previous_attributes = json!({ "amount_refunded": 4000, "refunded": false });
+    let Ok(Reading::Reversal(Reversal { change: Change::Refunded { step_cents, .. }, .. })) = event.read() else { panic!("no refund") };
+    assert_eq!(step_cents, Some(6000));
+    for currency in ["eur", "jpy"] {
+        let other = with(&charge(), &[("/currency", json!(currency))]);
+        assert_eq!(effect("charge.refunded", &other), Ok(Effect::Ignored), "another product's");
+    }
+}
 
-    // An inquiry moves no money; a dispute that was decided for us brings it back.
-    let inquiry = with(&dispute_object(), &[("/status", json!("warning_needs_response"))]);
-    assert_eq!(effect("charge.dispute.created", &inquiry), Ok(Effect::Ignored));
-    let won = reversal("charge.dispute.closed", &with(&dispute_object(), &[("/status", json!("won"))])).of(None);
-    assert_eq!(serde_json::to_value(won).unwrap()["dispute_won"], true);
+#[test]
+fn a_refund_that_fails_is_known_by_each_of_its_events() {
+    let refund = json!({ "id": "re_1", "object": "refund", "amount": 9215, "charge": "ch_1", "currency": "usd", "payment_intent": "pi_1",
+        "status": "failed", "failure_reason": "expired_or_canceled_card" });
+    let expected = json!({
+        "kind": "reversal", "source": "pi_1", "charge": "ch_1", "change": "refund", "refund_id": "re_1", "cents": 9215, "failed": true
+    });
+    for kind in ["refund.failed", "refund.updated", "charge.refund.updated"] {
+        assert_eq!(change(kind, &refund), expected, "{kind}");
+    }
+    for (status, failed) in [("canceled", true), ("pending", false), ("succeeded", false), ("requires_action", false)] {
+        assert_eq!(change("refund.created", &with(&refund, &[("/status", json!(status))]))["failed"], json!(failed), "{status}");
+    }
+    assert_eq!(effect("refund.failed", &with(&refund, &[("/currency", json!("eur"))])), Ok(Effect::Ignored));
+    assert_eq!(effect("refund.failed", &with(&refund, &[("/payment_intent", Value::Null)])), Ok(Effect::Ignored));
+}
 
-    assert!(event("charge.refunded", &with(&charge(), &[("/currency", json!("jpy"))])).read().is_err());
+#[test]
+fn a_dispute_is_open_until_it_is_decided() {
+    let expanded = [("/charge", charge()), ("/payment_intent", json!({"id": "pi_1"}))];
+    let expected = json!({
+        "kind": "reversal", "source": "pi_1", "charge": "ch_1", "change": "dispute", "dispute_id": "du_1", "cents": 23_038, "state": "open"
+    });
+    assert_eq!(change("charge.dispute.created", &with(&dispute_object(), &expanded)), expected);
+    for (kind, status, state) in
+        [("updated", "under_review", "open"), ("funds_reinstated", "won", "won"), ("closed", "won", "won"), ("closed", "lost", "lost")]
+    {
+        let read = change(&format!("charge.dispute.{kind}"), &with(&dispute_object(), &[("/status", json!(status))]));
+        assert_eq!(read["state"], state, "{kind} {status}");
+    }
+    // An inquiry moves no money, nor does what the card network prevented or blocked.
+    let blocked = json!({ "type": "card", "card": { "brand": "visa", "case_type": "block", "network_reason_code": null } });
+    for (path, value) in
+        [("/status", json!("warning_needs_response")), ("/status", json!("prevented")), ("/payment_method_details", blocked)]
+    {
+        let dispute = with(&dispute_object(), &[(path, value)]);
+        assert_eq!(effect("charge.dispute.created", &dispute), Ok(Effect::Ignored), "{path}");
+        // It may have been an open dispute before.
+        assert_eq!(change("charge.dispute.closed", &dispute)["state"], "won", "{path}");
+    }
+    assert_eq!(effect("charge.dispute.created", &with(&dispute_object(), &[("/currency", json!("eur"))])), Ok(Effect::Ignored));
     assert!(event("charge.dispute.created", &without(&dispute_object(), "/amount")).read().is_err());
 }
 
