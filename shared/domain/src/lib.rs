@@ -28,4 +28,4 @@ pub use profile::{Post, PostKind, Profile};
 pub use run::{ExecutionInput, FailureCode, Run, RunStatus};
 pub use step::{Step, StepTiming};
 pub use tier::{Call, Tier};
-pub use username::{InvalidUsername, Username};
+pub use username::{InvalidUsername, Pasted, Username};
