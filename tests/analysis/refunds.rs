@@ -40,6 +40,43 @@ async fn private_missing_and_blocked_profiles_are_refunded(world: Arc<World>) {
     futures::future::join_all(runs).await;
 }
 
+/// The Actor says "not found", or returns a part of the profile. Neither is a missing profile, and neither is analyzed.
+#[stack_test]
+async fn a_restricted_profile_has_a_code_of_its_own(world: Arc<World>) {
+    for beginning in ["restricted", "restricted_partial"] {
+        let account = world.account(9).await;
+        let handle = world.handle(beginning);
+        let ended = account.run(&handle, "deep").await;
+        account.assert_refunded(&ended, "PROFILE_RESTRICTED", 3, 9).await;
+        assert_eq!((actor_runs(&world, &handle).await, questions(&world, "openai", &handle).await), (1, 0), "{beginning}");
+        assert_costs_are_recorded(&account, &ended, &handle).await;
+    }
+}
+
+#[stack_test]
+async fn a_profile_whose_posts_do_not_come_is_fetched_once_more_and_then_refused(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("postless");
+    let ended = account.run(&handle, "light").await;
+    account.assert_refunded(&ended, "SCRAPE_FAILED", 1, 9).await;
+    assert_eq!((actor_runs(&world, &handle).await, questions(&world, "openai", &handle).await), (2, 0));
+    assert_costs_are_recorded(&account, &ended, &handle).await;
+    assert_eq!(world.cached(&handle).await, None, "an entry without posts would serve other runs");
+}
+
+#[stack_test]
+async fn what_an_unsuccessful_actor_run_found_is_used(world: Arc<World>) {
+    for kind in ["run_failed", "run_timed_out"] {
+        let account = world.account(9).await;
+        let handle = world.handle("partial");
+        world.fault("apify", &handle, Some(1), json!({ "kind": kind, "items": 1 })).await;
+        let ended = account.run(&handle, "light").await;
+        assert_eq!(ended.status(), "completed", "{kind}: {}", ended.progress);
+        assert_eq!(actor_runs(&world, &handle).await, 1, "{kind}");
+        assert_costs_are_recorded(&account, &ended, &handle).await;
+    }
+}
+
 #[stack_test]
 async fn an_actor_that_fails_four_times_is_refunded(world: Arc<World>) {
     let runs = ["run_failed", "run_timed_out", "run_aborted", "empty_dataset"].map(|kind| {

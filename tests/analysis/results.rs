@@ -196,6 +196,35 @@ async fn an_overloaded_openai_is_replaced_by_anthropic_and_recorded_there(world:
     assert_eq!(account.balance().await, 25 - 5 - 3);
 }
 
+/// Unknown is not zero: not in the prompt, the metrics or the lead.
+#[stack_test]
+async fn an_unknown_number_of_followers_is_absent_everywhere(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handle = world.handle("uncounted");
+    let ended = account.run(&handle, "light").await;
+    assert_eq!(ended.status(), "completed", "{}", ended.progress);
+    let result = account.result(&ended.run_id).await.data(200);
+    let metrics = &result["metrics"];
+    assert_eq!((&metrics["audience_scale"], &metrics["engagement_rate_percent"]), (&Value::Null, &Value::Null), "{metrics}");
+    assert!(metrics["avg_likes"].is_f64(), "{metrics}");
+    let sql = "SELECT to_jsonb(l) FROM leads l WHERE account_id = $1::text::uuid AND username = $2";
+    let lead: Value = world.db.value(sql, &[&account.id, &handle]).await.expect("a lead");
+    assert_eq!((&lead["follower_count"], lead["following_count"].is_i64()), (&Value::Null, true), "{lead}");
+    let sent = world.calls("openai", &handle).await[0].to_string();
+    assert!(sent.contains("posts_in_all") && !sent.contains(r#"\"followers\""#), "{sent}");
+}
+
+#[stack_test]
+async fn pinned_doubled_and_retried_items_are_read_as_they_are_meant(world: Arc<World>) {
+    let account = world.account(9).await;
+    let (pinned, retried) = (world.handle("pinned"), world.handle("retried"));
+    let (pinned, retried) = (account.run(&pinned, "light").await, account.run(&retried, "light").await);
+    let metrics = account.result(&pinned.run_id).await.data(200)["metrics"].clone();
+    assert_eq!(metrics["posts_analyzed"], json!(11), "{metrics}");
+    assert!(metrics["posts_per_week"].as_f64().is_some_and(|rate| rate > 1.0), "{metrics}");
+    assert_eq!(retried.status(), "completed", "{}", retried.progress);
+}
+
 #[stack_test]
 async fn odd_profiles_get_a_result_like_any_other(world: Arc<World>) {
     let account = world.account(25).await;

@@ -82,6 +82,10 @@ async fn a_response_lists_every_fault_of_the_request(world: Arc<World>) {
             and(all("invalid"), ("run_id", "unknown")),
         ),
         (json!({ "username": "a".repeat(31), "businessProfileId": profile, "analysisType": "deep" }), vec![("username", "invalid")]),
+        (
+            json!({ "username": "https://www.instagram.com/p/CxAbCdEfGhI/", "businessProfileId": profile, "analysisType": "light" }),
+            vec![("username", "invalid")],
+        ),
         (json!({ "username": "nike", "business_profile_id": profile, "analysisType": "bulk" }), {
             vec![("businessProfileId", "required"), ("analysisType", "invalid"), ("business_profile_id", "unknown")]
         }),

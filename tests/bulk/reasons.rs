@@ -47,6 +47,25 @@ async fn every_handle_ends_with_its_own_reason(world: Arc<World>) {
 }
 
 #[stack_test]
+async fn addresses_in_a_batch_name_their_owner_or_are_refused(world: Arc<World>) {
+    let account = world.account(9).await;
+    let (handle, restricted) = (world.handle("owner"), world.handle("restricted"));
+    let requested = [
+        restricted.clone(),
+        format!("https://www.instagram.com/stories/{handle}/3412/"),
+        "https://instagram.com/reel/CxAbCdEfGhI/".to_owned(),
+    ];
+    let batch = account.start_batch(&requested, "light").await;
+    let analyses = &batch.started["analyses"];
+    assert_eq!((&analyses[1]["username"], &analyses[2]["error"]["code"]), (&json!(handle), &json!("INVALID_USERNAME")), "{analyses}");
+    let message = analyses[2]["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("not the address of a reel"), "{message}");
+    let endings = Batch::endings(&batch.ended().await);
+    assert_eq!((endings[&handle].as_str(), endings[&restricted].as_str()), ("completed", "PROFILE_RESTRICTED"));
+    assert_eq!(account.balance().await, 8);
+}
+
+#[stack_test]
 async fn credits_for_half_complete_half(world: Arc<World>) {
     let account = world.account(11).await;
     let batch = account.start_batch(&world.handles("half", 20), "light").await;

@@ -158,7 +158,13 @@ async fn entries_that_are_old_missing_or_damaged_are_replaced(world: Arc<World>)
     assert!(is_fresh(&world.entry(&checked.handle).await));
     // Neither a copy nor an analysis to compare with.
     checked.account.force_refresh(&checked.lead).await.data(200);
-    world.db.rows("UPDATE leads SET follower_count = NULL WHERE id = $1::text::uuid", &[&checked.lead]).await;
+    world
+        .db
+        .rows(
+            "UPDATE leads SET follower_count = NULL, first_analyzed_at = NULL, last_analyzed_at = NULL WHERE id = $1::text::uuid",
+            &[&checked.lead],
+        )
+        .await;
     let data = checked.account.refresh_check(&checked.lead).await.data(200);
     assert_eq!((reason(&data), &data["changes"], &data["compared_with"]), (Some("ttl_expired"), &Value::Null, &Value::Null), "{data}");
 }
@@ -182,6 +188,11 @@ async fn unusual_profiles_are_compared_too(world: Arc<World>) {
     let data = empty.against("follower_count", json!(0)).await;
     assert_eq!((reason(&data), &data["changes"]["follower_count"]["change_percent"]), (None, &Value::Null), "{data}");
     assert_eq!(reason(&empty.against("follower_count", json!(1)).await), Some("follower_change"));
+    // Unknown is not zero: the lead had followers, and how many it has now is not known.
+    let uncounted = Checked::new(&world, "uncounted").await;
+    let data = uncounted.against("follower_count", json!(10_000)).await;
+    let expected = json!({ "old": 10_000, "new": null, "change": null, "change_percent": null });
+    assert_eq!((reason(&data), &data["changes"]["follower_count"]), (None, &expected), "{data}");
     let everybody = Checked::new(&world, "huge").await;
     assert_eq!(reason(&everybody.against("follower_count", json!(0)).await), Some("follower_change"));
 }
@@ -213,11 +224,17 @@ async fn private_missing_and_blocked_profiles_have_codes_of_their_own(world: Arc
     answer.problem(503, "PROFILE_BLOCKED");
     assert_eq!(world.cached(&blocked).await, None);
 
+    let restricted = world.handle("restricted");
+    let lead = account.old_lead(&restricted, false).await;
+    world.put_cached(&restricted, "{}").await;
+    account.refresh_check(&lead).await.problem(422, "PROFILE_RESTRICTED");
+    assert_eq!(world.cached(&restricted).await.as_deref(), Some("{}"), "it exists, so that the cache keeps it");
+
     let mut billed = 0;
-    for handle in [closed, private, missing, blocked] {
+    for handle in [closed, private, missing, blocked, restricted] {
         billed += world.bill(&handle).await;
     }
-    assert_eq!((account.vendor_costs().await, account.recorded_checks().await.len()), (billed, 5));
+    assert_eq!((account.vendor_costs().await, account.recorded_checks().await.len()), (billed, 6));
 }
 
 #[stack_test]

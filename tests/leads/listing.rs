@@ -164,10 +164,15 @@ async fn a_search_matches_every_character_literally(world: Arc<World>) {
         let id = &named.iter().find(|(known, _)| *known == name).unwrap().1;
         assert_eq!(found(search).await, std::slice::from_ref(id), "{search}");
     }
-    assert_eq!(found("E.H").await, [dotted]);
+    assert_eq!(found("E.H").await, std::slice::from_ref(&dotted));
     for nothing in ["10%w", "under%score", r"\%", "%%", "somehandle", r"back\\slash"] {
         assert_eq!(found(nothing).await, Vec::<String>::new(), "{nothing}");
     }
+    // A handle may be pasted with `@` or as the address of its profile. An address that names no account finds nothing, and says so.
+    for written in ["@Some.Handle", "https://www.instagram.com/some.handle/?igsh=x", "instagram.com/stories/some.handle/34/"] {
+        assert_eq!(found(written).await, std::slice::from_ref(&dotted), "{written}");
+    }
+    account.get("/api/leads?search=https://instagram.com/p/CxAbCdEfGhI/").await.problem(400, "VALIDATION_ERROR");
     // An empty or blank search does not filter.
     for empty in ["", "   "] {
         assert_eq!(found(empty).await.len(), named.len() + 1);

@@ -126,7 +126,8 @@ impl GroupConsumer {
                 ScrapeOutcome::Found(profile) => found.push((run, profile)),
                 ScrapeOutcome::Private(_) => end(FailureCode::ProfilePrivate, run),
                 ScrapeOutcome::NotFound => end(FailureCode::ProfileNotFound, run),
-                ScrapeOutcome::Blocked => blocked.push(run),
+                ScrapeOutcome::Restricted => end(FailureCode::ProfileRestricted, run),
+                ScrapeOutcome::WithoutPosts | ScrapeOutcome::Blocked => blocked.push(run),
             }
         }
         for (code, run_ids) in unusable.into_values() {

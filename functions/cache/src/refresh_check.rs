@@ -61,6 +61,7 @@ pub(crate) fn describe(api: &mut Api) {
         .refuses(&errors::LEAD_NOT_FOUND)
         .refuses(&errors::PROFILE_NOT_FOUND)
         .refuses(&errors::PROFILE_PRIVATE)
+        .refuses(&errors::PROFILE_RESTRICTED)
         .refuses(&errors::PROFILE_BLOCKED)
         .refuses(&errors::SCRAPE_FAILED)
         .refuses(&errors::SCRAPE_TIMED_OUT)
@@ -122,7 +123,10 @@ fn compare<'a>(baselines: &'a [(Baseline, Option<Snapshot>)], now: &Snapshot) ->
 fn details(reason: Reason, old: Option<&Snapshot>, new: &Snapshot) -> String {
     let Some(old) = old else { return "There is no earlier profile to compare with.".to_owned() };
     match reason {
-        Reason::FollowerChange => format!("{} followers became {}.", old.follower_count, new.follower_count),
+        Reason::FollowerChange => {
+            let number = |count: Option<i64>| count.map_or_else(|| "An unknown number of".to_owned(), |count| count.to_string());
+            format!("{} followers became {}.", number(old.follower_count), number(new.follower_count))
+        }
         Reason::BioChange => {
             format!("The bio has changed: the similarity of the old and the new one is {:.2}.", similarity(&old.bio, &new.bio))
         }
@@ -137,6 +141,7 @@ fn details(reason: Reason, old: Option<&Snapshot>, new: &Snapshot) -> String {
 fn refusal(outcome: &Refreshed, username: &Username) -> Problem {
     let (error, message) = match outcome {
         Refreshed::NotFound => (&errors::PROFILE_NOT_FOUND, format!("Instagram has no profile @{username}.")),
+        Refreshed::Restricted => (&errors::PROFILE_RESTRICTED, format!("Instagram shows @{username} only to some of its users.")),
         Refreshed::Blocked => (&errors::PROFILE_BLOCKED, format!("Instagram did not serve @{username} this time.")),
         Refreshed::TimedOut => (&errors::SCRAPE_TIMED_OUT, format!("Fetching @{username} took too long.")),
         Refreshed::Failed | Refreshed::Fetched { .. } => (&errors::SCRAPE_FAILED, format!("@{username} could not be fetched this time.")),
@@ -149,12 +154,13 @@ mod tests {
     use super::*;
 
     fn profile(followers: i64) -> Snapshot {
-        Snapshot { follower_count: followers, bio: "coffee".to_owned(), is_private: false, is_verified: false }
+        Snapshot { follower_count: Some(followers), bio: "coffee".to_owned(), is_private: false, is_verified: false }
     }
 
     fn compared(cached: Option<i64>, seen: Option<i64>, now: i64) -> Option<(Baseline, i64, bool)> {
         let baselines = [(Baseline::Cache, cached.map(profile)), (Baseline::Lead, seen.map(profile))];
-        compare(&baselines, &profile(now)).map(|(baseline, _, changes)| (baseline, changes.follower_count.old, changes.reason().is_some()))
+        compare(&baselines, &profile(now))
+            .map(|(baseline, old, changes)| (baseline, old.follower_count.unwrap_or(-1), changes.reason().is_some()))
     }
 
     #[test]
@@ -169,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_description() {
-        let (old, private) = (profile(1000), Snapshot { is_private: true, is_verified: true, bio: String::new(), follower_count: 5 });
+        let (old, private) = (profile(1000), Snapshot { is_private: true, is_verified: true, bio: String::new(), follower_count: Some(5) });
         let described = |reason, old: &Snapshot, new: &Snapshot| details(reason, Some(old), new);
         assert_eq!(described(Reason::FollowerChange, &old, &private), "1000 followers became 5.");
         assert!(described(Reason::BioChange, &old, &private).contains("is 0.00"));
@@ -183,8 +189,8 @@ mod tests {
     #[test]
     fn every_failure_has_its_own_code() {
         let username: Username = "nike".parse().unwrap();
-        let codes = [Refreshed::NotFound, Refreshed::Blocked, Refreshed::TimedOut, Refreshed::Failed];
+        let codes = [Refreshed::NotFound, Refreshed::Restricted, Refreshed::Blocked, Refreshed::TimedOut, Refreshed::Failed];
         let codes = codes.map(|outcome| refusal(&outcome, &username).code());
-        assert_eq!(codes, ["PROFILE_NOT_FOUND", "PROFILE_BLOCKED", "SCRAPE_TIMED_OUT", "SCRAPE_FAILED"]);
+        assert_eq!(codes, ["PROFILE_NOT_FOUND", "PROFILE_RESTRICTED", "PROFILE_BLOCKED", "SCRAPE_TIMED_OUT", "SCRAPE_FAILED"]);
     }
 }

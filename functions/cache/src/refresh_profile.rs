@@ -48,7 +48,9 @@ pub enum Refreshed {
     },
     /// Instagram has no such profile. Its cache entry was removed.
     NotFound,
-    /// Instagram returned nothing this time.
+    /// Instagram shows the profile only to some of its users. A cache entry stays.
+    Restricted,
+    /// Instagram returned nothing, or not the posts, this time. A cache entry stays.
     Blocked,
     /// Apify could not fetch it.
     Failed,
@@ -124,7 +126,9 @@ pub async fn refresh_profile(event: Event<RefreshProfile>, refresher: &ProfileRe
             refresher.profiles.drop_entry(&username).await?;
             Refreshed::NotFound
         }
-        Some(ScrapeOutcome::Blocked) | None => Refreshed::Blocked,
+        Some(ScrapeOutcome::Restricted) => Refreshed::Restricted,
+        // An entry without its posts would serve analyses, so that it is not stored.
+        Some(ScrapeOutcome::WithoutPosts | ScrapeOutcome::Blocked) | None => Refreshed::Blocked,
     })
 }
 

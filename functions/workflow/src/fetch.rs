@@ -45,7 +45,8 @@ impl FetchClients {
 /// attempt started an Actor run: that one is paid for, so the retry waits for it and records it.
 ///
 /// # Errors
-/// Terminal with `PROFILE_NOT_FOUND` or `PROFILE_PRIVATE`, or for a run that has ended; retryable when another Actor run may succeed.
+/// Terminal with `PROFILE_NOT_FOUND`, `PROFILE_PRIVATE` or `PROFILE_RESTRICTED`, or for a run that has ended; retryable when another Actor run
+/// may succeed.
 pub async fn fetch(payload: Value, deps: Deps, clients: FetchClients) -> Result<ProfileState, TaskError> {
     let FetchInput { run, retry_count } = input(payload)?;
     let (clock, is_retry) = (Clock::start(Step::CheckCache), retry_count > 0);
@@ -72,7 +73,7 @@ pub async fn fetch(payload: Value, deps: Deps, clients: FetchClients) -> Result<
             log_progress_error(deps.progress.advance(&run, Step::ScrapeProfile, &steps, now).await);
         }
     });
-    let scraped = Box::pin(clients.scraper.fetch(&deps, &run, actor_run_id)).await?;
+    let scraped = Box::pin(clients.scraper.fetch(&deps, &run, actor_run_id, is_retry)).await?;
     log_progress_error(deps.progress.advance(&run, Step::AnalyzeProfile, &scraped.steps, Timestamp::now()).await);
     steps.extend(scraped.steps);
     Ok(ProfileState { hit: false, at: scraped.at, steps })

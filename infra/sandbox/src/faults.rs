@@ -42,10 +42,16 @@ pub(crate) enum Fault {
     NotJson,
     /// The answer has no text.
     Empty,
-    /// The Actor run ends as FAILED.
-    RunFailed,
-    /// The Actor run ends as TIMED-OUT.
-    RunTimedOut,
+    /// The Actor run ends as FAILED, with this many items in its dataset.
+    RunFailed {
+        #[serde(default)]
+        items: usize,
+    },
+    /// The Actor run ends as TIMED-OUT, with this many items in its dataset.
+    RunTimedOut {
+        #[serde(default)]
+        items: usize,
+    },
     /// The Actor run ends as ABORTED without a request to abort it.
     RunAborted,
     /// The run succeeds with an empty dataset.
@@ -62,13 +68,15 @@ impl Fault {
             Self::Refusal | Self::MaxTokens | Self::SchemaViolation | Self::NotJson | Self::Empty => {
                 matches!(vendor, Vendor::Openai | Vendor::Anthropic)
             }
-            Self::RunFailed | Self::RunTimedOut | Self::RunAborted | Self::EmptyDataset | Self::Blocked => vendor == Vendor::Apify,
+            Self::RunFailed { .. } | Self::RunTimedOut { .. } | Self::RunAborted | Self::EmptyDataset | Self::Blocked => {
+                vendor == Vendor::Apify
+            }
         }
     }
 
     /// Returns whether the fault concerns a whole run, whose end is decided when it starts.
     fn belongs_to_start(&self) -> bool {
-        matches!(self, Self::RunFailed | Self::RunTimedOut | Self::RunAborted | Self::EmptyDataset | Self::Blocked)
+        matches!(self, Self::RunFailed { .. } | Self::RunTimedOut { .. } | Self::RunAborted | Self::EmptyDataset | Self::Blocked)
     }
 }
 
@@ -240,7 +248,7 @@ mod tests {
         let faults = Faults::default();
         faults.add(rule(json!({"vendor": "apify", "fault": {"kind": "run_failed"}, "times": 1})), &[]).unwrap();
         assert_eq!(faults.take(Vendor::Apify, "poll", b""), None);
-        assert_eq!(faults.take(Vendor::Apify, "start", b""), Some(Fault::RunFailed));
+        assert_eq!(faults.take(Vendor::Apify, "start", b""), Some(Fault::RunFailed { items: 0 }));
         assert_eq!(faults.clear(), 1);
     }
 

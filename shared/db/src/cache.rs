@@ -39,7 +39,7 @@ impl UserDb {
     ) -> Result<Option<RefreshableLead>, DbError> {
         let sql = "SELECT jsonb_build_object('account_id', l.account_id, 'username', l.username, 'last_analyzed_at', l.last_analyzed_at,
                 'can_write', EXISTS (SELECT 1 FROM caller_account(l.account_id) c WHERE c.can_spend),
-                'seen', CASE WHEN l.follower_count IS NOT NULL THEN jsonb_build_object('follower_count', l.follower_count,
+                'seen', CASE WHEN coalesce(l.last_analyzed_at, l.first_analyzed_at) IS NOT NULL OR l.follower_count IS NOT NULL THEN jsonb_build_object('follower_count', l.follower_count,
                     'bio', coalesce(l.bio, ''), 'is_private', l.is_private, 'is_verified', l.is_verified) END)
             FROM leads l WHERE l.id = $2 AND l.deleted_at IS NULL AND ($1::uuid IS NULL OR l.account_id = $1)";
         self.call(claims, sql, &params![account, lead]).await

@@ -69,14 +69,14 @@ pub struct Metrics {
     pub avg_comments: Option<f64>,
     /// Mean plays of the videos whose plays are known.
     pub avg_video_views: Option<f64>,
-    /// Posts a week between the oldest and the newest of the posts.
+    /// Posts a week between the oldest and the newest of the posts. Older pinned posts are left out.
     pub posts_per_week: Option<f64>,
     /// How often the profile posts.
     pub posting_frequency: PostingFrequency,
     /// Whole days since the newest post.
     pub days_since_last_post: Option<i64>,
-    /// The size of the audience.
-    pub audience_scale: AudienceScale,
+    /// The size of the audience. `None` if the number of followers is unknown.
+    pub audience_scale: Option<AudienceScale>,
     /// Followers for each followed account. `None` if it follows none.
     pub follower_following_ratio: Option<f64>,
     /// The kind of more than half of the posts.
@@ -91,12 +91,13 @@ impl Metrics {
             let likes = known(post.like_count)?;
             Some(likes + known(post.comment_count).unwrap_or(0.0))
         };
-        let followers = known(Some(profile.follower_count)).filter(|followers| *followers > 0.0);
+        let followers = known(profile.follower_count).filter(|followers| *followers > 0.0);
         let engagement = mean(posts.iter().filter_map(interactions)).zip(followers).map(|(mean, followers)| mean / followers * 100.0);
-        let following = known(Some(profile.following_count)).filter(|following| *following > 0.0);
-        let ratio = known(Some(profile.follower_count)).zip(following).map(|(followers, following)| followers / following);
-        let per_week = posts_per_week(posts);
-        let newest = posts.iter().filter_map(|post| post.posted_at).max();
+        let following = known(profile.following_count).filter(|following| *following > 0.0);
+        let ratio = known(profile.follower_count).zip(following).map(|(followers, following)| followers / following);
+        let dates = regular_dates(posts);
+        let per_week = posts_per_week(&dates);
+        let newest = dates.iter().max();
         Self {
             posts_analyzed: posts.len(),
             hidden_likes_posts: posts.iter().filter(|post| known(post.like_count).is_none()).count(),
@@ -106,8 +107,8 @@ impl Metrics {
             avg_video_views: mean(posts.iter().filter_map(|post| known(post.view_count))).map(two_decimals),
             posts_per_week: per_week.map(two_decimals),
             posting_frequency: in_words(per_week),
-            days_since_last_post: newest.map(|newest| (now.duration_since(newest).as_secs() / 86_400).max(0)),
-            audience_scale: AudienceScale::of(profile.follower_count),
+            days_since_last_post: newest.map(|newest| (now.duration_since(*newest).as_secs() / 86_400).max(0)),
+            audience_scale: profile.follower_count.map(AudienceScale::of),
             follower_following_ratio: ratio.map(two_decimals),
             dominant_format: [PostKind::Photo, PostKind::Video, PostKind::Carousel]
                 .into_iter()
@@ -132,11 +133,18 @@ fn two_decimals(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }
 
-/// Returns the posts a week over the span of the dated posts. A span of less than a day counts as one day.
-fn posts_per_week(posts: &[Post]) -> Option<f64> {
-    let dates = || posts.iter().filter_map(|post| post.posted_at);
-    let intervals = u32::try_from(dates().count()).ok()?.checked_sub(1).filter(|intervals| *intervals > 0)?;
-    let span = dates().max()?.duration_since(dates().min()?);
+/// Returns the dates of the posts that stand where they do because of their age. A pinned post that is older than all others says nothing
+/// about how often or how recently the profile posts. A profile whose posts are all pinned has no other dates.
+fn regular_dates(posts: &[Post]) -> Vec<Timestamp> {
+    let oldest = posts.iter().filter(|post| !post.is_pinned).filter_map(|post| post.posted_at).min();
+    let is_regular = |post: &&Post| !post.is_pinned || oldest.is_none_or(|oldest| post.posted_at >= Some(oldest));
+    posts.iter().filter(is_regular).filter_map(|post| post.posted_at).collect()
+}
+
+/// Returns the posts a week over the span of `dates`. A span of less than a day counts as one day.
+fn posts_per_week(dates: &[Timestamp]) -> Option<f64> {
+    let intervals = u32::try_from(dates.len()).ok()?.checked_sub(1).filter(|intervals| *intervals > 0)?;
+    let span = dates.iter().max()?.duration_since(*dates.iter().min()?);
     Some(f64::from(intervals) / span.as_secs_f64().max(86_400.0) * 604_800.0)
 }
 
@@ -165,17 +173,26 @@ mod tests {
 
     fn post(kind: PostKind, likes: Option<i64>, comments: Option<i64>, hours_ago: Option<i64>) -> Post {
         let posted_at = hours_ago.map(|hours| now() - hours.hours());
-        Post { id: "1".to_owned(), kind, caption: String::new(), like_count: likes, comment_count: comments, view_count: None, posted_at }
+        Post {
+            id: "1".to_owned(),
+            kind,
+            caption: String::new(),
+            like_count: likes,
+            comment_count: comments,
+            view_count: None,
+            posted_at,
+            is_pinned: false,
+        }
     }
 
-    fn profile(followers: i64, following: i64, posts: Vec<Post>) -> Profile {
+    fn profile(followers: impl Into<Option<i64>>, following: impl Into<Option<i64>>, posts: Vec<Post>) -> Profile {
         Profile {
             username: "nike".parse().unwrap(),
             display_name: "Nike".to_owned(),
             bio: String::new(),
-            follower_count: followers,
-            following_count: following,
-            post_count: 12,
+            follower_count: followers.into(),
+            following_count: following.into(),
+            post_count: Some(12),
             external_url: None,
             profile_pic_url: None,
             is_verified: false,
@@ -204,7 +221,7 @@ mod tests {
             posts_per_week: Some(7.0),
             posting_frequency: PostingFrequency::Daily,
             days_since_last_post: Some(1),
-            audience_scale: AudienceScale::Micro,
+            audience_scale: Some(AudienceScale::Micro),
             follower_following_ratio: Some(33.33),
             dominant_format: Some(PostKind::Video),
         };
@@ -224,6 +241,10 @@ mod tests {
             (PostingFrequency::Unknown, None, None)
         );
 
+        let unknown = Metrics::of(&profile(None, None, vec![post(PostKind::Photo, Some(9), Some(4), Some(1))]), now());
+        assert_eq!((unknown.audience_scale, unknown.engagement_rate_percent, unknown.follower_following_ratio), (None, None, None));
+        assert_eq!((nothing.audience_scale, unknown.avg_likes), (Some(Nano), Some(9.0)));
+
         let hidden = Metrics::of(&profile(500, 10, vec![post(PostKind::Photo, Some(-1), Some(4), None)]), now());
         assert_eq!((hidden.hidden_likes_posts, hidden.engagement_rate_percent, hidden.avg_comments), (1, None, Some(4.0)));
 
@@ -236,6 +257,22 @@ mod tests {
         let every = |hours: i64| (0..4).map(|n| post(PostKind::Photo, None, None, Some(n * hours))).collect::<Vec<_>>();
         let words = [0, 24, 25, 48, 49, 168, 169].map(|hours| Metrics::of(&profile(1, 1, every(hours)), now()).posting_frequency);
         assert_eq!(words, [Daily, Daily, SeveralPerWeek, SeveralPerWeek, Weekly, Weekly, LessThanWeekly]);
+    }
+
+    #[test]
+    fn an_older_pinned_post_says_nothing_about_frequency_and_recency() {
+        let pinned = |hours| Post { is_pinned: true, ..post(PostKind::Photo, Some(1), None, Some(hours)) };
+        let daily = || (0..11).map(|day| post(PostKind::Photo, Some(1), None, Some(24 * day + 30))).collect::<Vec<_>>();
+        let of = |posts: Vec<Post>| {
+            let metrics = Metrics::of(&profile(1, 1, posts), now());
+            (metrics.posting_frequency, metrics.days_since_last_post, metrics.posts_analyzed)
+        };
+        assert_eq!(of([vec![pinned(3 * 365 * 24)], daily()].concat()), (Daily, Some(1), 12));
+        assert_eq!(of([vec![post(PostKind::Photo, None, None, Some(3 * 365 * 24))], daily()].concat()), (LessThanWeekly, Some(1), 12));
+        // One within the range of the others, or newer, counts.
+        assert_eq!(of([vec![pinned(2)], daily()].concat()), (Daily, Some(0), 12));
+        // Without any other post, the pinned ones are all there is.
+        assert_eq!(of(vec![pinned(24 * 400), pinned(24 * 500)]), (LessThanWeekly, Some(400), 2));
     }
 
     #[test]

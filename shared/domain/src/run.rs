@@ -89,6 +89,8 @@ pub enum FailureCode {
     ProfileNotFound,
     /// The profile is private.
     ProfilePrivate,
+    /// Instagram shows the profile only to users of some age or in some countries.
+    ProfileRestricted,
     /// The profile could not be fetched, even after retries.
     ScrapeFailed,
     /// No model of any provider answered, even after retries.
@@ -114,6 +116,7 @@ impl FailureCode {
         Self::BusinessProfileNotFound,
         Self::ProfileNotFound,
         Self::ProfilePrivate,
+        Self::ProfileRestricted,
         Self::ScrapeFailed,
         Self::AiFailed,
         Self::AiRefused,
@@ -137,6 +140,9 @@ impl FailureCode {
             Self::BusinessProfileNotFound => "The business profile does not exist.",
             Self::ProfileNotFound => "Instagram has no such profile. You were not charged.",
             Self::ProfilePrivate => "The profile is private and cannot be analyzed. You were not charged.",
+            Self::ProfileRestricted => {
+                "Instagram shows the profile only to some of its users, so it cannot be analyzed. You were not charged."
+            }
             Self::ScrapeFailed => "The profile could not be fetched. You were not charged; please try again.",
             Self::AiFailed => "The analysis did not succeed. You were not charged; please try again.",
             Self::AiRefused => "The model declined to judge this profile. You were not charged.",

@@ -72,6 +72,7 @@ catalog! {
 
     // The profile cache.
     PROFILE_NOT_FOUND: () = UNPROCESSABLE_ENTITY, "Instagram has no such profile.";
+    PROFILE_RESTRICTED: () = UNPROCESSABLE_ENTITY, "Instagram shows the profile only to users of some age or in some countries.";
     PROFILE_PRIVATE: () = UNPROCESSABLE_ENTITY, "The profile is private, as it was before.";
     PROFILE_BLOCKED: () = SERVICE_UNAVAILABLE, "Instagram did not serve the profile this time.", retry_after(60);
     SCRAPE_FAILED: () = SERVICE_UNAVAILABLE, "The profile could not be fetched this time.", retry_after(60);

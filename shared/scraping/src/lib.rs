@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use oslira_db::workflow::VendorCall;
 use oslira_db::{AdminDb, DbError};
 use oslira_domain::{MicroUsd, Username};
-use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapedItem, VendorError};
+use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, ScrapedItem, VendorError};
 use tokio::time::timeout_at;
 
 pub use self::error::ScrapeError;
@@ -35,7 +35,7 @@ pub struct Limits {
     pub busy: Duration,
 }
 
-/// What an Actor run that succeeded found.
+/// What an Actor run found, all of its handles or, if it ended without success, some.
 #[derive(Debug)]
 pub struct Scraped {
     /// The Actor run.
@@ -64,8 +64,8 @@ impl Scraper {
 
     /// Fetches the profiles of `handles` in one Actor run: the one that the owner has `remembered`, or a new one.
     ///
-    /// An Actor run that ends without success is recorded and forgotten, so that the next call starts another. One that is interrupted, by
-    /// an error or the end of this process, stays remembered.
+    /// An Actor run that ends without success and without a profile is recorded and forgotten, so that the next call starts another. One that
+    /// found some of the profiles returns those. One that is interrupted, by an error or the end of this process, stays remembered.
     ///
     /// # Errors
     /// Fails with [`ScrapeError`].
@@ -97,7 +97,12 @@ impl Scraper {
             recorded?;
             return Ok(Scraped { items: items?, actor_run });
         }
-        self.record(owner, &actor_run, &clock).await?;
+        // What it found before it ended is paid for, too.
+        let (recorded, found) = tokio::join!(self.record(owner, &actor_run, &clock), self.read_partial(&actor_run, handles, limits));
+        recorded?;
+        if let Some(items) = found {
+            return Ok(Scraped { actor_run, items });
+        }
         self.forget(owner, &actor_run).await?;
         Err(match actor_run.status {
             ActorRunStatus::Failed | ActorRunStatus::TimedOut => ScrapeError::Unsuccessful(actor_run.status),
@@ -167,6 +172,18 @@ impl Scraper {
     async fn read(&self, actor_run: &ActorRun, handles: &[Username], limits: &Limits) -> Result<Vec<ScrapedItem>, ScrapeError> {
         let items = timeout_at(limits.end().into(), self.apify.items(actor_run, handles)).await;
         Ok(items.map_err(|_| ScrapeError::Deadline)??)
+    }
+
+    /// Reads the items of an Actor run that ended without success. `None` unless one of them is of use.
+    async fn read_partial(&self, actor_run: &ActorRun, handles: &[Username], limits: &Limits) -> Option<Vec<ScrapedItem>> {
+        if !matches!(actor_run.status, ActorRunStatus::Failed | ActorRunStatus::TimedOut) {
+            return None;
+        }
+        let items = self.read(actor_run, handles, limits).await.inspect_err(|error| {
+            tracing::warn!(%error, actor_run = actor_run.id, "items of an unsuccessful Actor run not read");
+        });
+        let is_useful = |item: &ScrapedItem| !matches!(item.outcome, ScrapeOutcome::Blocked | ScrapeOutcome::WithoutPosts);
+        items.ok().filter(|items| items.iter().any(is_useful))
     }
 
     /// Aborts an Actor run and records what it has cost so far.

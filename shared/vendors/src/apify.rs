@@ -119,8 +119,12 @@ pub enum ScrapeOutcome {
     Found(Profile),
     /// A profile whose posts only its followers can see.
     Private(Profile),
+    /// A public profile that has posts, of which none came. Another Actor run may bring them.
+    WithoutPosts,
     /// Instagram has no such profile.
     NotFound,
+    /// Instagram shows the profile only to users of some age or in some countries, to which the Actor does not belong.
+    Restricted,
     /// Instagram returned nothing this time. Another Actor run may find the profile.
     Blocked,
 }
@@ -246,6 +250,10 @@ fn failure(reply: &Reply) -> VendorError {
             VendorError::RateLimited { retry_after: reply.retry_after() }
         }
         Some("monthly-usage-limit-too-low" | "platform-feature-disabled") => VendorError::QuotaExhausted(code(kind.as_deref())),
+        // The account may not run the Actor, whatever the token: a fault of the configuration, which a person has to correct at Apify.
+        Some(
+            kind @ ("actor-is-not-rented" | "full-permission-actor-not-approved" | "public-actor-disabled" | "insufficient-permissions"),
+        ) => VendorError::Rejected { status: reply.status.as_u16(), code: code(Some(kind)) },
         Some("user-or-token-not-found" | "token-not-provided" | "invalid-token") => VendorError::Unauthorized,
         _ => reply.error(code(kind.as_deref())),
     }
@@ -299,7 +307,8 @@ mod tests {
         assert_eq!(apify.wait("Run1", Duration::from_secs(999)).await.unwrap().status, ActorRunStatus::Succeeded);
         assert_eq!(stub.requests()[0].line, "GET /v2/actor-runs/Run1?waitForFinish=60 HTTP/1.1");
 
-        let (apify, stub) = serving(Script::json(200, &json!([{"id": "1", "username": "Nike", "fullName": "Nike"}]))).await;
+        let (apify, stub) =
+            serving(Script::json(200, &json!([{"id": "1", "username": "Nike", "fullName": "Nike", "followersCount": 1}]))).await;
         let items = apify.items(&run, &usernames).await.unwrap();
         assert!(matches!((&items[0].outcome, &items[1].outcome), (ScrapeOutcome::Found(_), ScrapeOutcome::Blocked)));
         assert!(stub.requests()[0].line.starts_with("GET /v2/datasets/Set1/items?format=json&clean=1&fields=id,inputUrl,"));
@@ -330,6 +339,8 @@ mod tests {
             (404, "user-or-token-not-found", VendorError::Unauthorized),
             (402, "not-enough-usage", VendorError::QuotaExhausted("not-enough-usage".to_owned())),
             (403, "monthly-usage-limit-too-low", VendorError::QuotaExhausted("monthly-usage-limit-too-low".to_owned())),
+            (403, "actor-is-not-rented", VendorError::Rejected { status: 403, code: "actor-is-not-rented".to_owned() }),
+            (403, "insufficient-permissions", VendorError::Rejected { status: 403, code: "insufficient-permissions".to_owned() }),
             (402, "actor-memory-limit-exceeded", limited()),
             (400, "concurrent-runs-limit-exceeded", limited()),
             (429, "rate-limit-exceeded", limited()),

@@ -30,7 +30,7 @@ pub struct Prompt {
 /// Returns the prompt of a question, with as many of the latest posts as the tier uses.
 pub fn prompt(call: Call, tier: Tier, business: &BusinessContext, profile: &Profile, metrics: &Metrics, now: Timestamp) -> Prompt {
     let posts: Vec<Value> = profile.posts.iter().take(tier.posts()).map(|post| post_data(post, now)).collect();
-    let data = json!({
+    let mut data = json!({
         "username": profile.username,
         "display_name": visible(&profile.display_name, MAX_NAME),
         "bio": visible(&profile.bio, MAX_BIO),
@@ -44,6 +44,8 @@ pub fn prompt(call: Call, tier: Tier, business: &BusinessContext, profile: &Prof
         "metrics": metrics,
         "latest_posts": posts,
     });
+    // What is unknown is absent: a model reads `null` followers as few.
+    data.as_object_mut().into_iter().for_each(|data| data.retain(|_, value| !value.is_null()));
     Prompt {
         instructions: instructions(call, tier),
         business: format!("<business_data>\n{}\n</business_data>", escaped(&business_data(business))),
@@ -122,14 +124,15 @@ mod tests {
             comment_count: None,
             view_count: Some(n),
             posted_at: Some(now() - jiff::SignedDuration::from_hours(24 * n)),
+            is_pinned: false,
         };
         Profile {
             username: "yoga.studio_1".parse().unwrap(),
             display_name: text.to_owned(),
             bio: text.to_owned(),
-            follower_count: i64::MAX,
-            following_count: 0,
-            post_count: 12,
+            follower_count: Some(i64::MAX),
+            following_count: Some(0),
+            post_count: Some(12),
             external_url: Some(text.to_owned()),
             profile_pic_url: Some(text.to_owned()),
             is_verified: false,

@@ -67,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) listings: Vec<Listing>,
     pub(crate) pace: RunPace,
     pub(crate) end: End,
+    /// How many items a run has that does not succeed.
+    pub(crate) partial: usize,
     /// The run's own timeout (query parameter `timeout`).
     pub(crate) limit: Option<Duration>,
 }
@@ -88,14 +90,14 @@ pub(crate) struct Run {
 
 impl Run {
     fn new(plan: Plan) -> Self {
-        let Plan { input, handles, mut listings, pace, mut end, limit } = plan;
+        let Plan { input, handles, mut listings, pace, mut end, partial, limit } = plan;
         let started = Instant::now();
         let count = u32::try_from(handles.len()).unwrap_or(u32::MAX);
         let mut takes = pace.start.saturating_add(pace.per_profile.saturating_mul(count));
         if let Some(limit) = limit.filter(|limit| *limit < takes) {
             (takes, end) = (limit, End::TimedOut);
         } else if end != End::Succeeded {
-            listings.clear();
+            listings.truncate(partial);
         }
         // A time beyond the clock's range becomes a day.
         let at = started.checked_add(takes).unwrap_or(started + Duration::from_hours(24));
@@ -264,7 +266,7 @@ mod tests {
         let handles: Vec<String> = (0..handles).map(|n| format!("h{n}")).collect();
         let listings = handles.iter().enumerate().map(|(n, h)| Listing { item: json!({"username": h}), is_error: n == 0 }).collect();
         let pace = RunPace { start: Duration::from_millis(start_ms), per_profile: Duration::from_millis(per_profile_ms) };
-        Plan { input: Bytes::new(), handles, listings, pace, end, limit: None }
+        Plan { input: Bytes::new(), handles, listings, pace, end, partial: 0, limit: None }
     }
 
     #[tokio::test]

@@ -131,9 +131,13 @@ async fn begin(
     let plan = Plan {
         listings: listings(&names, admitted.fault.as_ref()),
         pace: apify.shared.faults.run_pace(&input),
+        partial: match admitted.fault {
+            Some(Fault::RunFailed { items } | Fault::RunTimedOut { items }) => items,
+            _ => 0,
+        },
         end: match admitted.fault {
-            Some(Fault::RunFailed) => End::Failed,
-            Some(Fault::RunTimedOut) => End::TimedOut,
+            Some(Fault::RunFailed { .. }) => End::Failed,
+            Some(Fault::RunTimedOut { .. }) => End::TimedOut,
             Some(Fault::RunAborted) => End::Aborted,
             _ => End::Succeeded,
         },
@@ -149,13 +153,13 @@ async fn begin(
 /// Returns the items of a run in an order that differs from its input's.
 fn listings(handles: &[String], fault: Option<&Fault>) -> Vec<Listing> {
     let now = Timestamp::now();
-    let mut listings: Vec<Listing> = match fault {
+    let mut listings: Vec<Vec<Listing>> = match fault {
         Some(Fault::EmptyDataset) => Vec::new(),
-        Some(Fault::Blocked) => handles.iter().map(|handle| Listing { item: profiles::blocked(handle), is_error: false }).collect(),
-        _ => handles.iter().map(|handle| profiles::item(&Person::of(handle), now)).collect(),
+        Some(Fault::Blocked) => handles.iter().map(|handle| vec![Listing { item: profiles::blocked(handle), is_error: false }]).collect(),
+        _ => handles.iter().map(|handle| profiles::items(&Person::of(handle), now)).collect(),
     };
     Choices::of(&handles.join(" ")).shuffle(&mut listings);
-    listings
+    listings.concat()
 }
 
 #[cfg(test)]

@@ -16,10 +16,16 @@ pub(crate) struct Listing {
     pub(crate) is_error: bool,
 }
 
-/// Returns the item of a handle.
-pub(crate) fn item(person: &Person, now: Timestamp) -> Listing {
+/// Returns the items of a handle: one, or that of a failed attempt and that of the next one.
+pub(crate) fn items(person: &Person, now: Timestamp) -> Vec<Listing> {
+    let attempt = (person.special == Special::Retried).then(|| Listing { item: no_items(&person.handle), is_error: true });
+    attempt.into_iter().chain([item(person, now)]).collect()
+}
+
+fn item(person: &Person, now: Timestamp) -> Listing {
     match person.special {
         Special::Missing => Listing { item: not_found(&person.handle), is_error: true },
+        Special::Restricted => Listing { item: restricted(person), is_error: true },
         Special::Blocked => Listing { item: blocked(&person.handle), is_error: false },
         _ => Listing { item: profile(person, now), is_error: false },
     }
@@ -34,6 +40,22 @@ fn not_found(handle: &str) -> Value {
 pub(crate) fn blocked(handle: &str) -> Value {
     json!({"inputUrl": page(handle), "id": numeric_id(handle, 10), "username": handle, "url": page(handle), "private": false,
         "verified": false, "latestPosts": [], "latestIgtvVideos": [], "relatedProfiles": []})
+}
+
+/// Returns the item of an attempt that saw nothing.
+fn no_items(handle: &str) -> Value {
+    json!({"username": handle, "inputUrl": page(handle), "error": "no_items", "errorDescription": "Empty or private data for provided input"})
+}
+
+/// Returns the item of a handle that Instagram shows only to users of some age or in some countries: without data, or with a part of them.
+fn restricted(person: &Person) -> Value {
+    let handle = person.handle.as_str();
+    if handle.contains("partial") {
+        json!({"inputUrl": page(handle), "username": handle, "id": numeric_id(handle, 10), "fullName": person.name,
+            "profilePicUrl": picture(handle, 150), "error": "restricted_page", "errorDescription": "Restricted access, only partial data available"})
+    } else {
+        json!({"username": handle, "inputUrl": page(handle), "error": "not_found", "errorDescription": "Restricted profile"})
+    }
 }
 
 fn page(handle: &str) -> String {
@@ -62,12 +84,16 @@ fn profile(person: &Person, now: Timestamp) -> Value {
     let handle = person.handle.as_str();
     let as_text = person.special == Special::Huge;
     let private = person.special == Special::Private;
-    let posts = if private || person.special == Special::Empty { Vec::new() } else { latest_posts(person, now) };
+    let mut posts =
+        if private || matches!(person.special, Special::Empty | Special::Postless) { Vec::new() } else { latest_posts(person, now) };
+    if person.special == Special::Pinned {
+        pin(&mut posts);
+    }
     let link = draw.chance(70).then(|| format!("https://{}.example/{}", handle.replace(['_', '.'], "-"), person.niche.link));
     let category: Value = match (person.business, draw.index(4)) {
         (true, _) => person.niche.category.into(),
         (false, 0) => "None".into(),
-        (false, 1) => "".into(),
+        (false, 1) => "None,Entrepreneur".into(),
         (false, _) => Value::Null,
     };
     json!({
@@ -75,13 +101,23 @@ fn profile(person: &Person, now: Timestamp) -> Value {
         "biography": bio(person), "externalUrl": link,
         "externalUrlShimmed": link.as_ref().map(|link| format!("https://l.instagram.example/?u={link}")),
         "externalUrls": link.iter().map(|link| json!({"title": "", "lynx_url": link, "url": link, "link_type": "external"})).collect::<Vec<_>>(),
-        "followersCount": count(person.followers, as_text), "followsCount": count(person.follows, as_text),
+        "followersCount": if person.special == Special::Uncounted { Value::Null } else { count(person.followers, as_text) }, "followsCount": count(person.follows, as_text),
         "postsCount": count(person.posts, as_text), "hasChannel": false, "highlightReelCount": draw.between(0, 14),
         "isBusinessAccount": person.business, "joinedRecently": false, "businessCategoryName": category, "private": private,
         "verified": person.verified, "profilePicUrl": picture(handle, 150), "profilePicUrlHD": picture(handle, 320),
         "facebookPage": null, "igtvVideoCount": draw.between(0, 9), "relatedProfiles": related(person), "latestIgtvVideos": [],
         "latestPosts": posts, "fbid": numeric_id(&format!("fb {handle}"), 17)
     })
+}
+
+/// Puts a pinned post of three years ago first and lists another one twice.
+fn pin(posts: &mut Vec<Value>) {
+    let Some(mut pinned) = posts.pop() else { return };
+    pinned["isPinned"] = true.into();
+    pinned["timestamp"] = "2023-11-22T10:00:00.000Z".into();
+    posts.truncate(10);
+    posts.insert(0, pinned);
+    posts.push(posts[1].clone());
 }
 
 fn related(person: &Person) -> Vec<Value> {
@@ -136,7 +172,9 @@ fn post(person: &Person, index: usize, at: Timestamp, draw: &mut Choices) -> Val
         "Video" => {
             let views = likes * draw.between(4, 22);
             post["videoUrl"] = picture(&format!("{id} video"), 720).replace(".jpg", ".mp4").into();
-            post["videoViewCount"] = views.into();
+            // A reel's plays are the number that Instagram displays. Its views may be 0.
+            post["videoViewCount"] = 0.into();
+            post["videoPlayCount"] = views.into();
             post["productType"] = "clips".into();
         }
         "Sidecar" => {

@@ -5,5 +5,5 @@ mod items;
 mod niches;
 mod person;
 
-pub(crate) use items::{Listing, blocked, item};
+pub(crate) use items::{Listing, blocked, items};
 pub(crate) use person::Person;

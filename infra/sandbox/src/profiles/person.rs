@@ -17,11 +17,21 @@ pub(crate) enum Special {
     Emoji,
     Rtl,
     Zero,
+    /// Restricted by age or country: an error item, for some handles with partial data.
+    Restricted,
+    /// Has posts, of which the scraper brings none.
+    Postless,
+    /// Without the number of followers.
+    Uncounted,
+    /// With an old pinned post among daily ones, which is listed twice.
+    Pinned,
+    /// With an error item before the real one.
+    Retried,
 }
 
 impl Special {
     pub(crate) fn of(handle: &str) -> Self {
-        const PREFIXES: [(&str, Special); 10] = [
+        const PREFIXES: [(&str, Special); 15] = [
             ("private", Special::Private),
             ("missing", Special::Missing),
             ("blocked", Special::Blocked),
@@ -32,6 +42,11 @@ impl Special {
             ("emoji", Special::Emoji),
             ("rtl", Special::Rtl),
             ("zero", Special::Zero),
+            ("restricted", Special::Restricted),
+            ("postless", Special::Postless),
+            ("uncounted", Special::Uncounted),
+            ("pinned", Special::Pinned),
+            ("retried", Special::Retried),
         ];
         PREFIXES.iter().find(|(prefix, _)| handle.starts_with(prefix)).map_or(Self::Ordinary, |(_, special)| *special)
     }

@@ -8,8 +8,8 @@ use crate::Profile;
 /// The part of a profile that is compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Followers.
-    pub follower_count: i64,
+    /// Followers. `None` if unknown.
+    pub follower_count: Option<i64>,
     /// The bio.
     pub bio: String,
     /// Visible to followers only.
@@ -48,13 +48,13 @@ pub enum Reason {
 /// The change of the number of followers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct FollowerChange {
-    /// Before.
-    pub old: i64,
-    /// Now.
-    pub new: i64,
-    /// The difference. Negative for fewer.
-    pub change: i64,
-    /// The difference in percent of `old`, rounded to two digits. `None` if there were none before.
+    /// Before. `None` if unknown.
+    pub old: Option<i64>,
+    /// Now. `None` if unknown.
+    pub new: Option<i64>,
+    /// The difference. Negative for fewer. `None` unless both numbers are known.
+    pub change: Option<i64>,
+    /// The difference in percent of `old`, rounded to two digits. `None` if it is unknown, or if there were none before.
     pub change_percent: Option<f64>,
 }
 
@@ -64,7 +64,7 @@ pub struct FollowerChange {
 pub struct Changes {
     /// The followers. Whether they changed enough is [`Changes::followers_changed`].
     pub follower_count: FollowerChange,
-    /// Whether the followers changed by more than a tenth of the old number. Any increase from zero counts.
+    /// Whether the followers changed by more than a tenth of the old number. Any increase from zero counts. An unknown number is no change.
     pub followers_changed: bool,
     /// Whether the similarity of the bios is less than 0.7.
     pub bio_changed: bool,
@@ -77,15 +77,18 @@ pub struct Changes {
 impl Changes {
     /// Compares two snapshots.
     pub fn between(old: &Snapshot, new: &Snapshot) -> Self {
-        let (before, now) = (i128::from(old.follower_count), i128::from(new.follower_count));
-        let change = new.follower_count.saturating_sub(old.follower_count);
+        let both = old.follower_count.zip(new.follower_count);
+        let change = both.map(|(before, now)| now.saturating_sub(before));
         #[expect(clippy::cast_precision_loss, reason = "followers are far below 2^53, and this number is only displayed")]
-        let change_percent = (old.follower_count > 0).then(|| (change as f64 / old.follower_count as f64 * 10_000.0).round() / 100.0);
+        let percent = |(before, change): (i64, i64)| (change as f64 / before as f64 * 10_000.0).round() / 100.0;
+        let change_percent = old.follower_count.filter(|before| *before > 0).zip(change).map(percent);
         let (distance, longest) = distance(&old.bio, &new.bio);
         Self {
             follower_count: FollowerChange { old: old.follower_count, new: new.follower_count, change, change_percent },
             // In integers: a quotient at the boundary could be rounded to either side.
-            followers_changed: (now - before).abs() * 10 > before,
+            followers_changed: both
+                .map(|(before, now)| (i128::from(before), i128::from(now)))
+                .is_some_and(|(before, now)| (now - before).abs() * 10 > before),
             bio_changed: distance * 10 > longest * 3,
             privacy_changed: old.is_private != new.is_private,
             verification_changed: old.is_verified != new.is_verified,
@@ -124,8 +127,8 @@ mod tests {
 
     use super::*;
 
-    fn profile(followers: i64, bio: &str) -> Snapshot {
-        Snapshot { follower_count: followers, bio: bio.to_owned(), is_private: false, is_verified: false }
+    fn profile(followers: impl Into<Option<i64>>, bio: &str) -> Snapshot {
+        Snapshot { follower_count: followers.into(), bio: bio.to_owned(), is_private: false, is_verified: false }
     }
 
     #[test]
@@ -134,9 +137,9 @@ mod tests {
             username: "nike".parse().unwrap(),
             display_name: "Nike".to_owned(),
             bio: "Just do it".to_owned(),
-            follower_count: 7,
-            following_count: 3,
-            post_count: 12,
+            follower_count: Some(7),
+            following_count: Some(3),
+            post_count: Some(12),
             external_url: None,
             profile_pic_url: None,
             is_verified: true,
@@ -145,11 +148,11 @@ mod tests {
             business_category: None,
             posts: Vec::new(),
         };
-        let kept = Snapshot { follower_count: 7, bio: "Just do it".to_owned(), is_private: false, is_verified: true };
+        let kept = Snapshot { follower_count: Some(7), bio: "Just do it".to_owned(), is_private: false, is_verified: true };
         assert_eq!(Snapshot::from(&profile), kept);
     }
 
-    fn followers(old: i64, new: i64) -> Changes {
+    fn followers(old: impl Into<Option<i64>>, new: impl Into<Option<i64>>) -> Changes {
         Changes::between(&profile(old, ""), &profile(new, ""))
     }
 
@@ -187,11 +190,23 @@ mod tests {
 
     #[test]
     fn the_percentage_is_rounded_and_absent_without_old_followers() {
-        let change = |old, new| followers(old, new).follower_count;
-        assert_eq!(change(300, 400), FollowerChange { old: 300, new: 400, change: 100, change_percent: Some(33.33) });
-        assert_eq!(change(300, 100), FollowerChange { old: 300, new: 100, change: -200, change_percent: Some(-66.67) });
-        assert_eq!(change(0, 100), FollowerChange { old: 0, new: 100, change: 100, change_percent: None });
-        assert_eq!(change(0, 0).change_percent, None);
+        let check = |old: i64, new: i64, change: i64, percent| {
+            let expected = FollowerChange { old: Some(old), new: Some(new), change: Some(change), change_percent: percent };
+            assert_eq!(followers(old, new).follower_count, expected);
+        };
+        check(300, 400, 100, Some(33.33));
+        check(300, 100, -200, Some(-66.67));
+        check(0, 100, 100, None);
+        check(0, 0, 0, None);
+    }
+
+    #[test]
+    fn an_unknown_number_of_followers_is_no_change() {
+        for (old, new) in [(Some(10_000), None), (None, Some(10_000)), (None, None)] {
+            let found = followers(old, new);
+            assert_eq!(found.follower_count, FollowerChange { old, new, change: None, change_percent: None });
+            assert_eq!((found.followers_changed, found.reason()), (false, None));
+        }
     }
 
     #[test]
@@ -246,11 +261,11 @@ mod tests {
     #[test]
     fn the_first_rule_names_the_reason() {
         let old = profile(100, "coffee");
-        let new = Snapshot { follower_count: 200, bio: "dogs".to_owned(), is_private: true, is_verified: true };
+        let new = Snapshot { follower_count: Some(200), bio: "dogs".to_owned(), is_private: true, is_verified: true };
         let changes = Changes::between(&old, &new);
         assert!(changes.followers_changed && changes.bio_changed && changes.privacy_changed && changes.verification_changed);
         assert_eq!(changes.reason(), Some(Reason::FollowerChange));
-        let new = Snapshot { follower_count: 100, ..new };
+        let new = Snapshot { follower_count: Some(100), ..new };
         assert_eq!(Changes::between(&old, &new).reason(), Some(Reason::BioChange));
         assert_eq!(serde_json::to_value(Reason::PrivacyChange).unwrap(), "privacy_change");
     }
@@ -282,7 +297,7 @@ mod tests {
 
         #[test]
         fn nothing_changed_is_no_reason(followers in any::<i64>(), bio in any::<String>(), private in any::<bool>(), verified in any::<bool>()) {
-            let snapshot = Snapshot { follower_count: followers.max(0), bio, is_private: private, is_verified: verified };
+            let snapshot = Snapshot { follower_count: Some(followers.max(0)), bio, is_private: private, is_verified: verified };
             prop_assert_eq!(Changes::between(&snapshot, &snapshot).reason(), None);
         }
     }
