@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(of([vec![pinned(3 * 365 * 24)], daily()].concat()), (Daily, Some(1), 12));
         assert_eq!(of([vec![post(PostKind::Photo, None, None, Some(3 * 365 * 24))], daily()].concat()), (LessThanWeekly, Some(1), 12));
         // One within the range of the others, or newer, counts.
-        assert_eq!(of([vec![pinned(2)], daily()].concat()), (Daily, Some(0), 12));
+        assert_eq!(of([vec![pinned(2)], daily()].concat()), (SeveralPerWeek, Some(0), 12));
         // Without any other post, the pinned ones are all there is.
         assert_eq!(of(vec![pinned(24 * 400), pinned(24 * 500)]), (LessThanWeekly, Some(400), 2));
     }
