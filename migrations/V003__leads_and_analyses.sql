@@ -137,7 +137,9 @@ CREATE INDEX IF NOT EXISTS analyses_of_profile ON analyses (business_profile_id)
 CREATE OR REPLACE FUNCTION guard_analysis() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    retention CONSTANT text[] := ARRAY['deleted_at', 'updated_at', 'business_profile_id', 'requested_by'];
+    retention CONSTANT text[] := ARRAY['deleted_at', 'updated_at', 'business_profile_id', 'requested_by']
+        -- Until every cost is known, the costs may follow.
+        || CASE WHEN (OLD.cost ->> 'unknown_calls')::bigint > 0 THEN ARRAY['cost', 'total_cost_micro_usd'] ELSE '{}' END;
 BEGIN
     IF (NEW.run_id, NEW.account_id, NEW.username, NEW.analysis_type) IS DISTINCT FROM (OLD.run_id, OLD.account_id, OLD.username, OLD.analysis_type) THEN
         RAISE EXCEPTION 'the identity of a run cannot change' USING ERRCODE = 'OS409';
@@ -191,6 +193,8 @@ CREATE TABLE IF NOT EXISTS ai_usage_logs (
     output_tokens bigint NOT NULL DEFAULT 0 CHECK (output_tokens >= 0),
     reasoning_tokens bigint NOT NULL DEFAULT 0 CHECK (reasoning_tokens >= 0),
     cost_micro_usd bigint NOT NULL DEFAULT 0 CHECK (cost_micro_usd >= 0),
+    cost_known boolean NOT NULL DEFAULT true,
+    cost_read_at timestamptz,
     duration_ms integer NOT NULL DEFAULT 0,
     started_at timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
@@ -199,6 +203,9 @@ CREATE TABLE IF NOT EXISTS ai_usage_logs (
 CREATE UNIQUE INDEX IF NOT EXISTS one_row_a_vendor_call ON ai_usage_logs (provider, response_id) WHERE response_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ai_usage_logs_run ON ai_usage_logs (run_id);
 CREATE INDEX IF NOT EXISTS ai_usage_logs_age ON ai_usage_logs (created_at);
+CREATE INDEX IF NOT EXISTS ai_usage_logs_unsettled ON ai_usage_logs (created_at) WHERE NOT cost_known;
+COMMENT ON COLUMN ai_usage_logs.cost_read_at IS 'when a cost that was not known was read again last';
+COMMENT ON COLUMN ai_usage_logs.cost_known IS 'false while the vendor has not settled the cost: then it is at least cost_micro_usd';
 
 -- --- Leads -------------------------------------------------------------------------------------------------------------
 

@@ -30,10 +30,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
         'apify_micro_usd', coalesce(sum(cost_micro_usd) FILTER (WHERE provider = 'apify'), 0),
         'openai_micro_usd', coalesce(sum(cost_micro_usd) FILTER (WHERE provider = 'openai'), 0),
         'anthropic_micro_usd', coalesce(sum(cost_micro_usd) FILTER (WHERE provider = 'anthropic'), 0),
+        'unknown_calls', count(*) FILTER (WHERE NOT cost_known),
         'calls', coalesce(jsonb_agg(jsonb_build_object(
             'call', api_call_type, 'provider', provider, 'model', model, 'status', status, 'input_tokens', input_tokens,
             'cached_input_tokens', cached_input_tokens, 'output_tokens', output_tokens, 'reasoning_tokens', reasoning_tokens,
-            'cost_micro_usd', cost_micro_usd, 'duration_ms', duration_ms) ORDER BY started_at), '[]'))
+            'cost_micro_usd', CASE WHEN cost_known THEN cost_micro_usd END, 'duration_ms', duration_ms) ORDER BY started_at), '[]'))
     FROM ai_usage_logs WHERE run_id = p_run_id
 $$;
 
@@ -228,13 +229,13 @@ DECLARE
 BEGIN
     SELECT * INTO run FROM analyses WHERE run_id = p_run_id FOR UPDATE;
     INSERT INTO ai_usage_logs (id, account_id, run_id, provider, model, api_call_type, status, error_message, response_id, input_tokens,
-        cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_micro_usd, duration_ms, started_at)
+        cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_micro_usd, cost_known, duration_ms, started_at)
     SELECT c.id, run.account_id, p_run_id, c.provider, c.model, c.api_call_type, c.status, c.error_message, c.response_id,
         coalesce(c.input_tokens, 0), coalesce(c.cached_input_tokens, 0), coalesce(c.cache_write_tokens, 0), coalesce(c.output_tokens, 0),
-        coalesce(c.reasoning_tokens, 0), coalesce(c.cost_micro_usd, 0), coalesce(c.duration_ms, 0), to_timestamp(c.started_at_ms / 1000.0)
+        coalesce(c.reasoning_tokens, 0), coalesce(c.cost_micro_usd, 0), coalesce(c.cost_known, true), coalesce(c.duration_ms, 0), to_timestamp(c.started_at_ms / 1000.0)
     FROM jsonb_to_recordset(p_calls) AS c (id uuid, provider text, model text, api_call_type text, status text, error_message text,
         response_id text, input_tokens bigint, cached_input_tokens bigint, cache_write_tokens bigint, output_tokens bigint,
-        reasoning_tokens bigint, cost_micro_usd bigint, duration_ms integer, started_at_ms bigint)
+        reasoning_tokens bigint, cost_micro_usd bigint, cost_known boolean, duration_ms integer, started_at_ms bigint)
     WHERE run.account_id IS NOT NULL
     ON CONFLICT DO NOTHING;
     IF p_output IS NOT NULL AND run.status = 'processing' THEN
@@ -251,12 +252,59 @@ $$;
 -- is recorded.
 CREATE OR REPLACE FUNCTION record_account_call(p_account_id uuid, p_call jsonb) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-    INSERT INTO ai_usage_logs (id, account_id, provider, model, api_call_type, status, error_message, response_id, cost_micro_usd, duration_ms, started_at)
+    INSERT INTO ai_usage_logs (id, account_id, provider, model, api_call_type, status, error_message, response_id, cost_micro_usd, cost_known,
+        duration_ms, started_at)
     SELECT c.id, p_account_id, c.provider, c.model, c.api_call_type, c.status, c.error_message, c.response_id, coalesce(c.cost_micro_usd, 0),
-        coalesce(c.duration_ms, 0), to_timestamp(c.started_at_ms / 1000.0)
+        coalesce(c.cost_known, true), coalesce(c.duration_ms, 0), to_timestamp(c.started_at_ms / 1000.0)
     FROM jsonb_to_record(p_call) AS c (id uuid, provider text, model text, api_call_type text, status text, error_message text, response_id text,
-        cost_micro_usd bigint, duration_ms integer, started_at_ms bigint)
+        cost_micro_usd bigint, cost_known boolean, duration_ms integer, started_at_ms bigint)
     ON CONFLICT DO NOTHING
+$$;
+
+-- Some Actor runs whose cost is to be read again, those first that were not read for longest, so that one that stays unknown does not keep
+-- others waiting. Apify settles a cost within seconds, and keeps Actor runs for some days.
+CREATE OR REPLACE FUNCTION take_unsettled_scrapes(p_limit integer) RETURNS jsonb
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    WITH taken AS (
+        UPDATE ai_usage_logs SET cost_read_at = now() WHERE id IN (
+            SELECT id FROM ai_usage_logs
+            WHERE NOT cost_known AND provider = 'apify' AND position(':' IN response_id) = 0 AND created_at > now() - interval '3 days'
+              AND coalesce(cost_read_at, created_at) < now() - interval '15 seconds'
+            ORDER BY coalesce(cost_read_at, created_at) LIMIT p_limit FOR UPDATE SKIP LOCKED)
+        RETURNING response_id
+    )
+    SELECT coalesce(jsonb_agg(response_id), '[]') FROM taken
+$$;
+
+-- Records what an Actor run cost that was recorded without: in its one row, or in the shares of a group (`record_group_scrape_cost`), and in
+-- the costs of the runs that have ended since. Returns how many rows were settled; none if another call was faster.
+CREATE OR REPLACE FUNCTION settle_scrape_cost(p_actor_run_id text, p_cost bigint) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    v_runs text[];
+    v_settled integer;
+BEGIN
+    SELECT array_agg(run_id) INTO v_runs FROM ai_usage_logs
+    WHERE NOT cost_known AND provider = 'apify' AND split_part(response_id, ':', 1) = p_actor_run_id;
+    -- A run that ends now either counts the new cost itself or is seen here.
+    PERFORM 1 FROM analyses WHERE run_id = ANY (v_runs) ORDER BY run_id FOR UPDATE;
+    WITH unsettled AS (
+        SELECT id, run_id FROM ai_usage_logs
+        WHERE NOT cost_known AND provider = 'apify' AND split_part(response_id, ':', 1) = p_actor_run_id ORDER BY id FOR UPDATE
+    ), shares AS (
+        SELECT id, row_number() OVER (ORDER BY run_id) - 1 AS no, count(*) OVER () AS shares FROM unsettled
+    )
+    UPDATE ai_usage_logs l
+    SET cost_known = true, cost_micro_usd = p_cost / s.shares + CASE WHEN s.no < p_cost % s.shares THEN 1 ELSE 0 END
+    FROM shares s WHERE l.id = s.id;
+    GET DIAGNOSTICS v_settled = ROW_COUNT;
+    IF v_settled > 0 THEN
+        UPDATE analyses a SET cost = c.cost, total_cost_micro_usd = (c.cost ->> 'total_micro_usd')::bigint
+        FROM (SELECT run_id, run_cost(run_id) AS cost FROM unnest(v_runs) run_id) c
+        WHERE a.run_id = c.run_id AND a.cost IS NOT NULL;
+    END IF;
+    RETURN v_settled;
+END
 $$;
 
 -- What the questions to models need, which of them have been answered already, and when the first of those was asked. Records that the run

@@ -209,10 +209,11 @@ BEGIN
     IF EXISTS (SELECT 1 FROM ai_usage_logs WHERE provider = 'apify' AND response_id = v_id) THEN
         RETURN 0;
     END IF;
-    INSERT INTO ai_usage_logs (id, account_id, run_id, provider, api_call_type, status, error_message, response_id, cost_micro_usd, duration_ms, started_at)
+    INSERT INTO ai_usage_logs (id, account_id, run_id, provider, api_call_type, status, error_message, response_id, cost_micro_usd, cost_known, duration_ms,
+        started_at)
     SELECT gen_random_uuid(), r.account_id, r.run_id, 'apify', 'scrape', p_call ->> 'status', p_call ->> 'error_message',
         CASE r.no WHEN 0 THEN v_id ELSE v_id || ':' || r.run_id END, v_cost / r.shares + CASE WHEN r.no < v_cost % r.shares THEN 1 ELSE 0 END,
-        (p_call ->> 'duration_ms')::integer, to_timestamp((p_call ->> 'started_at_ms')::bigint / 1000.0)
+        coalesce((p_call ->> 'cost_known')::boolean, true), (p_call ->> 'duration_ms')::integer, to_timestamp((p_call ->> 'started_at_ms')::bigint / 1000.0)
     FROM (SELECT a.account_id, a.run_id, row_number() OVER (ORDER BY a.run_id) - 1 AS no, count(*) OVER () AS shares
           FROM analyses a WHERE a.batch_id = p_batch_id AND a.run_id = ANY (p_run_ids)) r
     ON CONFLICT DO NOTHING;

@@ -119,6 +119,8 @@ GRANT EXECUTE ON FUNCTION
     record_scrape_run(text, text, text),
     record_vendor_calls(text, jsonb, text, jsonb),
     record_account_call(uuid, jsonb),
+    take_unsettled_scrapes(integer),
+    settle_scrape_cost(text, bigint),
     complete_analysis(text, jsonb, jsonb, jsonb, boolean, jsonb),
     fail_run(text, text, jsonb, jsonb, jsonb),
     begin_bulk_group(text, text[]),

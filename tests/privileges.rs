@@ -55,7 +55,7 @@ const OF_THE_API: [&str; 13] = [
     "update_business_profile(uuid,uuid,jsonb)",
 ];
 /// The functions of tasks, consumers and schedules.
-const OF_THE_SERVICE: [&str; 33] = [
+const OF_THE_SERVICE: [&str; 35] = [
     "account_faults(uuid[])",
     "admit_analysis(text,jsonb)",
     "analysis_credits(text)",
@@ -87,8 +87,10 @@ const OF_THE_SERVICE: [&str; 33] = [
     "renew_subscriptions(integer)",
     "run_is_stuck(text,text,timestamp with time zone)",
     "settle_owed_periods(integer)",
+    "settle_scrape_cost(text,bigint)",
     "stuck_runs(text,integer)",
     "take_metrics(integer,uuid)",
+    "take_unsettled_scrapes(integer)",
 ];
 
 /// Everything in `public` that a role may do, whether it was granted to the role itself, to one that it inherits from, or to PUBLIC.

@@ -3,6 +3,7 @@
 mod allowance;
 mod auth;
 mod cancel;
+mod costs;
 mod happy;
 mod interruptions;
 mod keys;

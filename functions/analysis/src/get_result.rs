@@ -102,6 +102,8 @@ struct Cost {
     apify_micro_usd: i64,
     openai_micro_usd: i64,
     anthropic_micro_usd: i64,
+    /// How many calls have a cost that is not known yet. The sums contain what is known of them.
+    unknown_calls: i64,
     calls: Vec<VendorCall>,
 }
 
@@ -120,7 +122,8 @@ struct VendorCall {
     cached_input_tokens: i64,
     output_tokens: i64,
     reasoning_tokens: i64,
-    cost_micro_usd: i64,
+    /// `null` while it is unknown.
+    cost_micro_usd: Option<i64>,
     duration_ms: i64,
 }
 

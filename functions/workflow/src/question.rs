@@ -138,6 +138,7 @@ fn vendor_call(call: Call, attempt: Attempt) -> VendorCall {
         output_tokens: attempt.output_tokens,
         reasoning_tokens: attempt.reasoning_tokens,
         cost_micro_usd: attempt.cost,
+        cost_known: true,
         duration_ms: attempt.duration_ms,
         started_at_ms: attempt.started_at.as_millisecond(),
     }

@@ -58,6 +58,8 @@ pub(crate) enum Fault {
     EmptyDataset,
     /// Instagram blocked the scraper: the items have neither name nor picture.
     Blocked,
+    /// Neither the cost of the Actor run nor its charged events are reported until this long after its end.
+    CostUnsettled { seconds: f64 },
 }
 
 impl Fault {
@@ -68,15 +70,26 @@ impl Fault {
             Self::Refusal | Self::MaxTokens | Self::SchemaViolation | Self::NotJson | Self::Empty => {
                 matches!(vendor, Vendor::Openai | Vendor::Anthropic)
             }
-            Self::RunFailed { .. } | Self::RunTimedOut { .. } | Self::RunAborted | Self::EmptyDataset | Self::Blocked => {
-                vendor == Vendor::Apify
-            }
+            Self::RunFailed { .. }
+            | Self::RunTimedOut { .. }
+            | Self::RunAborted
+            | Self::EmptyDataset
+            | Self::Blocked
+            | Self::CostUnsettled { .. } => vendor == Vendor::Apify,
         }
     }
 
     /// Returns whether the fault concerns a whole run, whose end is decided when it starts.
     fn belongs_to_start(&self) -> bool {
-        matches!(self, Self::RunFailed { .. } | Self::RunTimedOut { .. } | Self::RunAborted | Self::EmptyDataset | Self::Blocked)
+        matches!(
+            self,
+            Self::RunFailed { .. }
+                | Self::RunTimedOut { .. }
+                | Self::RunAborted
+                | Self::EmptyDataset
+                | Self::Blocked
+                | Self::CostUnsettled { .. }
+        )
     }
 }
 
@@ -145,7 +158,9 @@ impl Faults {
         }
         match rule.fault {
             Fault::Status { status, .. } if !(400..600).contains(&status) => return Err("status is 400 to 599".to_owned()),
-            Fault::Hang { seconds } if !(0.0..=86_400.0).contains(&seconds) => return Err("seconds is 0 to 86400".to_owned()),
+            Fault::Hang { seconds } | Fault::CostUnsettled { seconds } if !(0.0..=86_400.0).contains(&seconds) => {
+                return Err("seconds is 0 to 86400".to_owned());
+            }
             _ => {}
         }
         Ok(self.with(|rules| {

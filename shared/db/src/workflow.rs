@@ -103,8 +103,10 @@ pub struct VendorCall {
     pub output_tokens: i64,
     /// The reasoning tokens among them.
     pub reasoning_tokens: i64,
-    /// What it cost.
+    /// What it cost; at least, if that is not known.
     pub cost_micro_usd: MicroUsd,
+    /// Whether the cost is known. One that is not is marked, so that it never counts as nothing.
+    pub cost_known: bool,
     /// How long it took.
     pub duration_ms: i64,
     /// When it began.
@@ -112,8 +114,14 @@ pub struct VendorCall {
 }
 
 impl VendorCall {
-    /// Creates the record of an Actor run: its cost, how it ended, and when. Recorded twice, it counts once, by its id.
-    pub fn scrape(actor_run_id: &str, status: &'static str, cost_micro_usd: MicroUsd, started_at_ms: i64, duration_ms: i64) -> Self {
+    /// Creates the record of an Actor run: how it ended, its cost and whether that is known, and when. Recorded twice, it counts once, by its id.
+    pub fn scrape(
+        actor_run_id: &str,
+        status: &'static str,
+        (cost_micro_usd, cost_known): (MicroUsd, bool),
+        started_at_ms: i64,
+        duration_ms: i64,
+    ) -> Self {
         Self {
             id: Uuid::now_v7(),
             provider: "apify",
@@ -128,6 +136,7 @@ impl VendorCall {
             output_tokens: 0,
             reasoning_tokens: 0,
             cost_micro_usd,
+            cost_known,
             duration_ms,
             started_at_ms,
         }
@@ -247,6 +256,23 @@ impl AdminDb {
             None => (None, None),
         };
         self.call("SELECT to_jsonb(record_vendor_calls($1, $2, $3, $4))", &params![run_id, storable(calls)?, question, output]).await
+    }
+
+    /// Takes some Actor runs whose cost was not known when they were recorded, to read it again. Those recorded or taken in the last 15 seconds, or
+    /// recorded days ago, are left out.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn take_unsettled_scrapes(&self, limit: u32) -> Result<Vec<String>, DbError> {
+        self.call("SELECT take_unsettled_scrapes($1)", &params![limit]).await
+    }
+
+    /// Records what an Actor run cost that was recorded without, in the costs of its runs as well. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn settle_scrape_cost(&self, actor_run_id: &str, cost: MicroUsd) -> Result<(), DbError> {
+        self.execute("SELECT settle_scrape_cost($1, $2)", &params![actor_run_id, cost.0]).await
     }
 
     /// Returns the models' answers so far, by question.

@@ -1,8 +1,8 @@
 //! The life of an Actor run: start, remember, wait, record, read, and abort when its profiles are not needed any longer.
 //!
 //! An Actor run costs money and cannot be started idempotently. So it is remembered with its [`Owner`] before anything else happens, and
-//! a repeated call waits for it instead of starting another. Its cost is recorded as soon as its end is known, once. While Apify
-//! cannot be reached, the cost is on Apify's invoice only.
+//! a repeated call waits for it instead of starting another. It is recorded as soon as its end is known, once. Apify may settle its
+//! cost later: then it is recorded as unknown, and read again while later Actor runs are waited for.
 
 mod error;
 mod owner;
@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use oslira_db::workflow::VendorCall;
 use oslira_db::{AdminDb, DbError};
 use oslira_domain::{MicroUsd, Username};
-use oslira_vendors::{ActorRun, ActorRunStatus, Apify, ScrapeOutcome, ScrapedItem, VendorError};
+use oslira_telemetry::{Metrics, Unit};
+use oslira_vendors::{ActorCost, ActorRun, ActorRunStatus, Apify, ScrapeOutcome, ScrapedItem, VendorError};
 use tokio::time::timeout_at;
 
 pub use self::error::ScrapeError;
@@ -21,6 +22,10 @@ pub use self::owner::Owner;
 
 /// The pause between two attempts to start an Actor run while Apify has no free resources.
 const BUSY_PAUSE: Duration = Duration::from_secs(3);
+/// How many Actor runs' costs are read again while one is waited for.
+const SETTLED_AT_ONCE: u32 = 2;
+/// How long reading a cost may take.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 
 /// How long an Actor run is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +90,8 @@ impl Scraper {
             Some(id) => id,
             None => self.start(owner, handles, limits, &clock).await?,
         };
-        let actor_run = match self.wait(owner, &id, limits, &clock).await {
+        let (waited, ()) = tokio::join!(self.wait(owner, &id, limits, &clock), self.settle());
+        let actor_run = match waited {
             Err(error @ (ScrapeError::Vendor(_) | ScrapeError::Database(_))) if !owner.remembers() => {
                 self.abort(owner, running(&id), limits, &clock).await;
                 return Err(error);
@@ -207,16 +213,58 @@ impl Scraper {
     }
 
     async fn record(&self, owner: &Owner<'_>, actor_run: &ActorRun, clock: &Clock) -> Result<(), DbError> {
+        let cost = self.cost(actor_run).await;
         let call = VendorCall::scrape(
             &actor_run.id,
             actor_run.status.recorded_as(),
-            actor_run.cost,
+            (cost.amount(), cost.is_known()),
             clock.started_at.as_millisecond(),
             clock.elapsed_ms(),
         );
         owner.record(&self.db, &call).await.inspect_err(|error| {
-            tracing::error!(%error, actor_run = actor_run.id, cost_micro_usd = actor_run.cost.0, "Actor run not recorded");
-        })
+            tracing::error!(%error, actor_run = actor_run.id, cost_micro_usd = cost.amount().0, "Actor run not recorded");
+        })?;
+        if !cost.is_known() {
+            count_unknown_cost(&actor_run.id);
+        }
+        Ok(())
+    }
+
+    /// Returns what an Actor run cost, as far as that can be found out now.
+    async fn cost(&self, actor_run: &ActorRun) -> ActorCost {
+        match timeout_at(tokio::time::Instant::now() + SETTLE_TIME, self.apify.cost(actor_run)).await.unwrap_or(Err(VendorError::Timeout)) {
+            Ok(cost) => cost,
+            Err(error) => {
+                tracing::warn!(%error, actor_run = actor_run.id, "items of an Actor run not counted");
+                actor_run.cost
+            }
+        }
+    }
+
+    /// Reads costs again that were not known when their Actor runs were recorded. Those that still are not, or cannot be read, are left to the
+    /// next call.
+    async fn settle(&self) {
+        let unsettled = self.db.take_unsettled_scrapes(SETTLED_AT_ONCE).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "unsettled costs not read");
+            Vec::new()
+        });
+        for id in unsettled {
+            let read = async {
+                let actor_run = self.apify.wait(&id, Duration::ZERO).await?;
+                self.apify.cost(&actor_run).await
+            };
+            let settled = match timeout_at(tokio::time::Instant::now() + SETTLE_TIME, read).await.unwrap_or(Err(VendorError::Timeout)) {
+                Ok(ActorCost::Known(cost)) => self.db.settle_scrape_cost(&id, cost).await,
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    tracing::warn!(%error, actor_run = id, "cost of an Actor run not read");
+                    Ok(())
+                }
+            };
+            if let Err(error) = settled {
+                tracing::warn!(%error, actor_run = id, "cost of an Actor run not recorded");
+            }
+        }
     }
 }
 
@@ -255,14 +303,19 @@ fn unanswered_start(clock: &Clock) -> VendorCall {
         ..VendorCall::scrape(
             "",
             ActorRunStatus::TimedOut.recorded_as(),
-            MicroUsd::ZERO,
+            (MicroUsd::ZERO, false),
             clock.started_at.as_millisecond(),
             clock.elapsed_ms(),
         )
     }
 }
 
+/// Counts an Actor run whose cost Apify has not settled. Most are settled later; those that are not are on Apify's invoice.
+fn count_unknown_cost(actor_run_id: &str) {
+    Metrics::of("vendor_costs").metric("unknown_costs", Unit::Count, 1).property("actor_run", actor_run_id).emit();
+}
+
 /// Returns an Actor run of which only the id is known.
 fn running(id: &str) -> ActorRun {
-    ActorRun { id: id.to_owned(), dataset_id: String::new(), status: ActorRunStatus::Running, cost: MicroUsd::ZERO, finished_at: None }
+    ActorRun { id: id.to_owned(), dataset_id: String::new(), status: ActorRunStatus::Running, cost: ActorCost::UNKNOWN, finished_at: None }
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use oslira_credential::Credential;
-use oslira_domain::{MicroUsd, Profile, Username};
+use oslira_domain::{Profile, Username};
 use reqwest::{Client, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::VendorError;
+use crate::actor_cost::{ActorCost, ReportedCost};
 use crate::scraped::outcomes;
 use crate::wire::{BROKEN_OFF, Reply, code};
 
@@ -55,8 +56,8 @@ pub struct ActorRun {
     pub dataset_id: String,
     /// Its status.
     pub status: ActorRunStatus,
-    /// What it has cost so far.
-    pub cost: MicroUsd,
+    /// What it cost, as far as Apify reports it.
+    pub cost: ActorCost,
     /// When it ended, which is also the age of its items.
     pub finished_at: Option<Timestamp>,
 }
@@ -140,8 +141,20 @@ struct RunBody {
     id: String,
     status: String,
     default_dataset_id: String,
-    usage_total_usd: Option<f64>,
     finished_at: Option<Timestamp>,
+    #[serde(flatten)]
+    reported: ReportedCost,
+}
+
+#[derive(Deserialize)]
+struct DatasetEnvelope {
+    data: DatasetBody,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DatasetBody {
+    item_count: u32,
 }
 
 #[derive(Deserialize)]
@@ -203,6 +216,19 @@ impl Apify {
         outcomes(&reply.body, requested)
     }
 
+    /// Returns what an Actor run cost. For one that is paid by item, reads how many items its dataset has.
+    ///
+    /// # Errors
+    /// Fails with [`VendorError`].
+    pub async fn cost(&self, run: &ActorRun) -> Result<ActorCost, VendorError> {
+        if !matches!(run.cost, ActorCost::PerItem(_)) {
+            return Ok(run.cost);
+        }
+        let url = format!("{}/v2/datasets/{}", self.base_url, id(&run.dataset_id)?);
+        let DatasetEnvelope { data } = self.send(&self.http.get(url), RESPONSE_TIMEOUT, MAX_RUN_BYTES).await?.json()?;
+        Ok(run.cost.with_items(data.item_count))
+    }
+
     /// Aborts an Actor run, unless it has ended. Returns it with its cost so far.
     ///
     /// # Errors
@@ -232,12 +258,12 @@ fn run(reply: &Reply) -> Result<ActorRun, VendorError> {
     let Envelope { data } = reply.json()?;
     id(&data.id)?;
     id(&data.default_dataset_id)?;
-    let cost = MicroUsd::from_usd(data.usage_total_usd.unwrap_or(0.0).max(0.0));
+    let status = ActorRunStatus::parse(&data.status)?;
     Ok(ActorRun {
-        status: ActorRunStatus::parse(&data.status)?,
+        status,
         id: data.id,
         dataset_id: data.default_dataset_id,
-        cost,
+        cost: data.reported.cost(status.is_terminal(), data.finished_at, Timestamp::now()),
         finished_at: data.finished_at,
     })
 }
@@ -261,6 +287,7 @@ fn failure(reply: &Reply) -> VendorError {
 
 #[cfg(test)]
 mod tests {
+    use oslira_domain::MicroUsd;
     use serde_json::Value;
 
     use super::*;
@@ -292,7 +319,7 @@ mod tests {
             id: "Run1".to_owned(),
             dataset_id: "Set1".to_owned(),
             status: ActorRunStatus::Running,
-            cost: MicroUsd(2300),
+            cost: ActorCost::Unsettled(MicroUsd(2300)),
             finished_at: "2026-11-22T12:00:00Z".parse().ok(),
         };
         assert_eq!(run, expected);
@@ -304,7 +331,7 @@ mod tests {
         );
 
         let (apify, stub) = serving(Script::json(200, &run_body("SUCCEEDED"))).await;
-        assert_eq!(apify.wait("Run1", Duration::from_secs(999)).await.unwrap().status, ActorRunStatus::Succeeded);
+        assert_eq!(apify.wait("Run1", Duration::from_secs(999)).await.unwrap().cost, ActorCost::Known(MicroUsd(2300)));
         assert_eq!(stub.requests()[0].line, "GET /v2/actor-runs/Run1?waitForFinish=60 HTTP/1.1");
 
         let (apify, stub) =
@@ -314,8 +341,25 @@ mod tests {
         assert!(stub.requests()[0].line.starts_with("GET /v2/datasets/Set1/items?format=json&clean=1&fields=id,inputUrl,"));
 
         let (apify, stub) = serving(Script::json(200, &run_body("ABORTING"))).await;
-        assert_eq!(apify.abort("Run1").await.unwrap().cost, MicroUsd(2300));
+        assert_eq!(apify.abort("Run1").await.unwrap().cost, ActorCost::Unsettled(MicroUsd(2300)));
         assert_eq!(stub.requests()[0].line, "POST /v2/actor-runs/Run1/abort HTTP/1.1");
+    }
+
+    #[tokio::test]
+    async fn an_actor_that_is_paid_by_item_costs_what_its_dataset_has() {
+        let (apify, stub) = serving(Script::json(200, &json!({"data": {"id": "Set1", "itemCount": 3}}))).await;
+        let run = ActorRun {
+            id: "Run1".to_owned(),
+            dataset_id: "Set1".to_owned(),
+            status: ActorRunStatus::Succeeded,
+            cost: ActorCost::PerItem(MicroUsd(2600)),
+            finished_at: None,
+        };
+        assert_eq!(apify.cost(&run).await, Ok(ActorCost::Known(MicroUsd(7800))));
+        assert_eq!(stub.requests()[0].line, "GET /v2/datasets/Set1 HTTP/1.1");
+        let (apify, stub) = serving(Script::Close).await;
+        assert_eq!(apify.cost(&ActorRun { cost: ActorCost::UNKNOWN, ..run.clone() }).await, Ok(ActorCost::UNKNOWN));
+        assert!(stub.requests().is_empty() && apify.cost(&run).await.is_err());
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! Each client takes a base URL, so that the sandbox or a gateway can replace the vendor, and a [`Credential`](oslira_credential::Credential),
 //! which it renews when the vendor refuses it. Errors are logged: they never contain a credential, a profile's text or a vendor's message.
 
+mod actor_cost;
 mod anthropic;
 pub mod apify;
 mod chat;
@@ -19,6 +20,7 @@ pub mod stripe;
 mod stub;
 mod wire;
 
+pub use actor_cost::ActorCost;
 pub use apify::{ActorRun, ActorRunStatus, Apify, ApifySecret, ScrapeOutcome, ScrapedItem};
 pub use error::VendorError;
 pub use exchange::Question;

@@ -20,6 +20,8 @@ use crate::wire;
 pub(crate) const ACTOR_ID: &str = "dSCLg0C3YEZ83HzYX";
 /// The longest time that a run is READY.
 const LONGEST_READY: Duration = Duration::from_millis(50);
+/// How long after its end Apify reports what a run cost.
+const SETTLES_AFTER: Duration = Duration::from_secs(10);
 /// The time that a run takes to abort.
 const ABORT_TIME: Duration = Duration::from_millis(20);
 
@@ -69,6 +71,8 @@ pub(crate) struct Plan {
     pub(crate) end: End,
     /// How many items a run has that does not succeed.
     pub(crate) partial: usize,
+    /// How long after the end neither its cost nor its charged events are reported, if that is longer than usual.
+    pub(crate) unsettled: Option<Duration>,
     /// The run's own timeout (query parameter `timeout`).
     pub(crate) limit: Option<Duration>,
 }
@@ -82,6 +86,7 @@ pub(crate) struct Run {
     pub(crate) handles: Vec<String>,
     listings: Vec<Listing>,
     pace: RunPace,
+    unsettled: Option<Duration>,
     started: Instant,
     started_at: Timestamp,
     ending: Mutex<Ending>,
@@ -90,7 +95,7 @@ pub(crate) struct Run {
 
 impl Run {
     fn new(plan: Plan) -> Self {
-        let Plan { input, handles, mut listings, pace, mut end, partial, limit } = plan;
+        let Plan { input, handles, mut listings, pace, mut end, partial, unsettled, limit } = plan;
         let started = Instant::now();
         let count = u32::try_from(handles.len()).unwrap_or(u32::MAX);
         let mut takes = pace.start.saturating_add(pace.per_profile.saturating_mul(count));
@@ -108,6 +113,7 @@ impl Run {
             handles,
             listings,
             pace,
+            unsettled,
             started,
             started_at: Timestamp::now(),
             ending: Mutex::new(Ending { at, end, aborting: false }),
@@ -191,14 +197,18 @@ impl Run {
         let over = ending.at <= Instant::now();
         let runtime = ending.at.min(Instant::now()).duration_since(self.started);
         let finished_at = over.then(|| (self.started_at + runtime).strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string());
+        // The total follows the end of the run. The charged events are usually reported at once.
+        let is_settled = |after: Duration| over && ending.at.elapsed() >= after;
+        let is_charged = self.unsettled.is_none_or(is_settled);
         let (normal, errors) = self
             .listings
             .get(..self.done())
             .unwrap_or_default()
             .iter()
+            .filter(|_| is_charged)
             .fold((0, 0), |(normal, errors), listing| if listing.is_error { (normal, errors + 1) } else { (normal + 1, errors) });
         #[expect(clippy::cast_precision_loss, reason = "a run never costs 2^53 millionths")]
-        let usd = self.cost() as f64 / 1e6;
+        let usd = if is_settled(self.unsettled.unwrap_or(SETTLES_AFTER)) { self.cost() as f64 / 1e6 } else { 0.0 };
         json!({
             "id": self.id, "actId": ACTOR_ID, "userId": "sandboxUser000001", "actorTaskId": null,
             "startedAt": self.started_at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(), "finishedAt": finished_at, "status": self.status(),
@@ -266,7 +276,7 @@ mod tests {
         let handles: Vec<String> = (0..handles).map(|n| format!("h{n}")).collect();
         let listings = handles.iter().enumerate().map(|(n, h)| Listing { item: json!({"username": h}), is_error: n == 0 }).collect();
         let pace = RunPace { start: Duration::from_millis(start_ms), per_profile: Duration::from_millis(per_profile_ms) };
-        Plan { input: Bytes::new(), handles, listings, pace, end, partial: 0, limit: None }
+        Plan { input: Bytes::new(), handles, listings, pace, end, partial: 0, unsettled: None, limit: None }
     }
 
     #[tokio::test]
@@ -295,6 +305,22 @@ mod tests {
         assert_eq!((run.status(), run.items().len(), run.cost()), ("ABORTED", 2, 3_300));
         run.abort();
         assert_eq!(run.status(), "ABORTED");
+    }
+
+    #[tokio::test]
+    async fn a_cost_settles_after_the_end() {
+        let reported = |run: &Run| {
+            let json = run.json();
+            (json["usageTotalUsd"].as_f64().unwrap(), json["chargedEventCounts"]["result"].as_i64().unwrap())
+        };
+        let run = Run::new(plan(3, 10, 10, End::Succeeded));
+        run.wait(Duration::from_mins(1)).await;
+        assert_eq!((run.cost(), reported(&run)), (5_600, (0.0, 2)));
+        let run = Run::new(Plan { unsettled: Some(Duration::from_millis(200)), ..plan(3, 10, 10, End::Succeeded) });
+        run.wait(Duration::from_mins(1)).await;
+        assert_eq!(reported(&run), (0.0, 0));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(reported(&run), (0.0056, 2));
     }
 
     #[tokio::test]

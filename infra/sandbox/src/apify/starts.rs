@@ -141,6 +141,10 @@ async fn begin(
             Some(Fault::RunAborted) => End::Aborted,
             _ => End::Succeeded,
         },
+        unsettled: match admitted.fault {
+            Some(Fault::CostUnsettled { seconds }) => Some(Duration::from_secs_f64(seconds)),
+            _ => None,
+        },
         limit,
         handles: names,
         input,
