@@ -109,7 +109,7 @@ pub enum FailureCode {
 
 impl FailureCode {
     /// Every code.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::DuplicateAnalysis,
         Self::InsufficientCredits,
         Self::SpendingSuspended,

@@ -50,7 +50,7 @@ fn names(text: &str, username: &Username) -> bool {
 
 fn outcome(item: &Value, username: &Username) -> ScrapeOutcome {
     // An item with an error is no profile, although it may have an id, a name and a picture.
-    if !item["error"].is_null() {
+    if !matches!(&item["error"], Value::Null | Value::Bool(false)) && item["error"] != "" {
         return failure(item);
     }
     let picture = url(item, "profilePicUrlHD").or_else(|| url(item, "profilePicUrl"));
@@ -80,7 +80,8 @@ fn outcome(item: &Value, username: &Username) -> ScrapeOutcome {
         profile_pic_url: picture,
         is_verified: flag(item, "verified"),
         is_private,
-        is_business_account: flag(item, "isBusinessAccount") || category.is_some(),
+        // A creator may have a category, too.
+        is_business_account: item["isBusinessAccount"].as_bool().unwrap_or(category.is_some()),
         business_category: category,
         posts,
     };
