@@ -9,7 +9,7 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Makes the recorded cost of an account's scrapes old enough to be read again, and older than any other.
 async fn age(account: &Account) {
-    let sql = "UPDATE ai_usage_logs SET created_at = created_at - interval '1 day', cost_read_at = NULL
+    let sql = "UPDATE ai_usage_logs SET created_at = now() - interval '1 day', cost_read_at = NULL
                WHERE account_id = $1::text::uuid AND provider = 'apify' AND NOT cost_known";
     account.world.db.rows(sql, &[&account.id]).await;
 }

@@ -7,7 +7,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use super::{World, until};
 
 /// The longest time in which a queue becomes empty.
-const DRAIN_TIMEOUT: Duration = Duration::from_mins(3);
+const DRAIN_TIMEOUT: Duration = Duration::from_mins(6);
 
 /// A queue of the stack.
 #[derive(Debug, Clone, Copy)]

@@ -27,7 +27,12 @@ impl Function {
     /// There are no retries: a second invocation would do the work twice.
     pub fn new(config: &SdkConfig, name: impl Into<String>, timeout: Duration) -> Self {
         let client = lazily(config, move |config| {
-            let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(2)).operation_timeout(timeout).build();
+            // The shared configuration bounds each attempt by seconds. This one lasts as long as the function.
+            let timeouts = TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(2))
+                .operation_attempt_timeout(timeout)
+                .operation_timeout(timeout)
+                .build();
             let config = aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts).retry_config(RetryConfig::disabled());
             Client::from_conf(config.build())
         });
