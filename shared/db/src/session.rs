@@ -286,9 +286,9 @@ mod tests {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("postgres://u:p@{}/d?sslmode=disable", listener.local_addr().unwrap());
             let (fetched, opened) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
-            let fetches = fetched.clone();
+            let counter = fetched.clone();
             let credential = Credential::new(move || {
-                fetches.fetch_add(1, Ordering::SeqCst);
+                counter.fetch_add(1, Ordering::SeqCst);
                 std::future::ready(Ok(DatabaseLogin { url: url.clone().into(), ca: None }))
             });
             let session = Session::new(credential, lifetime, Duration::from_millis(200));
