@@ -205,7 +205,8 @@ async fn an_unavailable_issuer_causes_a_503_and_not_a_401(world: Arc<World>) {
     let (account, run_id) = spent(&world).await;
     // A new process has not fetched the keys yet.
     world.kill_function("get_progress").await;
-    world.fault_rule(json!({ "vendor": "supabase", "fault": { "kind": "status", "status": 500 }, "times": 1 })).await;
+    // It fetches them in vain during init, and again for the request.
+    world.fault_rule(json!({ "vendor": "supabase", "fault": { "kind": "status", "status": 500 }, "times": 2 })).await;
     let path = format!("/api/analysis/{run_id}/progress");
     let refused = account.get(&path).await;
     assert!(refused.header("retry-after").is_some(), "{refused:?}");

@@ -68,7 +68,7 @@ async fn two_concurrent_deliveries_of_a_group_are_one(world: Arc<World>) {
     assert_once(&account, &batch, &handles).await;
 }
 
-/// Five deliveries, with backoffs of 150 seconds together, during which other tests run.
+/// Five deliveries, with backoffs of 310 seconds together until the message is a dead letter. Other tests run meanwhile.
 #[stack_test]
 async fn a_group_in_the_dead_letters_fails_uncharged(world: Arc<World>) {
     let account = world.account(20).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::harness::{Account, Answer, Value, json, until};
 
-const TIMEOUT: Duration = Duration::from_mins(5);
+const TIMEOUT: Duration = Duration::from_mins(8);
 
 /// A batch that was accepted.
 pub struct Batch {
