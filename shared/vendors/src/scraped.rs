@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_whose_posts_did_not_come_is_told_apart_from_one_without_posts() {
+    fn a_profile_whose_posts_did_not_come_differs_from_one_without_posts() {
         let item = |count: Value| json!([{"id": "1", "username": "nike", "fullName": "Nike", "followersCount": 5, "postsCount": count, "latestPosts": []}]);
         assert_eq!(scrape(&item(json!(320)), &["nike"]), [ScrapeOutcome::WithoutPosts]);
         for count in [json!(0), json!(null)] {
