@@ -22,11 +22,14 @@ const MAX_URL: usize = 2048;
 pub(crate) fn outcomes(dataset: &[u8], requested: &[Username]) -> Result<Vec<ScrapedItem>, VendorError> {
     let items: Vec<Value> = wire::json(dataset).ok_or(VendorError::Invalid("no list of items"))?;
     let of = |username: &Username| {
-        let found = ["username", "inputUrl", "url"]
-            .into_iter()
-            .flat_map(|key| items.iter().filter(move |item| item[key].as_str().is_some_and(|text| names(text, username))));
+        let found = items.iter().filter_map(|item| {
+            let key =
+                ["username", "inputUrl", "url"].iter().position(|key| item[key].as_str().is_some_and(|text| names(text, username)))?;
+            let outcome = outcome(item, username);
+            Some((rank(&outcome), key, outcome))
+        });
         // The first of the best: an attempt that failed may have left an item before the one that succeeded.
-        found.map(|item| outcome(item, username)).min_by_key(rank).unwrap_or(ScrapeOutcome::Blocked)
+        found.min_by_key(|(rank, key, _)| (*rank, *key)).map_or(ScrapeOutcome::Blocked, |(.., outcome)| outcome)
     };
     Ok(requested.iter().map(|username| ScrapedItem { username: username.clone(), outcome: of(username) }).collect())
 }

@@ -78,40 +78,37 @@ fn is_instagram(host: &str) -> bool {
 fn named_by(address: &str) -> Result<String, InvalidUsername> {
     let with_scheme = if address.contains("://") { address.to_owned() } else { format!("https://{address}") };
     let url = Url::parse(&with_scheme).map_err(|_| InvalidUsername::Malformed)?;
+    let parameter = |wanted: &str| url.query_pairs().find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned());
     if url.scheme() == "instagram" {
-        let username = url.query_pairs().find(|(name, _)| name == "username").map(|(_, value)| value.into_owned());
-        return username.ok_or(InvalidUsername::Address(Pasted::InstagramPage));
+        return parameter("username").ok_or(InvalidUsername::Address(Pasted::InstagramPage));
     }
     let host = url.host_str().unwrap_or_default().trim_end_matches('.');
     // In `https://www.instagram.com@shop.example/` the host is the shop.
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() {
         return Err(InvalidUsername::Address(Pasted::AnotherSite));
     }
-    let segments: Vec<&str> = url.path_segments().into_iter().flatten().filter(|segment| !segment.is_empty()).collect();
-    if host == "ig.me" && segments.len() == 2 && segments[0] == "m" {
-        return Ok(segments[1].to_owned());
-    }
     if is_instagram(host) {
-        return in_path(&segments).or_else(|error| {
-            let next = url.query_pairs().find(|(name, _)| name == "next").map(|(_, value)| value.into_owned());
-            match next.as_deref().and_then(|path| path.strip_prefix('/')) {
-                // The page to sign in continues to the one that was requested.
-                Some(path) => in_path(&path.split(['/', '?', '#']).filter(|segment| !segment.is_empty()).collect::<Vec<_>>()),
-                None => Err(error),
-            }
+        return in_path(url.path()).or_else(|error| match parameter("next") {
+            // The page to sign in continues to the one that was requested.
+            Some(next) if next.starts_with('/') => in_path(&next),
+            _ => Err(error),
         });
     }
-    Err(InvalidUsername::Address(match host {
-        "l.instagram.com" => Pasted::SharedLink,
-        host if host.ends_with(".instagram.com") => Pasted::InstagramPage,
+    Err(InvalidUsername::Address(match (host, &segments(url.path())[..]) {
+        ("ig.me", ["m", name]) => return Ok((*name).to_owned()),
+        ("l.instagram.com", _) => Pasted::SharedLink,
+        (host, _) if host.ends_with(".instagram.com") => Pasted::InstagramPage,
         _ => Pasted::AnotherSite,
     }))
 }
 
+fn segments(path: &str) -> Vec<&str> {
+    path.split(['/', '?', '#']).filter(|segment| !segment.is_empty()).collect()
+}
+
 /// Returns the account that a path on Instagram names.
-fn in_path(segments: &[&str]) -> Result<String, InvalidUsername> {
-    let lower: Vec<String> = segments.iter().map(|segment| segment.to_ascii_lowercase()).collect();
-    let pasted = match lower.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+fn in_path(path: &str) -> Result<String, InvalidUsername> {
+    let pasted = match segments(&path.to_ascii_lowercase())[..] {
         [] | ["stories"] => Pasted::InstagramPage,
         ["stories", "highlights", ..] => Pasted::Story,
         ["stories" | "_u", name, ..] => return Ok(name.to_owned()),
