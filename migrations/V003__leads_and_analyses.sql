@@ -3,13 +3,36 @@
 -- Reads go through row-level security. Writes go through the functions, which require a membership that may write: no role has INSERT,
 -- UPDATE or DELETE on these tables.
 
+-- Whether a context pack has only the API's fields, each of its type and within its bounds (functions/business_profiles/src/fields.rs). Prompts
+-- and responses read the pack: a number that no client can hold, or a value nested too deeply to be parsed, would make each of them fail.
+-- The text of a number is bounded too: the smallest double has 340 decimals.
+CREATE OR REPLACE FUNCTION context_pack_is_valid(p_pack jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT jsonb_typeof(p_pack) = 'object' AND NOT EXISTS (
+        SELECT 1 FROM jsonb_each(CASE WHEN jsonb_typeof(p_pack) = 'object' THEN p_pack ELSE '{}' END) AS f (name, value)
+        WHERE CASE
+            WHEN f.name IN ('target_audience', 'offering', 'outreach_goals')
+                THEN jsonb_typeof(f.value) = 'string' AND char_length(f.value #>> '{}') BETWEEN 1 AND 600
+            WHEN f.name IN ('industry', 'icp_geographic_focus', 'icp_industry_niche', 'brand_voice')
+                THEN jsonb_typeof(f.value) = 'string' AND char_length(f.value #>> '{}') BETWEEN 1 AND 200
+            WHEN f.name IN ('icp_content_themes', 'selling_points')
+                THEN CASE WHEN jsonb_typeof(f.value) = 'array' THEN jsonb_array_length(f.value) <= 10 AND NOT EXISTS (
+                    SELECT 1 FROM jsonb_array_elements(f.value) AS entry
+                    WHERE jsonb_typeof(entry) <> 'string' OR char_length(entry #>> '{}') NOT BETWEEN 1 AND 200) ELSE false END
+            WHEN f.name IN ('icp_min_followers', 'icp_max_followers')
+                THEN CASE WHEN jsonb_typeof(f.value) = 'number' THEN f.value::text ~ '^[0-9]{1,10}$' AND f.value::numeric <= 2000000000 ELSE false END
+            WHEN f.name = 'icp_min_engagement_rate'
+                THEN CASE WHEN jsonb_typeof(f.value) = 'number' THEN f.value::numeric BETWEEN 0 AND 100 AND octet_length(f.value::text) <= 400 ELSE false END
+            ELSE false END IS NOT TRUE)
+$$;
+
 CREATE TABLE IF NOT EXISTS business_profiles (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     account_id uuid NOT NULL REFERENCES accounts (id) ON DELETE RESTRICT,
     business_name text NOT NULL CHECK (char_length(business_name) BETWEEN 1 AND 200),
     website text,
     business_one_liner text,
-    business_context_pack jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(business_context_pack) = 'object'),
+    business_context_pack jsonb NOT NULL DEFAULT '{}' CONSTRAINT business_profiles_context_pack CHECK (context_pack_is_valid(business_context_pack)),
     context_version text NOT NULL DEFAULT 'v1.0',
     context_generated_at timestamptz,
     context_manually_edited boolean NOT NULL DEFAULT false,

@@ -43,6 +43,8 @@ BEGIN
         RAISE EXCEPTION 'not a batch that the API creates' USING ERRCODE = 'OS400';
     END IF;
     v_handles := ARRAY(SELECT r ->> 'username' FROM jsonb_array_elements(p_runs) r);
+    -- Before anything is claimed or counted: batches of an account run one after the other, and each counts those before it.
+    PERFORM 1 FROM accounts WHERE id = v_account FOR NO KEY UPDATE;
     -- A statement that is retried after its connection broke finds its own key.
     IF p_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM idempotency_keys
                                          WHERE account_id = v_account AND user_id = v_user AND key = p_key AND work_id = p_batch_id) THEN
@@ -56,18 +58,16 @@ BEGIN
             RAISE EXCEPTION 'not a batch that the API creates' USING ERRCODE = 'OS400';
         END IF;
     END IF;
-    -- Batches of an account run one after the other: each counts those before it.
-    PERFORM 1 FROM accounts WHERE id = v_account FOR NO KEY UPDATE;
-
     SELECT current_balance, disputed_since IS NOT NULL INTO v_available, v_disputed FROM credit_balances WHERE account_id = v_account;
     IF NOT EXISTS (SELECT 1 FROM analyses WHERE batch_id = v_batch AND account_id = v_account) THEN
         v_refusal := CASE
             WHEN NOT EXISTS (SELECT 1 FROM business_profiles WHERE id = p_profile_id AND account_id = v_account AND deleted_at IS NULL) THEN 'no_profile'
             WHEN v_disputed THEN 'suspended'
             WHEN coalesce(v_available, 0) < v_price THEN 'insufficient'
-            -- As many as the API's limit allows in any hour: two of its windows may fall into one.
-            WHEN (SELECT count(*) FROM analyses WHERE account_id = v_account AND created_at > v_earliest AND batch_id IS NOT NULL
-                  AND deleted_at IS NULL) + v_count > 200 THEN 'too_many' END;
+            -- As many as the API's limit allows in any hour: two of its windows may fall into one. Runs of deleted leads count: they
+            -- were analyzed, whatever became of their leads.
+            WHEN (SELECT count(*) FROM analyses WHERE account_id = v_account AND created_at > v_earliest AND batch_id IS NOT NULL)
+                 + v_count > 200 THEN 'too_many' END;
         IF v_refusal IS NULL THEN
             -- Locks all runs before any balance, and in one order.
             v_stuck := ARRAY(SELECT a.run_id FROM analyses a

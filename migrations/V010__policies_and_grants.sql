@@ -72,8 +72,12 @@ END
 $$;
 
 -- --- Tables --------------------------------------------------------------------------------------------------------------
-GRANT SELECT ON users, accounts, account_members, plans, subscriptions, business_profiles, leads, credit_balances, credit_ledger, idempotency_keys,
-    stripe_invoices TO authenticated;
+GRANT SELECT ON account_members, plans, subscriptions, business_profiles, leads, credit_balances, credit_ledger, idempotency_keys, stripe_invoices
+    TO authenticated;
+-- All columns but `suspended_reason`, which an operator writes for operators: a suspended user still reads the own row.
+GRANT SELECT (id, email, full_name, avatar_url, is_suspended, suspended_at, last_seen_at, created_at, updated_at) ON users TO authenticated;
+GRANT SELECT (id, owner_id, name, slug, stripe_customer_id, is_suspended, suspended_at, deleted_at, anonymized_at, created_at, updated_at) ON accounts
+    TO authenticated;
 -- All columns of a run but `ai_answers`, `scrape_run_id`: a user who could read the answers before the run is completed would cancel
 -- afterwards.
 GRANT SELECT (id, run_id, batch_id, account_id, business_profile_id, lead_id, requested_by, username, analysis_type, status, error_code,

@@ -208,3 +208,43 @@ async fn unreadable_bodies_are_rejected_with_their_reason(world: Arc<World>) {
     let body: Value = answer["body"].as_str().expect("a body").parse().expect("JSON");
     assert_eq!((&answer["statusCode"], &body["code"]), (&json!(400), &json!("INVALID_JSON")), "{answer}");
 }
+
+/// The database takes only packs that the API can read back, whoever calls the function.
+#[stack_test]
+async fn no_pack_makes_a_profile_unreadable(world: Arc<World>) {
+    let account = world.account(0).await;
+    let path = format!("{PATH}/{}", account.business_profile_id);
+    let user: String = world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await.unwrap();
+    let claims = json!({ "sub": user, "role": "authenticated" }).to_string();
+    let client = world.db.connect().await;
+    client.query("SELECT set_config('request.jwt.claims', $1, false)", &[&claims]).await.unwrap();
+    client.batch_execute("SET ROLE oslira_api").await.unwrap();
+    let sql = "SELECT update_business_profile($1::text::uuid, NULL, $2::text::jsonb) ->> 'outcome'";
+    let nested = format!("{}{}", "[".repeat(130), "]".repeat(130));
+    let long = "1".repeat(4000);
+    for pack in [
+        r#"{ "icp_min_followers": 1e400 }"#.to_owned(),
+        r#"{ "icp_min_engagement_rate": 1e400 }"#.to_owned(),
+        format!(r#"{{ "icp_max_followers": {long} }}"#),
+        format!(r#"{{ "icp_min_engagement_rate": 0.{long} }}"#),
+        format!(r#"{{ "selling_points": {nested} }}"#),
+        format!(r#"{{ "other": {nested} }}"#),
+        r#"{ "selling_points": [1] }"#.to_owned(),
+        r#"{ "icp_min_followers": -1 }"#.to_owned(),
+        r#"{ "icp_min_followers": 1.5 }"#.to_owned(),
+        r#"{ "icp_min_followers": "5" }"#.to_owned(),
+        r#"{ "industry": "" }"#.to_owned(),
+        "[1]".to_owned(),
+        r#""x""#.to_owned(),
+    ] {
+        let patch = format!(r#"{{ "business_context_pack": {pack} }}"#);
+        let error = client.query_one(sql, &[&account.business_profile_id, &patch]).await.unwrap_err();
+        let constraint = error.as_db_error().and_then(|error| error.constraint());
+        assert_eq!(constraint, Some("business_profiles_context_pack"), "{pack:.80}");
+        account.get(&path).await.data(200);
+    }
+    // The smallest rate that the API accepts is stored with all its decimals.
+    let body = json!({ "business_context_pack": { "icp_min_engagement_rate": 5e-324, "icp_max_followers": 2_000_000_000 } });
+    account.call("PUT", &path, Some(&body)).await.data(200);
+    account.get(&path).await.data(200);
+}

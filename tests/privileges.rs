@@ -9,10 +9,9 @@ use crate::harness::{Account, World, connect, json, stack_test};
 
 const ROLES: [&str; 6] = ["anon", "authenticated", "oslira_api", "service_role", "oslira_user", "oslira_admin"];
 
-/// The tables that a user may read, under row-level security. Of `analyses` all columns but [`HIDDEN`].
-const READABLE: [&str; 11] = [
+/// The tables that a user may read, under row-level security. Of those in [`HIDDEN`], all columns but the named ones.
+const READABLE: [&str; 9] = [
     "account_members",
-    "accounts",
     "business_profiles",
     "credit_balances",
     "credit_ledger",
@@ -21,11 +20,13 @@ const READABLE: [&str; 11] = [
     "plans",
     "stripe_invoices",
     "subscriptions",
-    "users",
 ];
-const HIDDEN: [&str; 2] = ["ai_answers", "scrape_run_id"];
+/// The columns that a user may not read: answers before the run is paid, and what operators note for each other.
+const HIDDEN: [(&str, &[&str]); 3] =
+    [("accounts", &["suspended_reason"]), ("analyses", &["ai_answers", "scrape_run_id"]), ("users", &["suspended_reason"])];
 /// What `service_role` reads besides.
-const INTERNAL: [&str; 8] = [
+const INTERNAL: [&str; 10] = [
+    "accounts",
     "ai_usage_logs",
     "analyses",
     "ledger_faults",
@@ -33,6 +34,7 @@ const INTERNAL: [&str; 8] = [
     "stripe_customers",
     "stripe_payments",
     "subscription_periods",
+    "users",
     "webhook_events",
 ];
 
@@ -118,14 +120,17 @@ async fn privileges(client: &Client, role: &str) -> BTreeSet<String> {
 #[stack_test]
 async fn each_role_may_do_what_is_listed_and_nothing_else(world: Arc<World>) {
     let client = world.db.connect().await;
-    let sql = "SELECT attname::text FROM pg_attribute WHERE attrelid = 'analyses'::regclass AND attnum > 0 AND NOT attisdropped";
-    let columns: Vec<String> = client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
-    assert!(HIDDEN.iter().all(|hidden| columns.iter().any(|column| column == hidden)), "{columns:?}");
-    let columns = columns.iter().filter(|column| !HIDDEN.contains(&column.as_str())).map(|column| format!("SELECT analyses.{column}"));
+    let sql = "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped";
+    let mut columns = BTreeSet::new();
+    for (table, hidden) in HIDDEN {
+        let all: Vec<String> = client.query(sql, &[&table]).await.unwrap().iter().map(|row| row.get(0)).collect();
+        assert!(hidden.iter().all(|hidden| all.iter().any(|column| column == hidden)), "{table}: {all:?}");
+        columns.extend(all.iter().filter(|column| !hidden.contains(&column.as_str())).map(|column| format!("SELECT {table}.{column}")));
+    }
     let execute = |functions: &[&str]| functions.iter().map(|function| format!("EXECUTE {function}")).collect::<BTreeSet<_>>();
     let select = |tables: &[&str]| tables.iter().map(|table| format!("SELECT {table}")).collect::<BTreeSet<_>>();
 
-    let user: BTreeSet<String> = [select(&READABLE), columns.collect(), execute(&OF_POLICIES)].concat_sets();
+    let user: BTreeSet<String> = [select(&READABLE), columns, execute(&OF_POLICIES)].concat_sets();
     for role in ROLES {
         let expected = match role {
             "authenticated" => user.clone(),

@@ -133,22 +133,33 @@ async fn the_function_that_records_a_batch_checks_everything_itself(world: Arc<W
     ] {
         assert_eq!(attempt(own, profile, tier, &batch, runs.clone()).await, Err("OS400".to_owned()), "{tier} {batch} {runs}");
     }
-    // Concurrent calls record no more runs than the API's limits allow.
-    let sql = "SELECT create_bulk_analyses($1::text::uuid, $2::text::uuid, 'light', $3, $4) ->> 'outcome'";
-    let calls = (0..8).map(|call| {
-        let (id, world, claims) = (&id, &world, &claims);
-        async move {
-            let client = world.db.connect().await;
-            client.query("SELECT set_config('request.jwt.claims', $1, false)", &[claims]).await.unwrap();
-            let runs: Vec<Value> = (0..60).map(|n| json!({ "run_id": id("run"), "username": format!("pile_{call}_{n}") })).collect();
-            client.batch_execute("SET ROLE oslira_api").await.unwrap();
-            client.query_one(sql, &[&own, &profile, &id("batch"), &json!(runs)]).await.unwrap().get::<_, String>(0)
-        }
-    });
-    let mut outcomes = futures::future::join_all(calls).await;
+}
+
+/// Sixty connections at once, each with a key of its own, record no more runs than the API's limits allow; nor do deleted leads make room.
+#[stack_test]
+async fn the_hourly_bound_holds_by_the_database(world: Arc<World>) {
+    let account = world.account(300).await;
+    let user: String = world.db.value("SELECT owner_id::text FROM accounts WHERE id = $1::text::uuid", &[&account.id]).await.unwrap();
+    let claims = json!({ "sub": user, "role": "authenticated" }).to_string();
+    let (own, profile) = (account.id.as_str(), account.business_profile_id.as_str());
+    let id = |prefix: &str| format!("{prefix}_{}", uuid::Uuid::now_v7().simple());
+    let sql = "SELECT create_bulk_analyses($1::text::uuid, $2::text::uuid, 'light', $3, $4, $5, $6) ->> 'outcome'";
+    let call = async |call: usize| {
+        let client = world.db.connect().await;
+        client.query("SELECT set_config('request.jwt.claims', $1, false)", &[&claims]).await.unwrap();
+        client.batch_execute("SET ROLE oslira_api").await.unwrap();
+        let runs: Vec<Value> = (0..10).map(|n| json!({ "run_id": id("run"), "username": format!("pile_{call}_{n}") })).collect();
+        let (key, hash) = (format!("pile-{call}"), "0".repeat(64));
+        client.query_one(sql, &[&own, &profile, &id("batch"), &json!(runs), &key, &hash]).await.unwrap().get::<_, String>(0)
+    };
+    let mut outcomes = futures::future::join_all((0..60).map(&call)).await;
     outcomes.sort();
-    assert_eq!(outcomes, [vec!["created"; 3], vec!["too_many"; 5]].concat());
-    world.db.rows("SELECT fail_run(run_id, 'ABORTED') FROM analyses WHERE account_id = $1::text::uuid", &[&own]).await;
+    assert_eq!(outcomes, [vec!["created"; 20], vec!["too_many"; 40]].concat());
+    // What a deleted lead leaves: its runs, marked as deleted.
+    let of_account = "analyses WHERE account_id = $1::text::uuid";
+    world.db.rows(&format!("SELECT fail_run(run_id, 'ABORTED') FROM {of_account}"), &[&own]).await;
+    world.db.rows("UPDATE analyses SET deleted_at = now() WHERE account_id = $1::text::uuid RETURNING 1", &[&own]).await;
+    assert_eq!(call(60).await, "too_many");
 }
 
 #[stack_test(alone)]
