@@ -9,6 +9,9 @@ wait for log lines, and 40 ms before each event.
 
 A function's lines in a shared log group are in streams with its name, as on AWS.
 
+A web page that is open on this machine cannot reach it: requests that name another host, or that come from a page, are refused. Only the routes
+of the API itself accept pages, since front ends call them.
+
 `/_oslira/requests` returns how many requests of each kind were received, by which the benchmark computes what a run would cost on AWS.
 """
 
@@ -24,6 +27,7 @@ import types
 import uuid
 from collections import Counter
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from ministack.core import lambda_runtime
 from ministack.services import cloudwatch_logs, lambda_svc, stepfunctions
@@ -191,6 +195,47 @@ def counted(app):
     return count
 
 
+API = "/_aws/execute-api/"
+
+
+def refusal(path, headers):
+    """Why a request is refused, or None. `headers` are pairs of bytes with names in lower case, as ASGI passes them.
+
+    The `Host` header must name this machine: a page whose own name was bound to 127.0.0.1 after it was loaded is of the same origin for its
+    browser, but sends its name. `Origin` comes with every POST of a page, also with one that needs no preflight, and `Sec-Fetch-Site` with a GET
+    as well. Tools, SDKs and the functions send neither; a person who enters an address sends `Sec-Fetch-Site: none`.
+    """
+    values = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value.decode("latin-1"))
+    hosts = values.get(b"host", [])
+    try:
+        host = urlsplit(f"//{hosts[0]}").hostname if len(hosts) == 1 else None
+    except ValueError:
+        host = None
+    if host is None or not (host in ("127.0.0.1", "localhost", "::1") or host.endswith(".localhost")):
+        return "this host is not the local stack's"
+    # Other hosts select a service by their name, whatever the path; one with dot segments is not the API's.
+    if host in ("127.0.0.1", "localhost") and path.startswith(API) and ".." not in path:
+        return None
+    if b"origin" in values or any(site != "none" for site in values.get(b"sec-fetch-site", [])):
+        return "web pages may call the API only"
+    return None
+
+
+def guarded(app):
+    async def guard(scope, receive, send):
+        if scope["type"] in ("http", "websocket") and (reason := refusal(scope["path"], scope["headers"])):
+            if scope["type"] == "websocket":
+                return await send({"type": "websocket.close", "code": 1008})
+            body = json.dumps({"message": reason}).encode()
+            await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"application/json")]})
+            return await send({"type": "http.response.body", "body": body})
+        return await app(scope, receive, send)
+
+    return guard
+
+
 lambda_runtime.queue = types.SimpleNamespace(Queue=Events, Empty=queue.Empty, Full=queue.Full)
 lambda_runtime._PROVIDED_POLL = 0.25
 lambda_runtime.ProvidedWorker = Environment
@@ -206,5 +251,5 @@ socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 if __name__ == "__main__":
     from ministack import app
 
-    app.app = counted(app.app)
+    app.app = guarded(counted(app.app))
     app.main()

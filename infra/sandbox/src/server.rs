@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderMap, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::get;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -89,6 +92,72 @@ fn routes(app: &Arc<App>) -> Router {
         .nest("/supabase", supabase::routes(Arc::clone(&app.supabase)))
         .nest("/stripe", stripe::routes(Arc::clone(&app.stripe)))
         .nest("/sentry", sentry::routes(Arc::clone(&app.shared)))
-        .nest("/_control", control::routes(Arc::clone(app)).nest("/stripe", stripe::controls(Arc::clone(&app.stripe))))
+        .nest(CONTROL, control::routes(Arc::clone(app)).nest("/stripe", stripe::controls(Arc::clone(&app.stripe))))
         .layer(DefaultBodyLimit::max(wire::BODY_LIMIT))
+        .layer(middleware::from_fn(guard))
+}
+
+/// The control API, which tools of this machine call, but no web page.
+const CONTROL: &str = "/_control";
+
+/// Refuses requests that name another host, and web pages that call the control API.
+async fn guard(request: Request, next: Next) -> Response {
+    match refusal(request.uri().path(), request.headers()) {
+        Some(why) => wire::json(403, &json!({"error": why})),
+        None => next.run(request).await,
+    }
+}
+
+/// Returns why a request is refused, if it is.
+///
+/// A page whose own name was bound to 127.0.0.1 after it was loaded is of the same origin for its browser, but sends its name as `Host`.
+/// `Origin` comes with every POST of a page, also with one that needs no preflight, and `Sec-Fetch-Site` with a GET as well.
+fn refusal(path: &str, headers: &HeaderMap) -> Option<&'static str> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok()?.parse::<Uri>().ok());
+    let host = host.as_ref().and_then(Uri::host).filter(|_| hosts.next().is_none());
+    if !host.is_some_and(|host| matches!(host, "127.0.0.1" | "localhost" | "[::1]")) {
+        return Some("this host is not the local stack's");
+    }
+    let page = headers.contains_key(header::ORIGIN) || headers.get("sec-fetch-site").is_some_and(|site| site != "none");
+    let control = path.strip_prefix(CONTROL).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    (control && page).then_some("web pages may not call the control API")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::refusal;
+
+    fn refused(path: &str, sent: &[(&'static str, &'static str)]) -> bool {
+        let headers: HeaderMap =
+            sent.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+        refusal(path, &headers).is_some()
+    }
+
+    #[test]
+    fn a_page_that_rebinds_its_name_is_refused_everywhere() {
+        for path in ["/health", "/stripe/v1/customers", "/_control/token"] {
+            for host in ["evil.example", "evil.example:4567", "127.0.0.1.evil.example", "localhost.evil.example", "", "a b"] {
+                assert!(refused(path, &[("host", host)]), "{path} {host}");
+            }
+            assert!(refused(path, &[]), "{path}");
+            assert!(!refused(path, &[("host", "127.0.0.1:4567")]), "{path}");
+            assert!(!refused(path, &[("host", "localhost:4567")]), "{path}");
+        }
+    }
+
+    #[test]
+    fn pages_call_the_stand_ins_but_not_the_controls() {
+        let host = ("host", "127.0.0.1:4567");
+        for mark in
+            [("origin", "https://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site")]
+        {
+            assert!(refused("/_control/token", &[host, mark]), "{mark:?}");
+            assert!(refused("/_control", &[host, mark]), "{mark:?}");
+            assert!(!refused("/supabase/auth/v1/token", &[host, mark]), "{mark:?}");
+        }
+        assert!(!refused("/_control/token", &[host, ("sec-fetch-site", "none")]));
+    }
 }
