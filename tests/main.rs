@@ -32,6 +32,7 @@ mod live;
 mod load;
 mod migrations;
 mod observability;
+mod pages;
 mod payloads;
 mod pooler;
 mod privileges;

@@ -1,0 +1,53 @@
+//! Web pages that are open in a browser on the developer's machine. None may operate the local AWS or the sandbox's controls.
+
+use std::sync::Arc;
+
+use reqwest::{Client, Method, RequestBuilder};
+
+use crate::harness::{World, stack_test};
+
+/// What a page can send without a preflight request, with the headers that its browser adds.
+fn simple(http: &Client, method: Method, url: &str, origin: Option<&str>) -> RequestBuilder {
+    let request = http.request(method, url).header("sec-fetch-site", "cross-site");
+    origin.into_iter().fold(request, |request, origin| request.header("origin", origin))
+}
+
+async fn status(request: RequestBuilder) -> u16 {
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[stack_test]
+async fn a_page_reaches_neither_the_emulator_nor_the_controls(world: Arc<World>) {
+    let info = world.stack.info();
+    let function = format!("{}/2015-03-31/functions", info.aws_endpoint);
+    let controls = format!("{}/_control", info.sandbox);
+    for origin in [None, Some("https://evil.example"), Some("null"), Some("http://127.0.0.1:1")] {
+        for url in [info.aws_endpoint.as_str(), &function, &format!("{}/_oslira/requests", info.aws_endpoint), &format!("{controls}/calls")]
+        {
+            assert_eq!(status(simple(&world.http, Method::GET, url, origin)).await, 403, "{url} {origin:?}");
+        }
+        for (url, body) in [(&info.aws_endpoint, "Action=ListUsers&Version=2010-05-08"), (&format!("{controls}/reset"), "{}")] {
+            let form = simple(&world.http, Method::POST, url, origin).header("content-type", "text/plain").body(body);
+            assert_eq!(status(form).await, 403, "{url} {origin:?}");
+        }
+    }
+}
+
+/// DNS rebinding: the page's own name resolves to 127.0.0.1, so its browser takes the stack for the page's own server.
+#[stack_test]
+async fn a_page_that_rebinds_its_name_reaches_nothing(world: Arc<World>) {
+    let info = world.stack.info();
+    for url in [world.url("/health"), format!("{}/_ministack/health", info.aws_endpoint), format!("{}/health", info.sandbox)] {
+        for host in ["evil.example", "evil.example:4566", "127.0.0.1.evil.example", "evillocalhost"] {
+            assert_eq!(status(world.http.get(&url).header("host", host)).await, 403, "{url} {host}");
+        }
+        assert_eq!(status(world.http.get(&url)).await, 200, "{url}");
+    }
+}
+
+/// Front ends call the API from pages: the API's own rules decide which.
+#[stack_test]
+async fn a_page_reaches_the_routes_of_the_api(world: Arc<World>) {
+    let request = simple(&world.http, Method::GET, &world.url("/health"), Some("http://localhost:5173"));
+    assert_eq!(status(request).await, 200);
+}
