@@ -222,8 +222,9 @@ CREATE TABLE IF NOT EXISTS ai_usage_logs (
     started_at timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
--- A vendor's own id of a call: recording the same call twice, as a retried task may, counts it once.
-CREATE UNIQUE INDEX IF NOT EXISTS one_row_a_vendor_call ON ai_usage_logs (provider, response_id) WHERE response_id IS NOT NULL;
+-- An Actor run has one row, whichever of our runs waited for it. A model call has one by our own id: some servers give the same response id to
+-- different calls.
+CREATE UNIQUE INDEX IF NOT EXISTS one_row_an_actor_run ON ai_usage_logs (response_id) WHERE provider = 'apify' AND response_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ai_usage_logs_run ON ai_usage_logs (run_id);
 CREATE INDEX IF NOT EXISTS ai_usage_logs_age ON ai_usage_logs (created_at);
 CREATE INDEX IF NOT EXISTS ai_usage_logs_unsettled ON ai_usage_logs (created_at) WHERE NOT cost_known;

@@ -22,7 +22,7 @@ LANGUAGE sql IMMUTABLE STRICT AS $$
         THEN to_timestamp(('x' || substr(p_run_id, 5, 12))::bit(48)::bigint / 1000.0) END
 $$;
 
--- What vendors charged for a run so far, by provider and call.
+-- What vendors charged for a run so far, by provider and call. `unknown_calls` counts the calls whose cost is not known and not in the sums.
 CREATE OR REPLACE FUNCTION run_cost(p_run_id text) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
     SELECT jsonb_build_object(

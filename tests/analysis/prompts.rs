@@ -13,12 +13,11 @@ fn parts(body: &str) -> [String; 3] {
     let body: Value = body.parse().expect("a JSON request");
     let count = |list: &str| body[list].as_array().map(Vec::len);
     let parts = if body.get("instructions").is_some() {
-        let roles = (&body["input"][0]["role"], &body["input"][1]["role"]);
-        assert_eq!((count("input"), roles, &body["store"]), (Some(2), (&json!("developer"), &json!("user")), &json!(false)));
-        [&body["instructions"], &body["input"][0]["content"], &body["input"][1]["content"]]
+        assert_eq!((count("input"), &body["input"][0]["role"], &body["store"]), (Some(1), &json!("user"), &json!(false)));
+        [&body["instructions"], &body["input"][0]["content"][0]["text"], &body["input"][0]["content"][1]["text"]]
     } else {
-        assert_eq!((count("system"), count("messages")), (Some(2), Some(1)));
-        [&body["system"][0]["text"], &body["system"][1]["text"], &body["messages"][0]["content"]]
+        assert_eq!((count("system"), count("messages")), (Some(1), Some(1)));
+        [&body["system"][0]["text"], &body["messages"][0]["content"][0]["text"], &body["messages"][0]["content"][1]["text"]]
     };
     parts.map(|part| part.as_str().expect("a text").to_owned())
 }

@@ -130,32 +130,41 @@ async fn hanging_models_are_refunded(world: Arc<World>) {
     fail_models(&world, &handle, json!({ "kind": "hang", "seconds": 60 }), json!({ "kind": "hang", "seconds": 60 })).await;
     let ended = account.run(&handle, "light").await;
     account.assert_refunded(&ended, "AI_FAILED", 1, 9).await;
-    let sql = "SELECT count(*) FROM ai_usage_logs WHERE run_id = $1 AND status = 'timeout' AND provider <> 'apify'";
+    // What they cost is unknown and recorded as such.
+    let sql =
+        "SELECT count(*) FROM ai_usage_logs WHERE run_id = $1 AND status = 'timeout' AND provider <> 'apify' AND NOT cost_known";
     assert_eq!(world.db.value::<i64>(sql, &[&ended.run_id]).await, Some(6));
 }
 
 #[stack_test]
 async fn unusable_answers_and_refusals_are_refunded(world: Arc<World>) {
     let cases = [
-        ("schema_violation", "AI_INVALID_OUTPUT", 2),
-        ("not_json", "AI_INVALID_OUTPUT", 2),
-        ("max_tokens", "AI_INVALID_OUTPUT", 2),
-        ("refusal", "AI_REFUSED", 1),
+        ("schema_violation", "AI_INVALID_OUTPUT", [2, 2]),
+        ("not_json", "AI_INVALID_OUTPUT", [2, 2]),
+        ("max_tokens", "AI_INVALID_OUTPUT", [2, 2]),
+        ("refusal", "AI_REFUSED", [1, 0]),
     ];
     let runs = cases.map(|(kind, code, asked)| {
         let world = world.clone();
         async move {
             let account = world.account(9).await;
             let handle = world.handle("unusable");
-            world.fault("openai", &handle, None, json!({ "kind": kind })).await;
+            fail_models(&world, &handle, json!({ "kind": kind }), json!({ "kind": kind })).await;
             let ended = account.run(&handle, "light").await;
             account.assert_refunded(&ended, code, 1, 9).await;
-            assert_eq!(questions(&world, "openai", &handle).await, asked, "{kind}");
-            assert_eq!(questions(&world, "anthropic", &handle).await, 0, "{kind}");
+            assert_eq!([questions(&world, "openai", &handle).await, questions(&world, "anthropic", &handle).await], asked, "{kind}");
             assert_costs_are_recorded(&account, &ended, &handle).await;
         }
     });
     futures::future::join_all(runs).await;
+    // One provider only: the other one answers.
+    let account = world.account(9).await;
+    let handle = world.handle("other");
+    world.fault("openai", &handle, None, json!({ "kind": "not_json" })).await;
+    let ended = account.run(&handle, "light").await;
+    let asked = [questions(&world, "openai", &handle).await, questions(&world, "anthropic", &handle).await];
+    assert_eq!((ended.status(), asked), ("completed", [2, 1]));
+    assert_costs_are_recorded(&account, &ended, &handle).await;
     // Once only: the second answer is good, and both are paid for.
     let account = world.account(9).await;
     let handle = world.handle("once");

@@ -10,7 +10,8 @@ use oslira_domain::{Tier, assessment};
 use crate::harness::{Account, Value, World, json, stack_test};
 
 /// The fields of every result beside its tier's.
-const OWN: [&str; 16] = [
+const OWN: [&str; 17] = [
+    "profile_warnings",
     "performance",
     "run_id",
     "lead_id",
@@ -111,7 +112,13 @@ impl Account {
     /// Returns the recorded vendor calls of a run: provider, status and micro-USD, in order.
     async fn recorded_calls(&self, run_id: &str) -> Vec<(String, String, i64)> {
         let sql = "SELECT provider, status, cost_micro_usd FROM ai_usage_logs WHERE run_id = $1 ORDER BY started_at, id";
-        self.world.db.rows(sql, &[&run_id]).await.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+        self.world
+            .db
+            .rows(sql, &[&run_id])
+            .await
+            .iter()
+            .map(|row| (row.get(0), row.get(1), row.get::<_, Option<i64>>(2).unwrap_or(0)))
+            .collect()
     }
 
     /// Asserts that the run's cost is, by provider, what the vendors billed for `handle`.
@@ -259,4 +266,40 @@ async fn odd_profiles_get_a_result_like_any_other(world: Arc<World>) {
     }))
     .await;
     assert_eq!(account.balance().await, 25 - 7 * 3);
+}
+
+/// Servers such as Ollama draw the ids of their responses from a few values.
+#[stack_test]
+async fn a_response_id_seen_before_loses_no_cost(world: Arc<World>) {
+    let account = world.account(9).await;
+    for _ in 0..2 {
+        let handle = world.handle("sameid");
+        world.fault("openai", &handle, None, json!({ "kind": "response_id", "id": "chatcmpl-373" })).await;
+        let ended = account.run(&handle, "deep").await;
+        let result = account.result(&ended.run_id).await.data(200);
+        account.assert_billed(&ended.run_id, &handle, &result).await;
+        assert_eq!(result["model_used"], json!("gpt-6.1-terra"));
+    }
+}
+
+#[stack_test]
+async fn a_commentary_and_a_code_fence_cost_no_second_call(world: Arc<World>) {
+    let account = world.account(9).await;
+    for kind in ["commentary", "fenced"] {
+        let handle = world.handle("wordy");
+        world.fault("openai", &handle, None, json!({ "kind": kind })).await;
+        let ended = account.run(&handle, "light").await;
+        assert_eq!((ended.status(), world.calls("openai", &handle).await.len()), ("completed", 1), "{kind}");
+    }
+}
+
+#[stack_test]
+async fn a_profile_that_tries_to_influence_is_marked_for_the_user(world: Arc<World>) {
+    let account = world.account(9).await;
+    for (kind, expected) in [("hostile", json!(["influence_attempt"])), ("harmless", json!([]))] {
+        let ended = account.run(&world.handle(kind), "deep").await;
+        let result = account.result(&ended.run_id).await.data(200);
+        assert_eq!(result["profile_warnings"], expected, "{kind}");
+        assert!(kind == "harmless" || result["recommended_action"] != json!("pursue"), "{result}");
+    }
 }

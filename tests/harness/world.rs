@@ -26,6 +26,13 @@ pub struct World {
 /// The number of the next handle, so that no two tests share one.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
+/// The compiled-in catalogue of models with timeouts of three seconds, short enough for a parameter.
+fn impatient_catalogue() -> String {
+    let lines = include_str!("../../shared/vendors/models.toml").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = lines.map(|line| if line.starts_with("timeout_seconds") { "timeout_seconds = 3" } else { line });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 impl World {
     /// Builds the functions and starts a stack of its own on free ports.
     pub async fn start() -> anyhow::Result<Self> {
@@ -35,7 +42,7 @@ impl World {
         let mut options = Options::new(&root, state);
         options.fixed_port = None;
         options.fresh = true;
-        options.parameters = vec![("AiTimeoutSeconds".to_owned(), "3".to_owned())];
+        options.parameters = vec![("ModelCatalogue".to_owned(), impatient_catalogue())];
         // Tests invoke the schedules. The emulator's clock would also invoke them on the hour.
         options.parameters.push(("ScheduleState".to_owned(), "DISABLED".to_owned()));
         // Functions log at the most detailed level, for the search for secrets at the end.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use oslira_aws::limits::GENERAL;
 use oslira_db::runs::RunRow;
-use oslira_domain::assessment::{Commercial, DeepCore, LightCore, Outreach, Personality, Psychographic};
+use oslira_domain::assessment::{Commercial, DeepCore, LightCore, Outreach, Personality, ProfileWarning, Psychographic};
 use oslira_domain::{FailureCode, Metrics, Performance, RunId, RunStatus, Tier};
 use oslira_http::errors::{CancelledRun, FailedRun, IncompleteRun};
 use oslira_http::openapi::Api;
@@ -76,6 +76,9 @@ struct OwnFields {
     analysis_type: Tier,
     #[schemars(with = "Option<Metrics>")]
     metrics: Option<Value>,
+    /// What to know about the profile before relying on the result.
+    #[schemars(with = "Vec<ProfileWarning>")]
+    profile_warnings: Value,
     /// The model of the main question.
     model_used: Option<String>,
     /// Whether the profile came from the cache.
@@ -175,7 +178,12 @@ fn not_complete(run_id: &RunId, status: RunStatus) -> Problem {
 
 /// Returns the tier's fields with the run's own, which take precedence.
 fn result(run_id: &RunId, row: RunRow) -> Map<String, Value> {
+    let mut fields = match row.ai_response {
+        Value::Object(mut answers) => answers.remove("report").and_then(|report| report.as_object().cloned()).unwrap_or_default(),
+        _ => Map::new(),
+    };
     let own = json!(OwnFields {
+        profile_warnings: fields.get("profile_warnings").cloned().unwrap_or_else(|| json!([])),
         run_id: run_id.clone(),
         lead_id: row.lead_id,
         analysis_id: row.analysis_id,
@@ -193,10 +201,6 @@ fn result(run_id: &RunId, row: RunRow) -> Map<String, Value> {
         created_at: row.created_at,
         completed_at: row.completed_at,
     });
-    let mut fields = match row.ai_response {
-        Value::Object(mut answers) => answers.remove("report").and_then(|report| report.as_object().cloned()).unwrap_or_default(),
-        _ => Map::new(),
-    };
     if let Value::Object(own) = own {
         fields.extend(own);
     }

@@ -1,7 +1,5 @@
 //! `Analyze`: step 9, all of the tier's questions at once.
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use jiff::Timestamp;
 use oslira_aws::profiles::Profiles;
@@ -40,8 +38,7 @@ impl AnalyzeClients {
             None => Catalogue::builtin(),
         };
         let secrets = ModelSecrets { openai: secrets.credential("openai"), anthropic: secrets.credential("anthropic") };
-        let timeout_cap = Some(Duration::from_secs(config.ai_timeout_seconds));
-        let models = ModelClient::new(oslira_vendors::http_client()?, endpoints, secrets, catalogue, timeout_cap);
+        let models = ModelClient::new(oslira_vendors::http_client()?, endpoints, secrets, catalogue);
         Ok(Self { models, profiles: Profiles::new(&aws, config.profile_bucket) })
     }
 }
@@ -50,7 +47,8 @@ impl AnalyzeClients {
 /// retry asks only what is open, and an answered question is never paid twice.
 ///
 /// A question that fails does not end the others: their answers are recorded before the error is returned. When the failure is terminal, the
-/// requests in progress are waited for, because they cost money that has to be recorded, but no question gets another attempt.
+/// requests in progress are waited for, because they cost money that has to be recorded, but no question gets another attempt. When the run is
+/// cancelled, they are aborted: the user waits for none of them.
 ///
 /// # Errors
 /// Terminal with `AI_REFUSED`, `AI_INVALID_OUTPUT` or `AI_FAILED`, or for a run that has ended; [`TaskError::Model`] when no provider answered a
@@ -69,7 +67,7 @@ pub async fn analyze(task: Event<Value>, deps: Deps, clients: AnalyzeClients) ->
         let entry = cached?.ok_or_else(|| TaskError::Defect("the profile is no longer in the cache".to_owned()))?;
         let questions = Questions::new(&deps, &clients.models, &run, task.deadline);
         let asked = open.into_iter().map(|call| questions.ask(question(&run, call, &state, &entry.profile)));
-        decisive(join_all(asked).await)?;
+        decisive(questions.until_ended(join_all(asked)).await)?;
     }
     // The step began with the first question that has an answer, possibly in an earlier attempt.
     let first = state.first_asked_at_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());

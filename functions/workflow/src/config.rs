@@ -36,8 +36,6 @@ pub struct AnalyzeConfig {
     pub openai_api: OpenAiApi,
     /// Anthropic's API.
     pub anthropic_base_url: String,
-    /// How long one model may take to answer.
-    pub ai_timeout_seconds: u64,
     /// A catalogue of models, as TOML, in place of the one that is compiled in.
     pub model_catalogue: Option<String>,
 }

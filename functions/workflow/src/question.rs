@@ -3,15 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::Retryable;
 use jiff::Timestamp;
 use oslira_db::DbError;
 use oslira_db::workflow::{AnalysisState, VendorCall};
-use oslira_domain::business::BusinessContext;
-use oslira_domain::metrics::Metrics;
-use oslira_domain::{Call, FailureCode, Profile, Run};
-use oslira_vendors::{Answer, Attempt, ModelClient, ModelError, Next, Question, prompt};
+use oslira_domain::{BusinessContext, Call, FailureCode, Profile, Run};
+use oslira_vendors::{Answer, Attempt, ModelClient, ModelError, Next, Question};
 use serde_json::Value;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::error::TaskError;
@@ -21,8 +20,8 @@ use crate::task::{Deps, ensure_active, log_progress_error};
 const TIME_TO_RECORD: Duration = Duration::from_secs(10);
 /// The time that a record leaves of the invocation for the response.
 const TIME_TO_RESPOND: Duration = Duration::from_secs(2);
-/// The longest pause before another attempt to record.
-const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// How often it is checked whether the run was cancelled meanwhile.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The questions of one invocation.
 pub(crate) struct Questions<'a> {
@@ -33,11 +32,35 @@ pub(crate) struct Questions<'a> {
     ends: Instant,
     /// Whether one of the questions ended the run: no further attempt is of any use.
     is_over: AtomicBool,
+    /// Becomes true when the run has ended otherwise, by a cancellation: the requests in flight are aborted.
+    has_ended: watch::Sender<bool>,
 }
 
 impl<'a> Questions<'a> {
     pub(crate) fn new(deps: &'a Deps, models: &'a ModelClient, run: &'a Run, ends: Instant) -> Self {
-        Self { deps, models, run, ends, is_over: AtomicBool::new(false) }
+        Self { deps, models, run, ends, is_over: AtomicBool::new(false), has_ended: watch::Sender::new(false) }
+    }
+
+    /// Runs the questions, and aborts them when the run is cancelled: an answer is of no use then, and a provider that loses its client stops
+    /// writing. The progress item says so, because reading it costs no connection to the database. A failed reading changes nothing.
+    pub(crate) async fn until_ended<T>(&self, questions: impl Future<Output = T>) -> T {
+        let watch = async {
+            loop {
+                tokio::time::sleep(CHECK_INTERVAL).await;
+                let item = self.deps.progress.get(&self.run.run_id, Timestamp::now()).await;
+                if item.is_ok_and(|item| item.is_some_and(|item| item.status.is_terminal())) {
+                    self.has_ended.send_replace(true);
+                    return;
+                }
+            }
+        };
+        tokio::pin!(questions);
+        tokio::select! {
+            biased;
+            result = &mut questions => return result,
+            () = watch => {}
+        }
+        questions.await
     }
 
     /// Asks a question and records its answer. Every attempt is recorded as it ends, whatever its outcome.
@@ -72,7 +95,7 @@ impl<'a> Questions<'a> {
             recorded = self.record(vendor_call(question.call, attempt), None).await;
             if recorded.is_ok() && !self.is_over.load(Ordering::Relaxed) { Next::Continue } else { Next::Stop }
         };
-        self.models.answer(question, ends, record).await.or_else(|error| match error {
+        self.models.answer_unless(question, ends, self.has_ended.subscribe(), record).await.or_else(|error| match error {
             ModelError::Declined => Err(TaskError::Terminal(FailureCode::AiRefused)),
             ModelError::InvalidOutput => Err(TaskError::Terminal(FailureCode::AiInvalidOutput)),
             ModelError::Rejected => {
@@ -93,10 +116,8 @@ impl<'a> Questions<'a> {
     async fn record(&self, call: VendorCall, answer: Option<(&str, &Value)>) -> Result<(), TaskError> {
         let calls = [call];
         let record = || self.deps.db.record_vendor_calls(&self.run.run_id, &calls, answer);
-        let pauses =
-            ExponentialBuilder::default().with_min_delay(MAX_PAUSE / 20).with_max_delay(MAX_PAUSE).with_jitter().without_max_times();
         let ends = self.ends.checked_sub(TIME_TO_RESPOND).unwrap_or(self.ends);
-        let recorded = tokio::time::timeout_at(ends.into(), record.retry(pauses).when(DbError::is_retryable)).await;
+        let recorded = tokio::time::timeout_at(ends.into(), record.retry(oslira_db::pauses()).when(DbError::is_retryable)).await;
         let status = recorded.unwrap_or_else(|_| Err(DbError::Unavailable("a vendor call could not be recorded in time".to_owned())))?;
         ensure_active(status.map(|status| (status, None)))
     }
@@ -111,15 +132,8 @@ pub(crate) fn question(run: &Run, call: Call, state: &AnalysisState, profile: &P
         row.business_one_liner.as_deref(),
         row.business_context_pack.as_ref().unwrap_or(&Value::Null),
     );
-    let now = Timestamp::now();
-    Question {
-        tier: run.tier,
-        call,
-        lead: run.username.clone(),
-        prompt: prompt(call, run.tier, &business, profile, &Metrics::of(profile, now), now),
-        cache_key: run.business_profile_id.to_string(),
-        safety_id: run.account_id.to_string(),
-    }
+    let (cache_key, safety_id) = (run.business_profile_id.to_string(), run.account_id.to_string());
+    Question::new(call, run.tier, business, profile, Timestamp::now(), cache_key, safety_id)
 }
 
 /// Returns the record of an attempt at a question.
@@ -137,8 +151,8 @@ fn vendor_call(call: Call, attempt: Attempt) -> VendorCall {
         cache_write_tokens: attempt.cache_write_tokens,
         output_tokens: attempt.output_tokens,
         reasoning_tokens: attempt.reasoning_tokens,
-        cost_micro_usd: attempt.cost,
-        cost_known: true,
+        cost_micro_usd: attempt.cost.unwrap_or_default(),
+        cost_known: attempt.cost.is_some(),
         duration_ms: attempt.duration_ms,
         started_at_ms: attempt.started_at.as_millisecond(),
     }

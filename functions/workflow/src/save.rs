@@ -42,7 +42,7 @@ pub async fn save(payload: Value, deps: Deps, profiles: Profiles) -> Result<Save
         .iter()
         .filter_map(|call| answers.get(call.as_str()).map(|answer| (call.as_str().to_owned(), answer.clone())))
         .collect();
-    let report = merge(run.tier, &answers).map_err(|error| {
+    let report = merge(run.tier, &answers, &entry.profile).map_err(|error| {
         tracing::warn!(%error, "the answers make no report");
         TaskError::Terminal(FailureCode::AiInvalidOutput)
     })?;

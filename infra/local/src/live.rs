@@ -170,6 +170,11 @@ mod tests {
         let live = read(&[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", "http://127.0.0.1:11434/v1/"), ("OPENAI_API", "chat")]).unwrap();
         let expected = [("OpenAiBaseUrl", "http://127.0.0.1:11434/v1"), ("OpenAiApi", "chat")];
         assert_eq!(live.parameters(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        // The timeouts of models are in their catalogue.
+        let slow = include_str!("../../../shared/vendors/models.toml").replace("timeout_seconds = 30", "timeout_seconds = 280");
+        let live = read(&[("OPENAI_API_KEY", "k"), ("MODEL_CATALOGUE", &slow)]).unwrap();
+        let catalogue = live.parameters().into_iter().find(|(name, _)| name == "ModelCatalogue").unwrap().1;
+        assert!(catalogue.contains("timeout_seconds = 280"));
         assert!(fault(&[("OPENAI_API_KEY", "k"), ("OPENAI_API", "soap")]).contains("OPENAI_API"));
         assert!(fault(&[("OPENAI_API_KEY", "k"), ("MODEL_CATALOGUE", "models = 1")]).contains("MODEL_CATALOGUE"));
     }

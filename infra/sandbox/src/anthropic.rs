@@ -21,6 +21,8 @@ const NEW_VERSION: &str = "2026-10-21";
 const OLD_VERSION: &str = "2023-06-01";
 /// The largest limit of output tokens of all models here.
 const LARGEST_OUTPUT: i64 = 128_000;
+/// The models that reject a request without thinking.
+const ALWAYS_THINKING: [&str; 2] = ["claude-opus-5-5", "claude-sonnet-5-5"];
 /// The largest number of `cache_control` marks.
 const MAX_MARKS: usize = 4;
 
@@ -178,7 +180,10 @@ fn check_messages(request: &Value) -> Result<(), Refusal> {
 
 fn effort(request: &Value) -> Result<String, Refusal> {
     if request["thinking"]["type"] == "disabled" {
-        return Ok("none".to_owned());
+        return match request["model"].as_str().filter(|model| ALWAYS_THINKING.contains(model)) {
+            Some(model) => Err(invalid(format!("thinking.type: 'disabled' is not supported for {model}"))),
+            None => Ok("none".to_owned()),
+        };
     }
     match &request["output_config"]["effort"] {
         Value::Null => Ok("medium".to_owned()),
@@ -269,7 +274,7 @@ impl Dialect for Messages {
         let details = (answer.stop == Stop::Refused)
             .then(|| json!({"type": "refusal", "category": null, "explanation": "The sandbox injected this refusal."}));
         json!({
-            "id": format!("msg_{}", wire::id(24)), "type": "message", "role": "assistant", "model": answer.model_name, "content": content,
+            "id": answer.id.clone().unwrap_or_else(|| format!("msg_{}", wire::id(24))), "type": "message", "role": "assistant", "model": answer.model_name, "content": content,
             "stop_reason": stop, "stop_sequence": null, "stop_details": details,
             "usage": {
                 "input_tokens": answer.tokens.input - answer.tokens.cached - written, "cache_creation_input_tokens": written,

@@ -42,6 +42,12 @@ pub(crate) enum Fault {
     NotJson,
     /// The answer has no text.
     Empty,
+    /// OpenAI: a message of commentary precedes the answer.
+    Commentary,
+    /// The answer is in a code fence, after a byte order mark and some words.
+    Fenced,
+    /// The response has this id, as a server that draws ids from a few values gives it again.
+    ResponseId { id: String },
     /// The Actor run ends as FAILED, with this many items in its dataset.
     RunFailed {
         #[serde(default)]
@@ -67,9 +73,14 @@ impl Fault {
     fn fits(&self, vendor: Vendor) -> bool {
         match self {
             Self::Status { .. } | Self::Hang { .. } | Self::Disconnect | Self::TruncatedJson => true,
-            Self::Refusal | Self::MaxTokens | Self::SchemaViolation | Self::NotJson | Self::Empty => {
-                matches!(vendor, Vendor::Openai | Vendor::Anthropic)
-            }
+            Self::Refusal
+            | Self::MaxTokens
+            | Self::SchemaViolation
+            | Self::NotJson
+            | Self::Empty
+            | Self::Fenced
+            | Self::ResponseId { .. } => matches!(vendor, Vendor::Openai | Vendor::Anthropic),
+            Self::Commentary => vendor == Vendor::Openai,
             Self::RunFailed { .. }
             | Self::RunTimedOut { .. }
             | Self::RunAborted

@@ -32,4 +32,4 @@ pub use connect::DatabaseLogin;
 pub use error::DbError;
 pub use listing::{Listed, Slice};
 pub use migrations::{Schema, differs, give_password, migrate};
-pub use session::{AdminDb, Claims, UserDb, within};
+pub use session::{AdminDb, Claims, UserDb, pauses, within};

@@ -24,8 +24,13 @@ pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 const USER_DEADLINE: Duration = Duration::from_secs(20);
 /// The same for the workflow, whose login may take 20 s and whose functions have 30 s or more.
 const ADMIN_DEADLINE: Duration = Duration::from_secs(22);
-/// The longest pause before another attempt to connect.
+/// The longest pause before another attempt.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// Returns the growing pauses between attempts at a database that has no free connection or is away. They end with the caller's own deadline.
+pub fn pauses() -> ExponentialBuilder {
+    ExponentialBuilder::default().with_min_delay(MAX_PAUSE / 20).with_max_delay(MAX_PAUSE).with_jitter().without_max_times()
+}
 
 /// The role of the API's transactions: reads as a signed-in user does, and may execute the API's functions.
 const API_ROLE: &str = "oslira_api";
@@ -121,11 +126,9 @@ impl Session {
         if self.lifetime == Lifetime::Kept {
             return connect(&self.credential).await;
         }
-        let pauses =
-            ExponentialBuilder::default().with_min_delay(MAX_PAUSE / 20).with_max_delay(MAX_PAUSE).with_jitter().without_max_times();
         let is_full = |error: &DbError| matches!(error, DbError::TooManyConnections(_));
         // Ends with the statement's deadline, which says less than the pooler's own error does.
-        let waited = tokio::time::timeout(self.deadline * 3 / 4, (|| connect(&self.credential)).retry(pauses).when(is_full)).await;
+        let waited = tokio::time::timeout(self.deadline * 3 / 4, (|| connect(&self.credential)).retry(pauses()).when(is_full)).await;
         waited.unwrap_or_else(|_| Err(DbError::TooManyConnections("no connection became free".to_owned())))
     }
 }

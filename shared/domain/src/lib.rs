@@ -7,6 +7,7 @@ pub mod assessment;
 pub mod business;
 pub mod cache;
 pub mod ids;
+pub mod influence;
 pub mod ledger;
 pub mod metrics;
 pub mod money;
@@ -15,6 +16,7 @@ pub mod pricing;
 pub mod profile;
 pub mod run;
 pub mod step;
+pub mod text;
 pub mod tier;
 pub mod username;
 

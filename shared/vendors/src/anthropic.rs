@@ -1,5 +1,6 @@
 //! The Messages API of Anthropic: the body of a request, and how the response is read.
 
+use oslira_domain::assessment;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,23 +12,26 @@ use crate::wire::{Reply, code};
 /// The version of the API. It has no temperature.
 pub(crate) const VERSION: &str = "2026-10-21";
 
-/// Returns the body of a request, which has Anthropic cache everything before the profile.
+/// Returns the body of a request, which has Anthropic cache everything before the profile. The business is data of the user's, as the profile is.
+///
+/// Without effort it is not mentioned. There is no effort of none, and the newest models reject `thinking: disabled`: the least is sent instead.
 pub(crate) fn body(request: &Request<'_>) -> Value {
     let question = request.question;
+    let cached = json!({"type": "ephemeral"});
     let mut body = json!({
         "model": request.model,
         "max_tokens": request.max_output_tokens,
-        "system": [
-            {"type": "text", "text": question.prompt.instructions},
-            {"type": "text", "text": question.prompt.business, "cache_control": {"type": "ephemeral"}},
-        ],
-        "messages": [{"role": "user", "content": question.prompt.profile}],
-        "output_config": {"format": {"type": "json_schema", "schema": request.schema}},
+        "system": [{"type": "text", "text": question.prompt.instructions, "cache_control": cached}],
+        "messages": [{"role": "user", "content": [
+            {"type": "text", "text": question.prompt.business, "cache_control": cached},
+            {"type": "text", "text": question.prompt.profile},
+        ]}],
+        "output_config": {"format": {"type": "json_schema", "schema": assessment::without_bounds(request.schema)}},
         "metadata": {"user_id": question.safety_id},
     });
-    match request.effort {
-        Effort::None => body["thinking"] = json!({"type": "disabled"}),
-        effort => body["output_config"]["effort"] = json!(effort.as_str()),
+    if let Some(effort) = request.effort {
+        let least = if effort == Effort::None { Effort::Low } else { effort };
+        body["output_config"]["effort"] = json!(least.as_str());
     }
     body
 }
@@ -89,7 +93,7 @@ pub(crate) fn read(reply: &Reply) -> Reading {
         Ok(message) => message,
         Err(error) => return Reading::failed(error),
     };
-    let usage = message.usage.as_ref().map(usage).unwrap_or_default();
+    let usage = message.usage.as_ref().map(usage);
     let response_id = message.id.clone().filter(|id| code(Some(id)) == *id);
     Reading { usage, response_id, text: text(&message) }
 }
@@ -122,8 +126,9 @@ fn failure(reply: &Reply) -> VendorError {
     let detail = error.details.and_then(|details| details.error_code);
     let name = code(detail.as_deref().or(error.kind.as_deref()));
     match name.as_str() {
-        // Spending limits have the status 429, which otherwise means to wait.
-        "enforced_spend_limit_reached" | "billing_error" => VendorError::QuotaExhausted(name),
+        "billing_error" => VendorError::QuotaExhausted(name),
+        // Spending limits, enforced or of a contract, have the status 429, which otherwise means to wait.
+        limit if limit.ends_with("spend_limit_reached") => VendorError::QuotaExhausted(name),
         "overloaded_error" => VendorError::Overloaded(529),
         _ => reply.error(name),
     }

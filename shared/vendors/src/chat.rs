@@ -1,32 +1,35 @@
 //! The Chat Completions API of `OpenAI`, which most compatible servers implement. The request has only the fields that they have in common:
 //! servers often reject a request with a field that they do not know.
 
+use oslira_domain::assessment;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::VendorError;
 use crate::exchange::{Failure, Reading, Request};
-use crate::models::{Effort, Usage};
+use crate::models::Usage;
 use crate::openai;
 use crate::wire::{Reply, code};
 
 /// Returns the body of a request, with its stable parts first.
+///
+/// There is one system message and one message of the user, because many chat templates reject or drop a second one. The fields are described in
+/// words too: a server constrains the model's answer by the schema and does not show it to the model.
 pub(crate) fn body(request: &Request<'_>) -> Value {
     let prompt = &request.question.prompt;
     let schema = json!({"name": request.schema["title"], "schema": request.schema, "strict": true});
+    let fields = assessment::described(request.schema);
     let mut body = json!({
         "model": request.model,
         "messages": [
-            {"role": "system", "content": prompt.instructions},
-            {"role": "system", "content": prompt.business},
-            {"role": "user", "content": prompt.profile},
+            {"role": "system", "content": format!("{}\n# The fields of your answer, in this order\n\n{fields}", prompt.instructions)},
+            {"role": "user", "content": format!("{}\n\n{}", prompt.business, prompt.profile)},
         ],
-        "max_completion_tokens": request.max_output_tokens,
         "response_format": {"type": "json_schema", "json_schema": schema},
     });
-    // Models without reasoning reject even a request for none.
-    if request.effort != Effort::None {
-        body["reasoning_effort"] = json!(request.effort.as_str());
+    body[request.limit.as_str()] = json!(request.max_output_tokens);
+    if let Some(effort) = request.effort {
+        body["reasoning_effort"] = json!(effort.as_str());
     }
     body
 }
@@ -81,7 +84,7 @@ pub(crate) fn read(reply: &Reply) -> Reading {
         Ok(completion) => completion,
         Err(error) => return Reading::failed(error),
     };
-    let usage = completion.usage.as_ref().map(usage).unwrap_or_default();
+    let usage = completion.usage.as_ref().map(usage);
     let response_id = completion.id.clone().filter(|id| code(Some(id)) == *id);
     Reading { usage, response_id, text: text(completion) }
 }

@@ -1,12 +1,14 @@
 //! One exchange with a model: the question, the request that a provider makes of it, and what is read from the provider's response.
 
+use jiff::Timestamp;
 use oslira_credential::{CredentialError, Refusal};
-use oslira_domain::{Call, Tier, Username};
+use oslira_domain::{BusinessContext, Call, Metrics, Profile, Tier, Username};
 use serde_json::Value;
 
 use crate::error::VendorError;
-use crate::models::{Effort, Usage};
-use crate::prompt::Prompt;
+use crate::models::{Effort, OutputLimit, Usage};
+use crate::prompt::{Prompt, prompt};
+use crate::wire::BROKEN_OFF;
 
 /// One question about a profile.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub struct Question {
     pub call: Call,
     /// The profile's handle.
     pub lead: Username,
+    /// The business: a message may name its own host names.
+    pub business: BusinessContext,
     /// The text of the question.
     pub prompt: Prompt,
     /// Names the prompts that share a stable part, for the provider's cache: one for each business profile.
@@ -25,26 +29,53 @@ pub struct Question {
     pub safety_id: String,
 }
 
+impl Question {
+    /// Returns the question `call` about a profile, for a business. `cache_key` and `safety_id` as in the fields.
+    pub fn new(
+        call: Call,
+        tier: Tier,
+        business: BusinessContext,
+        profile: &Profile,
+        now: Timestamp,
+        cache_key: String,
+        safety_id: String,
+    ) -> Self {
+        let prompt = prompt(call, tier, &business, profile, &Metrics::of(profile, now), now);
+        Self { tier, call, lead: profile.username.clone(), business, prompt, cache_key, safety_id }
+    }
+}
+
 /// A question as it is put to a model, from which each provider makes its own body.
 #[derive(Clone)]
 pub(crate) struct Request<'a> {
     pub(crate) model: &'a str,
-    pub(crate) effort: Effort,
+    /// `None` if the request does not mention it.
+    pub(crate) effort: Option<Effort>,
     pub(crate) max_output_tokens: u32,
+    pub(crate) limit: OutputLimit,
     pub(crate) question: &'a Question,
     pub(crate) schema: &'a Value,
 }
 
-/// What was read from a provider's response. The usage is known even if there is no text.
+/// What was read from a provider's response. The usage may be known even if there is no text.
 pub(crate) struct Reading {
-    pub(crate) usage: Usage,
+    /// `None` if the provider may have charged what its response does not say.
+    pub(crate) usage: Option<Usage>,
     pub(crate) response_id: Option<String>,
     pub(crate) text: Result<String, Failure>,
 }
 
 impl Reading {
-    pub(crate) fn failed(error: VendorError) -> Self {
-        Self { usage: Usage::default(), response_id: None, text: Err(Failure::Vendor(error)) }
+    /// Without a response that reports its usage. An error status costs nothing. What a provider did whose response did not arrive whole is
+    /// unknown.
+    pub(crate) fn failed(failure: impl Into<Failure>) -> Self {
+        let failure = failure.into();
+        let unknown = match &failure {
+            Failure::Vendor(VendorError::Timeout | VendorError::Invalid(_)) | Failure::Aborted => true,
+            Failure::Vendor(VendorError::Transport(what)) => *what == BROKEN_OFF,
+            _ => false,
+        };
+        Self { usage: (!unknown).then(Usage::default), response_id: None, text: Err(failure) }
     }
 }
 
@@ -61,6 +92,8 @@ pub(crate) enum Failure {
     Malformed(String),
     #[error("no time is left for an attempt")]
     NoTime,
+    #[error("aborted, because the run has ended")]
+    Aborted,
     #[error("no further attempt was allowed")]
     Stopped,
 }

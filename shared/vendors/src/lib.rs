@@ -25,9 +25,9 @@ pub use apify::{ActorRun, ActorRunStatus, Apify, ApifySecret, ScrapeOutcome, Scr
 pub use error::VendorError;
 pub use exchange::Question;
 pub use model_client::{
-    Answer, Attempt, AttemptStatus, Endpoint, Endpoints, ModelClient, ModelError, ModelSecret, ModelSecrets, Next, OpenAiApi,
+    Answer, Attempt, AttemptStatus, Endpoint, Endpoints, ModelClient, ModelError, ModelSecret, ModelSecrets, Next, OpenAiApi, read_answer,
 };
-pub use models::{Catalogue, CatalogueError, Effort, Provider};
+pub use models::{Catalogue, CatalogueError, Effort, Model, OutputLimit, Provider, Route, Usage};
 pub use prompt::{Prompt, prompt};
 pub use stripe::Stripe;
 pub use wire::http_client;

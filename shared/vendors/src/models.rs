@@ -58,6 +58,28 @@ pub struct Model {
     pub cache_write: u32,
     /// Output, reasoning included.
     pub output: u32,
+    /// The field that limits its output in the Chat Completions API.
+    #[serde(default)]
+    pub output_limit: OutputLimit,
+}
+
+/// The field that limits a model's output in the Chat Completions API. Some compatible servers know the older one only and ignore the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum OutputLimit {
+    /// As `OpenAI` does.
+    #[default]
+    MaxCompletionTokens,
+    /// As Ollama does.
+    MaxTokens,
+}
+
+impl OutputLimit {
+    /// Returns the name of the field.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// The tokens of one call. The four kinds do not overlap; `reasoning` is a part of `output`.
@@ -93,8 +115,8 @@ impl Model {
 pub struct Route {
     /// The first model to use.
     pub model: String,
-    /// How much it may reason.
-    pub effort: Effort,
+    /// How much it may reason. Without it, requests do not mention it: servers without reasoning reject even `none`.
+    pub effort: Option<Effort>,
     /// The limit of its output, reasoning included.
     pub max_output_tokens: u32,
     /// The timeout of one attempt.
@@ -162,8 +184,9 @@ impl Catalogue {
         if !(256..=64_000).contains(&route.max_output_tokens) {
             return Err("needs max_output_tokens from 256 to 64000");
         }
-        if !(1..=300).contains(&route.timeout_seconds) {
-            return Err("needs timeout_seconds from 1 to 300");
+        // An invocation of 300 seconds keeps some of them for records: a longer attempt would never start.
+        if !(1..=280).contains(&route.timeout_seconds) {
+            return Err("needs timeout_seconds from 1 to 280");
         }
         Ok(())
     }
@@ -222,7 +245,11 @@ mod tests {
         assert_eq!(changed("fallback = \"claude-haiku-5-5\"", "fallback = \"gpt-5\""), bad("names an unknown fallback"));
         assert_eq!(changed("fallback = \"claude-haiku-5-5\"", "fallback = \"gpt-6.1-sol\""), bad("falls back to the same provider"));
         assert_eq!(changed("max_output_tokens = 2500", "max_output_tokens = 1"), bad("needs max_output_tokens from 256 to 64000"));
-        assert_eq!(changed("timeout_seconds = 30", "timeout_seconds = 0"), bad("needs timeout_seconds from 1 to 300"));
+        assert_eq!(changed("timeout_seconds = 30", "timeout_seconds = 281"), bad("needs timeout_seconds from 1 to 280"));
+        let without = changed("effort = \"low\"\n", "").unwrap();
+        assert_eq!(without.route(Tier::Light, Call::Core).unwrap().0.effort, None);
+        let older = changed("output = 500_000", "output = 500_000\noutput_limit = \"max_tokens\"").unwrap();
+        assert_eq!(older.route(Tier::Light, Call::Core).unwrap().1[0].1.output_limit, OutputLimit::MaxTokens);
         let without = changed("fallback = \"claude-haiku-5-5\"", "").unwrap();
         assert_eq!(without.route(Tier::Light, Call::Core).unwrap().1.len(), 1);
     }

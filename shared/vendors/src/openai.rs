@@ -1,5 +1,6 @@
 //! The Responses API of `OpenAI`: the body of a request, and how the response is read.
 
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -8,23 +9,29 @@ use crate::exchange::{Failure, Reading, Request};
 use crate::models::Usage;
 use crate::wire::{Reply, code};
 
-/// Returns the body of a request. `OpenAI` does not store it, and its stable parts come first, for prompt caching.
+/// Returns the body of a request. `OpenAI` does not store it, and its stable parts come first, for prompt caching. The business is data of the
+/// user's, as the profile is: only our own instructions are instructions.
 pub(crate) fn body(request: &Request<'_>) -> Value {
     let question = request.question;
-    json!({
+    let mut body = json!({
         "model": request.model,
         "instructions": question.prompt.instructions,
         "input": [
-            {"role": "developer", "content": question.prompt.business},
-            {"role": "user", "content": question.prompt.profile},
+            {"role": "user", "content": [
+                {"type": "input_text", "text": question.prompt.business},
+                {"type": "input_text", "text": question.prompt.profile},
+            ]},
         ],
         "max_output_tokens": request.max_output_tokens,
-        "reasoning": {"effort": request.effort.as_str()},
         "text": {"format": {"type": "json_schema", "name": request.schema["title"], "schema": request.schema, "strict": true}},
         "store": false,
         "prompt_cache_key": question.cache_key,
         "safety_identifier": question.safety_id,
-    })
+    });
+    if let Some(effort) = request.effort {
+        body["reasoning"] = json!({"effort": effort.as_str()});
+    }
+    body
 }
 
 #[derive(Deserialize)]
@@ -47,6 +54,8 @@ struct Incomplete {
 struct Item {
     #[serde(rename = "type")]
     kind: String,
+    /// `commentary` or `final_answer`. Older models and compatible servers give none.
+    phase: Option<String>,
     content: Option<Vec<Part>>,
 }
 
@@ -54,8 +63,7 @@ struct Item {
 struct Part {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
-    text: String,
+    text: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -79,16 +87,44 @@ struct OutputDetails {
     reasoning_tokens: i64,
 }
 
-#[derive(Deserialize)]
-struct ErrorEnvelope {
-    error: ErrorBody,
-}
-
-#[derive(Deserialize)]
+/// Compatible servers give numbers as codes, or a text in place of the whole error.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ErrorBody {
     #[serde(rename = "type")]
-    kind: Option<String>,
-    code: Option<String>,
+    kind: Value,
+    code: Value,
+}
+
+impl ErrorBody {
+    fn of(reply: &Reply) -> Self {
+        let body = reply.json::<Value>().unwrap_or_default();
+        Self { kind: body["error"]["type"].clone(), code: body["error"]["code"].clone() }
+    }
+
+    /// Returns the code, or the type of an error without one.
+    fn name(&self) -> String {
+        let text = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
+        code(text(&self.code).or_else(|| text(&self.kind)).as_deref())
+    }
+
+    /// Whether the provider refuses what the prompt is about. Another attempt is refused again.
+    fn is_refusal(&self) -> bool {
+        let name = self.name();
+        matches!(name.as_str(), "invalid_prompt" | "content_filter") || name.ends_with("_policy") || name.ends_with("_policy_violation")
+    }
+
+    /// Whether money, credit or a limit of spending is used up.
+    fn is_quota(&self) -> bool {
+        let name = self.name();
+        self.kind == "insufficient_quota"
+            || matches!(name.as_str(), "insufficient_quota" | "credit_balance_exhausted" | "organization_usage_limit_exceeded")
+            || name.ends_with("_spend_limit_exceeded")
+    }
 }
 
 /// Reads a response: its status, a refusal and a truncation take precedence over its text.
@@ -100,30 +136,51 @@ pub(crate) fn read(reply: &Reply) -> Reading {
         Ok(response) => response,
         Err(error) => return Reading::failed(error),
     };
-    let usage = response.usage.as_ref().map(usage).unwrap_or_default();
+    // A response that failed without usage says nothing about its cost.
+    let usage = response.usage.as_ref().map(usage);
     let response_id = response.id.clone().filter(|id| code(Some(id)) == *id);
     Reading { usage, response_id, text: text(response) }
 }
 
 fn text(response: Response) -> Result<String, Failure> {
-    let messages = || response.output.iter().filter(|item| item.kind == "message").filter_map(|item| item.content.as_ref()).flatten();
-    if messages().any(|part| part.kind == "refusal") {
+    let refuses = |item: &Item| item.content.iter().flatten().any(|part| part.kind == "refusal");
+    let messages: Vec<&Item> = response.output.iter().filter(|item| item.kind == "message").collect();
+    if messages.iter().any(|item| refuses(item)) {
         return Err(Failure::Declined);
     }
     match response.status.as_str() {
-        // Reasoning is a separate item, which may come first.
-        "completed" => Ok(messages().filter(|part| part.kind == "output_text").map(|part| part.text.as_str()).collect()),
+        "completed" => Ok(final_answer(&messages)),
         "incomplete" => Err(match response.incomplete_details.and_then(|details| details.reason).as_deref() {
             Some("max_output_tokens") => Failure::Truncated,
             Some("content_filter") => Failure::Declined,
             _ => Failure::Vendor(VendorError::Invalid("incomplete for an unknown reason")),
         }),
-        "failed" => Err(Failure::Vendor(match response.error.and_then(|error| error.code).as_deref() {
-            Some("rate_limit_exceeded") => VendorError::RateLimited { retry_after: None },
-            _ => VendorError::Overloaded(200),
-        })),
+        "failed" => Err(failed(&response.error.unwrap_or_default())),
         _ => Err(Failure::Vendor(VendorError::Invalid("neither completed nor failed"))),
     }
+}
+
+/// Returns the text of the last final answer. A message without a phase counts as one if no other does; a commentary never does. Reasoning is a
+/// separate item, which may come first.
+fn final_answer(messages: &[&Item]) -> String {
+    let last = |phase: Option<&str>| messages.iter().rev().find(|item| item.phase.as_deref() == phase);
+    let parts = last(Some("final_answer")).or_else(|| last(None)).and_then(|item| item.content.as_ref());
+    parts.into_iter().flatten().filter(|part| part.kind == "output_text").filter_map(|part| part.text.as_deref()).collect()
+}
+
+/// Returns what a response means whose status is failed, though that of HTTP is 200.
+fn failed(error: &ErrorBody) -> Failure {
+    if error.is_refusal() {
+        return Failure::Declined;
+    }
+    let name = error.name();
+    Failure::Vendor(match name.as_str() {
+        _ if error.is_quota() => VendorError::QuotaExhausted(name),
+        "rate_limit_exceeded" => VendorError::RateLimited { retry_after: None },
+        // A fault of the project's configuration.
+        "data_residency_mismatch" => VendorError::Rejected { status: 200, code: name },
+        _ => VendorError::Overloaded(200),
+    })
 }
 
 /// `input_tokens` includes the tokens that were read from the cache and those that were written to it.
@@ -139,13 +196,13 @@ fn usage(body: &UsageBody) -> Usage {
     }
 }
 
-pub(crate) fn failure(reply: &Reply) -> VendorError {
-    let error = reply.json::<ErrorEnvelope>().map_or(ErrorBody { kind: None, code: None }, |body| body.error);
-    let name = code(error.code.as_deref().or(error.kind.as_deref()));
-    let billing = error.kind.as_deref() == Some("insufficient_quota")
-        || matches!(name.as_str(), "insufficient_quota" | "credit_balance_exhausted")
-        || name.ends_with("_spend_limit_exceeded")
-        || name == "organization_usage_limit_exceeded";
+/// Returns what a response means whose status is no success.
+pub(crate) fn failure(reply: &Reply) -> Failure {
+    let error = ErrorBody::of(reply);
+    if reply.status == StatusCode::BAD_REQUEST && error.is_refusal() {
+        return Failure::Declined;
+    }
+    let name = error.name();
     // Billing failures have the status 429, which otherwise means to wait.
-    if billing { VendorError::QuotaExhausted(name) } else { reply.error(name) }
+    Failure::Vendor(if error.is_quota() { VendorError::QuotaExhausted(name) } else { reply.error(name) })
 }

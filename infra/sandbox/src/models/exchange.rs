@@ -127,6 +127,7 @@ fn answer(models: &Models, question: &Question, handle: Option<&str>, fault: Opt
         Some(Fault::NotJson) => (Some(answers::prose(&person, &mut draw)), Stop::Done, "not_json"),
         Some(Fault::Empty) => (None, Stop::Done, "empty"),
         Some(Fault::SchemaViolation) => (Some(as_text(answers::broken(regular))), Stop::Done, "schema_violation"),
+        Some(Fault::Fenced) => (Some(format!("\u{feff}Here it is:\n```json\n{}\n```", as_text(regular))), Stop::Done, "fenced"),
         Some(Fault::MaxTokens) => (Some(as_text(regular)), Stop::Budget, "max_tokens"),
         _ => (Some(as_text(regular)), Stop::Done, "ok"),
     };
@@ -151,5 +152,10 @@ fn answer(models: &Models, question: &Question, handle: Option<&str>, fault: Opt
     }
     models.prompts.count(question, &mut tokens);
     let one_hour = matches!(question.caching, Caching::Marked { one_hour: true, .. });
-    (Answer { model_name: question.model_name.clone(), text, stop, tokens, one_hour }, outcome)
+    let id = match fault {
+        Some(Fault::ResponseId { id }) => Some(id.clone()),
+        _ => None,
+    };
+    let has_commentary = fault == Some(&Fault::Commentary);
+    (Answer { model_name: question.model_name.clone(), text, stop, tokens, one_hour, id, has_commentary }, outcome)
 }

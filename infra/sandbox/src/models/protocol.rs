@@ -55,6 +55,10 @@ pub(crate) struct Answer {
     pub(crate) tokens: Tokens,
     /// Whether cache writes last an hour.
     pub(crate) one_hour: bool,
+    /// The id of the response, if not a new one.
+    pub(crate) id: Option<String>,
+    /// Whether a message of commentary precedes the answer.
+    pub(crate) has_commentary: bool,
 }
 
 /// An error, independent of the wire format.

@@ -85,7 +85,7 @@ impl Dialect for Chat {
             _ => (Some(answer.text.as_deref().unwrap_or_default()), None),
         };
         json!({
-            "id": format!("chatcmpl-{}", wire::id(29)), "object": "chat.completion", "created": Timestamp::now().as_second(),
+            "id": answer.id.clone().unwrap_or_else(|| format!("chatcmpl-{}", wire::id(29))), "object": "chat.completion", "created": Timestamp::now().as_second(),
             "model": answer.model_name,
             "choices": [{"index": 0, "message": {"role": "assistant", "content": content, "refusal": refusal, "annotations": []},
                 "logprobs": null, "finish_reason": if answer.stop == Stop::Budget { "length" } else { "stop" }}],

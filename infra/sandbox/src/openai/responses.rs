@@ -95,12 +95,20 @@ impl Dialect for Responses {
                 _ => json!([{"type": "output_text", "annotations": [], "logprobs": [], "text": text}]),
             };
             let status = if cut { "incomplete" } else { "completed" };
-            output.push(json!({"id": format!("msg_{}", wire::id(32)), "type": "message", "status": status, "role": "assistant", "content": content}));
+            let message = |phase: Option<&str>, content: Value| {
+                let id = format!("msg_{}", wire::id(32));
+                json!({"id": id, "type": "message", "status": status, "role": "assistant", "phase": phase, "content": content})
+            };
+            if answer.has_commentary {
+                let text = "I look at the profile first.";
+                output.push(message(Some("commentary"), json!([{"type": "output_text", "annotations": [], "logprobs": [], "text": text}])));
+            }
+            output.push(message(answer.has_commentary.then_some("final_answer"), content));
         }
         let now = Timestamp::now().as_second();
         let or = |name: &str, default: Value| request.get(name).filter(|value| !value.is_null()).cloned().unwrap_or(default);
         json!({
-            "id": format!("resp_{}", wire::id(32)), "object": "response", "created_at": now,
+            "id": answer.id.clone().unwrap_or_else(|| format!("resp_{}", wire::id(32))), "object": "response", "created_at": now,
             "status": if cut { "incomplete" } else { "completed" }, "background": false, "completed_at": now, "error": null,
             "incomplete_details": cut.then(|| json!({"reason": "max_output_tokens"})), "instructions": request["instructions"],
             "max_output_tokens": request["max_output_tokens"], "max_tool_calls": null, "model": answer.model_name, "output": output,

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::text::is_hidden;
+
 /// An integer from 0 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "f64", into = "u8")]
@@ -12,11 +14,10 @@ pub struct Score(u8);
 impl TryFrom<f64> for Score {
     type Error = &'static str;
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and within 0 to 100")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be within 0 to 100")]
     fn try_from(number: f64) -> Result<Self, Self::Error> {
-        // A model may write 72 as 72.0, which is the same number in JSON.
-        let valid = (0.0..=100.0).contains(&number) && number.fract() == 0.0;
-        if valid { Ok(Self(number as u8)) } else { Err("a whole number from 0 to 100") }
+        // A model may write 72 as 72.0, or 72.5 although whole numbers are requested. A number outside of the scale has another meaning.
+        if (0.0..=100.0).contains(&number) { Ok(Self(number.round() as u8)) } else { Err("a number from 0 to 100") }
     }
 }
 
@@ -51,7 +52,8 @@ impl From<Confidence> for f64 {
     }
 }
 
-/// A text that is not empty. Control characters are removed: PostgreSQL cannot store all of them.
+/// A text that is not empty.
+// Characters that show nothing are removed: the database cannot store all of them, and they can hide text from a reader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", inline)]
@@ -60,7 +62,7 @@ pub struct Text(String);
 impl TryFrom<String> for Text {
     type Error = &'static str;
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let kept: String = text.chars().filter(|c| !c.is_control() || *c == '\n').collect();
+        let kept: String = text.chars().filter(|c| !is_hidden(*c)).collect();
         let kept = kept.trim();
         if kept.is_empty() { Err("a text") } else { Ok(Self(kept.to_owned())) }
     }
@@ -69,6 +71,27 @@ impl TryFrom<String> for Text {
 impl From<Text> for String {
     fn from(text: Text) -> Self {
         text.0
+    }
+}
+
+/// The most entries of a list that are kept.
+pub const MAX_ENTRIES: usize = 8;
+
+/// A list of texts. Blank and repeated entries are left out: the rest of the answer is paid for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(from = "Vec<String>")]
+#[schemars(with = "Vec<Text>", inline)]
+pub struct Texts(Vec<Text>);
+
+impl From<Vec<String>> for Texts {
+    fn from(entries: Vec<String>) -> Self {
+        let mut kept: Vec<Text> = Vec::new();
+        for entry in entries.into_iter().filter_map(|entry| Text::try_from(entry).ok()) {
+            if kept.len() < MAX_ENTRIES && !kept.contains(&entry) {
+                kept.push(entry);
+            }
+        }
+        Self(kept)
     }
 }
 
@@ -88,6 +111,18 @@ words!(
     #[doc = "What to do with the lead."]
     RecommendedAction { Pursue, Maybe, Skip }
 );
+
+impl RecommendedAction {
+    /// Returns the value in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pursue => "pursue",
+            Self::Maybe => "maybe",
+            Self::Skip => "skip",
+        }
+    }
+}
+
 words!(
     #[doc = "How soon."]
     UrgencyLevel { High, Medium, Low }
@@ -149,9 +184,9 @@ answer!(
         /// Two to three sentences on the lead and its fit.
         summary_text: Text,
         /// Two to four strengths of the lead, one short sentence each.
-        key_strengths: Vec<Text>,
+        key_strengths: Texts,
         /// Reasons for caution, one short sentence each; empty if there are none.
-        red_flags: Vec<Text>,
+        red_flags: Texts,
         /// What to do with the lead.
         recommended_action: RecommendedAction,
     }
@@ -175,11 +210,11 @@ answer!(
         /// Three to five sentences on the lead and its fit.
         summary_text: Text,
         /// Three to five strengths of the lead, one sentence each.
-        key_strengths: Vec<Text>,
+        key_strengths: Texts,
         /// Two to four things the lead could do better and the business could help with.
-        improvement_areas: Vec<Text>,
+        improvement_areas: Texts,
         /// Two to four concrete ways of working together.
-        partnership_opportunities: Vec<Text>,
+        partnership_opportunities: Texts,
         /// What to do with the lead.
         recommended_action: RecommendedAction,
         /// How soon.
@@ -223,11 +258,11 @@ answer!(
         /// Five to seven sentences on the lead, its fit and what moves it.
         summary_text: Text,
         /// Three to five strengths of the lead, one sentence each.
-        key_strengths: Vec<Text>,
+        key_strengths: Texts,
         /// Two to four things the lead could do better and the business could help with.
-        improvement_areas: Vec<Text>,
+        improvement_areas: Texts,
         /// Two to four concrete ways of working together.
-        partnership_opportunities: Vec<Text>,
+        partnership_opportunities: Texts,
         /// What to do with the lead.
         recommended_action: RecommendedAction,
         /// How soon.
@@ -237,7 +272,7 @@ answer!(
         /// How the owner seems to decide.
         decision_making_style: DecisionMakingStyle,
         /// Two to four honest appeals that would move this person.
-        psychological_hooks: Vec<Text>,
+        psychological_hooks: Texts,
         /// How to approach this lead, in two to four sentences.
         outreach_strategy: Text,
     }
@@ -253,7 +288,7 @@ answer!(
         /// How near to buying the lead is.
         buying_stage: BuyingStage,
         /// Two to five objections to expect, one sentence each.
-        objections: Vec<Text>,
+        objections: Texts,
     }
 );
 
@@ -263,7 +298,7 @@ answer!(
         /// A direct message of two to four sentences, ready to send, with no placeholders.
         outreach_message: Text,
         /// Two to four other angles for a first message, one sentence each.
-        outreach_angles: Vec<Text>,
+        outreach_angles: Texts,
     }
 );
 
@@ -275,9 +310,9 @@ answer!(
         /// How the owner writes.
         communication_style: CommunicationStyle,
         /// Two to four things that drive the owner.
-        motivation_drivers: Vec<Text>,
+        motivation_drivers: Texts,
         /// Three to five habits that the posts show.
-        behavior_patterns: Vec<Text>,
+        behavior_patterns: Texts,
         /// Who seems to write the content.
         content_authenticity: ContentAuthenticity,
         /// How much the profile gives to go by.

@@ -1,4 +1,5 @@
-use oslira_domain::Tier;
+use oslira_credential::Credential;
+use oslira_domain::{BusinessContext, Call, MicroUsd, Tier};
 use serde_json::{Value, json};
 
 use super::*;
@@ -7,8 +8,8 @@ use crate::stub::{Recorded, Script, Stub};
 
 fn light() -> Value {
     json!({
-        "overall_score": 72, "niche_fit_score": 80, "engagement_score": 55, "confidence_level": 0.75, "summary_text": "Runs a studio.",
-        "key_strengths": ["Posts classes"], "red_flags": [], "recommended_action": "pursue"
+        "key_strengths": ["Posts classes"], "red_flags": [], "summary_text": "Runs a studio.", "niche_fit_score": 80, "engagement_score": 55,
+        "overall_score": 72, "confidence_level": 0.75, "recommended_action": "pursue"
     })
 }
 
@@ -90,25 +91,42 @@ struct Setting {
     call: Call,
     time: Duration,
     max_attempts: usize,
+    abort_after: Option<Duration>,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { api: OpenAiApi::Responses, secrets: secrets(), call: Call::Core, time: Duration::from_mins(1), max_attempts: usize::MAX }
+        Self {
+            api: OpenAiApi::Responses,
+            secrets: secrets(),
+            call: Call::Core,
+            time: Duration::from_mins(1),
+            max_attempts: usize::MAX,
+            abort_after: None,
+        }
     }
+}
+
+/// The compiled-in catalogue with timeouts of a second.
+fn catalogue() -> Catalogue {
+    let text: Vec<String> = include_str!("../../models.toml")
+        .lines()
+        .map(|line| if line.starts_with("timeout_seconds") { "timeout_seconds = 1".to_owned() } else { line.to_owned() })
+        .collect();
+    Catalogue::parse(&text.join("\n")).unwrap()
 }
 
 async fn answer_in(setting: Setting, openai: Vec<Script>, anthropic: Vec<Script>) -> Outcome {
     let (openai, anthropic) = (Stub::new(openai).await, Stub::new(anthropic).await);
     let (first, second) = (Endpoint::new(format!("{}/v1/", openai.url)), Endpoint::new(&anthropic.url));
     let endpoints = Endpoints { openai: first, openai_api: setting.api, anthropic: second };
-    let timeout_cap = Some(Duration::from_millis(300));
-    let client = ModelClient::new(crate::http_client().unwrap(), endpoints, setting.secrets, Catalogue::builtin(), timeout_cap);
+    let client = ModelClient::new(crate::http_client().unwrap(), endpoints, setting.secrets, catalogue());
     let prompt = Prompt { instructions: "INSTRUCTIONS".to_owned(), business: "BUSINESS".to_owned(), profile: "PROFILE".to_owned() };
     let question = Question {
         tier: if setting.call == Call::Core { Tier::Light } else { Tier::Deep },
         call: setting.call,
         lead: "yoga.studio".parse().unwrap(),
+        business: BusinessContext { business_name: "Bookable.com".to_owned(), ..BusinessContext::default() },
         prompt,
         cache_key: "business-1".to_owned(),
         safety_id: "account-1".to_owned(),
@@ -118,7 +136,14 @@ async fn answer_in(setting: Setting, openai: Vec<Script>, anthropic: Vec<Script>
         attempts.push(attempt);
         if attempts.len() < setting.max_attempts { Next::Continue } else { Next::Stop }
     };
-    let result = client.answer(&question, Instant::now() + setting.time, record).await;
+    let (abort, aborted) = watch::channel(false);
+    if let Some(after) = setting.abort_after {
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            abort.send(true)
+        });
+    }
+    let result = client.answer_unless(&question, Instant::now() + setting.time, aborted, record).await;
     attempts.extend(result.as_ref().ok().map(|answer| answer.attempt.clone()));
     Outcome { result, attempts, openai: openai.requests(), anthropic: anthropic.requests() }
 }
@@ -147,7 +172,7 @@ async fn openai_is_used_first_with_the_stable_parts_first_and_a_strict_schema() 
         [attempt.input_tokens, attempt.cached_input_tokens, attempt.cache_write_tokens, attempt.output_tokens, attempt.reasoning_tokens];
     assert_eq!(tokens, [3000, 1024, 1000, 500, 200]);
     // 976 x 0.1 + 1024 x 0.01 + 1000 x 0.125 + 500 x 0.5
-    assert_eq!((attempt.cost, attempt.response_id.as_deref()), (MicroUsd(483), Some("resp_1")));
+    assert_eq!((attempt.cost, attempt.response_id.as_deref()), (Some(MicroUsd(483)), Some("resp_1")));
 
     let sent = &outcome.openai[0];
     assert_eq!(sent.line, "POST /v1/responses HTTP/1.1");
@@ -157,7 +182,7 @@ async fn openai_is_used_first_with_the_stable_parts_first_and_a_strict_schema() 
     assert_eq!(schema, assessment::schema(Call::Core, Tier::Light));
     let expected = json!({
         "model": "gpt-6-luna", "instructions": "INSTRUCTIONS",
-        "input": [{"role": "developer", "content": "BUSINESS"}, {"role": "user", "content": "PROFILE"}],
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "BUSINESS"}, {"type": "input_text", "text": "PROFILE"}]}],
         "max_output_tokens": 2500, "reasoning": {"effort": "low"},
         "text": {"format": {"type": "json_schema", "name": "light_core", "schema": null, "strict": true}},
         "store": false, "prompt_cache_key": "business-1", "safety_identifier": "account-1"
@@ -178,20 +203,21 @@ async fn anthropic_answers_when_openai_is_overloaded_and_the_cost_is_its_own() {
     let tokens = [attempt.input_tokens, attempt.cached_input_tokens, attempt.cache_write_tokens, attempt.output_tokens];
     assert_eq!(tokens, [3100, 2000, 100, 300]);
     // 1000 x 0.1 + 2000 x 0.01 + 100 x 0.125 + 300 x 0.5
-    assert_eq!((attempt.cost, attempt.model.as_str()), (MicroUsd(283), "claude-haiku-5-5"));
-    assert_eq!(outcome.attempts[0].cost, MicroUsd::ZERO);
+    assert_eq!((attempt.cost, attempt.model.as_str()), (Some(MicroUsd(283)), "claude-haiku-5-5"));
+    assert_eq!(outcome.attempts[0].cost, Some(MicroUsd::ZERO));
 
     let sent = &outcome.anthropic[0];
     assert_eq!(sent.line, "POST /v1/messages HTTP/1.1");
     assert!(sent.headers.contains("authorization: bearer sk-ant-secret") && sent.headers.contains("anthropic-version: 2026-10-21"));
     let expected = json!({
         "model": "claude-haiku-5-5", "max_tokens": 2500,
-        "system": [
-            {"type": "text", "text": "INSTRUCTIONS"},
-            {"type": "text", "text": "BUSINESS", "cache_control": {"type": "ephemeral"}}
-        ],
-        "messages": [{"role": "user", "content": "PROFILE"}],
-        "output_config": {"format": {"type": "json_schema", "schema": assessment::schema(Call::Core, Tier::Light)}, "effort": "low"},
+        "system": [{"type": "text", "text": "INSTRUCTIONS", "cache_control": {"type": "ephemeral"}}],
+        "messages": [{"role": "user", "content": [
+            {"type": "text", "text": "BUSINESS", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "PROFILE"}
+        ]}],
+        "output_config": {
+            "format": {"type": "json_schema", "schema": assessment::without_bounds(&assessment::schema(Call::Core, Tier::Light))}, "effort": "low"
+        },
         "metadata": {"user_id": "account-1"}
     });
     assert_eq!(sent.body, expected);
@@ -222,6 +248,12 @@ async fn every_temporary_failure_falls_back_to_the_other_provider_and_is_retryab
         assert_eq!(outcome.summary(), (Some(ModelError::Unavailable), tries));
         let timeout = if error.contains("in time") { AttemptStatus::Timeout } else { AttemptStatus::Error };
         assert_eq!(outcome.attempts[0].status, timeout);
+        // What a provider did whose response did not arrive whole may have been charged.
+        let unknown = ["in time", "broken off", "not the documented", "overloaded or failing (200)", "neither", "unknown reason"];
+        let is_unknown = unknown.iter().any(|words| error.contains(words));
+        if !error.starts_with("too many") {
+            assert_eq!(outcome.attempts[0].cost.is_none(), is_unknown, "{error}");
+        }
     }
 }
 
@@ -239,6 +271,10 @@ async fn used_up_quotas_are_final() {
         let outcome = answer(vec![openai_error(status, kind, code)], vec![limit]).await;
         let (ours, theirs) = (format!("the quota is used up ({code})"), "the quota is used up (enforced_spend_limit_reached)");
         assert_eq!(outcome.summary(), (Some(ModelError::Rejected), vec![(OpenAi, Some(ours.as_str())), (Anthropic, Some(theirs))]));
+    }
+    for limit in ["enforced_spend_limit_reached", "contract_spend_limit_reached"] {
+        let outcome = answer(vec![openai_error(404, "x", "x")], vec![anthropic_error(429, "rate_limit_error", Some(limit))]).await;
+        assert_eq!(outcome.summary().1[1].1, Some(format!("the quota is used up ({limit})").as_str()));
     }
     let outcome =
         answer(vec![openai_error(400, "invalid_request_error", "invalid_json_schema")], vec![anthropic_error(402, "billing_error", None)])
@@ -260,49 +296,28 @@ async fn a_refusal_of_either_provider_is_final() {
     for body in [refusal, filtered] {
         let outcome = answer(vec![Script::json(200, &body)], vec![]).await;
         assert_eq!(outcome.summary(), (Some(ModelError::Declined), vec![(OpenAi, Some("the model declined"))]));
-        assert!(outcome.anthropic.is_empty() && outcome.attempts[0].cost > MicroUsd::ZERO);
+        assert!(outcome.anthropic.is_empty() && outcome.attempts[0].cost > Some(MicroUsd::ZERO));
+    }
+    for code in ["invalid_prompt", "bio_policy", "misalignment_policy_violation"] {
+        let failed =
+            Script::json(200, &json!({"id": "resp_2", "status": "failed", "error": {"code": code, "message": "@jane"}, "usage": null}));
+        for script in [failed, openai_error(400, "invalid_request_error", code)] {
+            let outcome = answer(vec![script], vec![]).await;
+            assert_eq!(outcome.summary(), (Some(ModelError::Declined), vec![(OpenAi, Some("the model declined"))]), "{code}");
+        }
     }
     let outcome = answer(vec![Script::Close], vec![anthropic("refusal", "")]).await;
     assert_eq!(outcome.summary().0, Some(ModelError::Declined));
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_fit_its_schema_is_requested_once_more() {
-    let good = light().to_string();
-    for bad in
-        ["", "Sure! Here it is:", "{\"overall_score\":", "{}", &good.replace("72", "720"), &good.replace("\"red_flags\"", "\"flags\"")]
-    {
-        let outcome = answer(vec![openai_text(bad), openai_text(&good)], vec![]).await;
-        assert_eq!((outcome.result.is_ok(), outcome.attempts.len()), (true, 2), "{bad}");
-        assert_eq!(outcome.openai[0].body, outcome.openai[1].body);
-
-        let outcome = answer(vec![openai_text(bad), openai_text(bad)], vec![]).await;
-        assert_eq!(
-            (outcome.summary().0, outcome.attempts.len(), outcome.anthropic.len()),
-            (Some(ModelError::InvalidOutput), 2, 0),
-            "{bad}"
-        );
-        assert!(outcome.attempts.iter().all(|attempt| attempt.cost == MicroUsd(483)));
-    }
-}
-
-#[tokio::test]
-async fn a_truncated_answer_is_requested_with_twice_the_budget() {
-    let mut cut = openai_body("incomplete", &json!({"type": "output_text", "text": "{\"overall"}));
-    cut["incomplete_details"] = json!({"reason": "max_output_tokens"});
-    let cut = Script::json(200, &cut);
-    let outcome = answer(vec![cut.clone(), openai_text(&light().to_string())], vec![]).await;
-    assert!(outcome.result.is_ok());
-    assert_eq!(outcome.openai.iter().map(|sent| sent.body["max_output_tokens"].clone()).collect::<Vec<_>>(), [2500, 5000]);
-
-    let outcome = answer(vec![cut.clone(), cut], vec![]).await;
-    let summary = (Some(ModelError::InvalidOutput), vec![(OpenAi, Some("the answer did not fit into its budget")); 2]);
-    assert_eq!(outcome.summary(), summary);
-
-    for reason in ["max_tokens", "model_context_window_exceeded"] {
-        let outcome = answer(vec![Script::Close], vec![anthropic(reason, "{"), anthropic("end_turn", &light().to_string())]).await;
-        assert_eq!((outcome.result.is_ok(), outcome.anthropic[1].body["max_tokens"].as_u64()), (true, Some(5000)));
-    }
+async fn an_abort_drops_the_request_in_flight_and_its_cost_is_unknown() {
+    let setting = Setting { abort_after: Some(Duration::from_millis(100)), ..Setting::default() };
+    let clock = Instant::now();
+    let outcome = answer_in(setting, vec![Script::Hang], vec![anthropic("end_turn", &light().to_string())]).await;
+    assert_eq!(outcome.summary(), (Some(ModelError::Stopped), vec![(OpenAi, Some("aborted, because the run has ended"))]));
+    assert!(clock.elapsed() < Duration::from_millis(900) && outcome.anthropic.is_empty());
+    assert_eq!((outcome.attempts[0].cost, outcome.attempts[0].status), (None, AttemptStatus::Error));
 }
 
 #[tokio::test]
@@ -362,10 +377,10 @@ async fn nothing_that_is_logged_contains_a_key_or_the_text_of_others() {
 #[tokio::test]
 async fn no_attempt_starts_that_could_not_end_in_time() {
     let answers = || vec![openai_text(&light().to_string())];
-    let outcome = answer_in(Setting { time: Duration::from_millis(250), ..Setting::default() }, answers(), vec![]).await;
+    let outcome = answer_in(Setting { time: Duration::from_millis(900), ..Setting::default() }, answers(), vec![]).await;
     assert_eq!((outcome.summary(), outcome.openai.len()), ((Some(ModelError::Unavailable), vec![]), 0));
-    // There is time for one attempt of 300 ms that hangs, not for the other provider's.
-    let setting = Setting { time: Duration::from_millis(450), ..Setting::default() };
+    // There is time for one attempt of a second that hangs, not for the other provider's.
+    let setting = Setting { time: Duration::from_millis(1500), ..Setting::default() };
     let outcome = answer_in(setting, vec![Script::Hang], vec![anthropic("end_turn", &light().to_string())]).await;
     assert_eq!(outcome.summary(), (Some(ModelError::Unavailable), vec![(OpenAi, Some("no response in time"))]));
     assert!(outcome.anthropic.is_empty());
@@ -376,23 +391,36 @@ async fn the_caller_can_stop_the_next_attempt() {
     let setting = Setting { max_attempts: 1, ..Setting::default() };
     let outcome = answer_in(setting, vec![openai_text("{}"), openai_text(&light().to_string())], vec![]).await;
     assert_eq!((outcome.summary().0, outcome.attempts.len(), outcome.openai.len()), (Some(ModelError::Stopped), 1, 1));
-    assert_eq!(outcome.attempts[0].cost, MicroUsd(483));
+    assert_eq!(outcome.attempts[0].cost, Some(MicroUsd(483)));
 }
 
-#[tokio::test]
-async fn a_message_with_a_link_or_another_handle_is_requested_once_more() {
-    let message = |text: &str, angle: &str| openai_text(&json!({ "outreach_message": text, "outreach_angles": [angle] }).to_string());
-    let setting = || Setting { call: Call::Outreach, ..Setting::default() };
-    let good = || message("Hi @yoga.studio, how was Sunday's class?", "The class.");
-    for bad in [message("Look at https://evil.example", "x"), message("Ask @evil", "x"), message("Hi.", "Mention evil.com")] {
-        let outcome = answer_in(setting(), vec![bad.clone(), good()], vec![]).await;
-        assert_eq!((outcome.result.is_ok(), outcome.attempts.len()), (true, 2));
-        let outcome = answer_in(setting(), vec![bad.clone(), bad], vec![]).await;
-        let why = Some("the message contains a link or another person's handle");
-        assert_eq!(outcome.summary(), (Some(ModelError::InvalidOutput), vec![(OpenAi, why); 2]));
-    }
+#[test]
+fn effort_is_sent_only_where_it_is_understood() {
+    let question = Question {
+        tier: Tier::Light,
+        call: Call::Core,
+        lead: "yoga.studio".parse().unwrap(),
+        business: BusinessContext::default(),
+        prompt: Prompt { instructions: String::new(), business: String::new(), profile: String::new() },
+        cache_key: String::new(),
+        safety_id: String::new(),
+    };
+    let schema = json!({});
+    let bodies = |effort| {
+        let limit = crate::OutputLimit::MaxTokens;
+        let request = Request { model: "m", effort, max_output_tokens: 300, limit, question: &question, schema: &schema };
+        [openai::body(&request), crate::chat::body(&request), anthropic::body(&request)]
+    };
+    let [responses, completions, messages] = bodies(Some(crate::Effort::None));
+    assert_eq!((&responses["reasoning"], &completions["reasoning_effort"]), (&json!({"effort": "none"}), &json!("none")));
+    assert_eq!((messages.get("thinking"), &messages["output_config"]["effort"]), (None, &json!("low")));
+    assert_eq!((&completions["max_tokens"], completions.get("max_completion_tokens")), (&json!(300), None));
+    let [responses, completions, messages] = bodies(None);
+    assert!(responses.get("reasoning").is_none() && completions.get("reasoning_effort").is_none());
+    assert!(messages["output_config"].get("effort").is_none());
 }
 
+mod answers;
 mod chat;
 
 #[test]

@@ -36,18 +36,24 @@ async fn the_request_has_only_what_all_such_servers_understand() {
     let tokens = [attempt.input_tokens, attempt.cached_input_tokens, attempt.cache_write_tokens, attempt.output_tokens];
     assert_eq!((tokens, attempt.reasoning_tokens), ([3000, 1024, 0, 500], 200));
     // 1976 x 0.1 + 1024 x 0.01 + 500 x 0.5
-    assert_eq!((attempt.cost, attempt.response_id.as_deref()), (MicroUsd(458), Some("chatcmpl-1")));
+    assert_eq!((attempt.cost, attempt.response_id.as_deref()), (Some(MicroUsd(458)), Some("chatcmpl-1")));
 
     let sent = &outcome.openai[0];
     assert_eq!(sent.line, "POST /v1/chat/completions HTTP/1.1");
     assert!(sent.headers.contains("authorization: bearer sk-secret"));
     let mut body = sent.body.clone();
+    let system = body["messages"][0]["content"].take();
+    let system = system.as_str().unwrap();
+    assert!(
+        system.starts_with("INSTRUCTIONS\n") && system.contains("- overall_score (integer from 0 to 100): How good a lead"),
+        "{system}"
+    );
     let schema = body["response_format"]["json_schema"]["schema"].take();
     assert_eq!(schema, assessment::schema(Call::Core, Tier::Light));
     let expected = json!({
         "model": "gpt-6-luna",
         "messages": [
-            {"role": "system", "content": "INSTRUCTIONS"}, {"role": "system", "content": "BUSINESS"}, {"role": "user", "content": "PROFILE"}
+            {"role": "system", "content": null}, {"role": "user", "content": "BUSINESS\n\nPROFILE"}
         ],
         "max_completion_tokens": 2500, "reasoning_effort": "low",
         "response_format": {"type": "json_schema", "json_schema": {"name": schema["title"], "schema": null, "strict": true}}
@@ -73,6 +79,18 @@ async fn refusals_and_failures_mean_the_same_as_in_the_other_api() {
         (vec![openai_error(429, "rate_limit_error", "rate_limit_exceeded")], ModelError::Unavailable),
     ] {
         assert_eq!(answer_in_chat(scripts).await.result.unwrap_err(), expected);
+    }
+}
+
+#[tokio::test]
+async fn errors_of_any_form_are_read() {
+    for (body, expected) in [
+        (json!({"error": {"code": 400, "message": "@jane", "type": null}}), "the request was rejected with 400 (400)"),
+        (json!({"error": "model not found"}), "the request was rejected with 400 (no code)"),
+        (json!([1]), "the request was rejected with 400 (no code)"),
+    ] {
+        let outcome = answer_in_chat(vec![Script::json(400, &body)]).await;
+        assert_eq!(outcome.summary(), (Some(ModelError::Rejected), vec![(OpenAi, Some(expected))]));
     }
 }
 
