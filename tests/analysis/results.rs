@@ -112,13 +112,7 @@ impl Account {
     /// Returns the recorded vendor calls of a run: provider, status and micro-USD, in order.
     async fn recorded_calls(&self, run_id: &str) -> Vec<(String, String, i64)> {
         let sql = "SELECT provider, status, cost_micro_usd FROM ai_usage_logs WHERE run_id = $1 ORDER BY started_at, id";
-        self.world
-            .db
-            .rows(sql, &[&run_id])
-            .await
-            .iter()
-            .map(|row| (row.get(0), row.get(1), row.get::<_, Option<i64>>(2).unwrap_or(0)))
-            .collect()
+        self.world.db.rows(sql, &[&run_id]).await.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
     }
 
     /// Asserts that the run's cost is, by provider, what the vendors billed for `handle`.
