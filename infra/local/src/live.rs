@@ -5,6 +5,8 @@
 use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
+use oslira_credential::{Credential, CredentialError};
+use oslira_vendors::{Endpoint, Endpoints, ModelSecret, ModelSecrets};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -85,6 +87,26 @@ impl Live {
         let texts = [("OpenAiApi", &self.openai_api), ("ModelCatalogue", &self.catalogue)];
         let texts = texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.clone()?)));
         addresses.chain(texts).collect()
+    }
+
+    /// Returns addresses and keys of the model providers, to use them without a stack. A provider without a key is not used.
+    ///
+    /// # Errors
+    /// Fails if there is no key of a model provider.
+    pub fn models(&self) -> Result<(Endpoints, ModelSecrets)> {
+        ensure!(self.openai.is_some() || self.anthropic.is_some(), "set OPENAI_API_KEY or ANTHROPIC_API_KEY");
+        let endpoint = |vendor: &Option<Real>| Endpoint::new(vendor.as_ref().map(|vendor| vendor.base_url.as_str()).unwrap_or_default());
+        let credential = |vendor: &Option<Real>, name: &'static str| match vendor {
+            Some(vendor) => Credential::fixed(ModelSecret { api_key: vendor.key.clone() }),
+            None => Credential::new(move || std::future::ready(Err(CredentialError::Missing(name.to_owned())))),
+        };
+        let openai_api = self.openai_api.as_deref().map(str::parse).transpose()?.unwrap_or_default();
+        let endpoints = Endpoints { openai: endpoint(&self.openai), openai_api, anthropic: endpoint(&self.anthropic) };
+        let secrets = ModelSecrets {
+            openai: credential(&self.openai, "OPENAI_API_KEY"),
+            anthropic: credential(&self.anthropic, "ANTHROPIC_API_KEY"),
+        };
+        Ok((endpoints, secrets))
     }
 
     /// Returns the content of a secret, which is `standin` for a stand-in, or `None` to omit it. If one model provider is real, the other one is
@@ -187,6 +209,18 @@ mod tests {
         assert_eq!(live.secret("anthropic", standin()), Some(json!({"api_key": "sk-ant-real"})));
         assert_eq!(live.secret("apify", standin()), Some(standin()));
         assert_eq!(read(&[("APIFY_TOKEN", "real")]).unwrap().secret("openai", standin()), Some(standin()));
+    }
+
+    #[test]
+    fn models_are_used_without_a_stack_only_with_a_key() {
+        let fault = read(&[("APIFY_TOKEN", "real")]).unwrap().models().unwrap_err().to_string();
+        assert_eq!(fault, "set OPENAI_API_KEY or ANTHROPIC_API_KEY");
+        let live = read(&[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", "http://127.0.0.1:11434/v1/"), ("OPENAI_API", "chat")]).unwrap();
+        let (endpoints, _) = live.models().unwrap();
+        assert_eq!(
+            (endpoints.openai.base_url.as_str(), endpoints.openai_api),
+            ("http://127.0.0.1:11434/v1", oslira_vendors::OpenAiApi::Chat)
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod billing;
 mod bulk;
 mod coverage;
 mod demo;
+mod eval;
 mod logs;
 mod schedule;
 mod schemathesis;
@@ -108,6 +109,8 @@ enum Command {
     },
     /// Measure the product on a stack of its own, each value beside its lower bound
     Bench(bench::Settings),
+    /// Judge the models of a catalogue on invented profiles, without the stack; exits with 1 if they miss a gate
+    Eval(eval::Settings),
     /// Show the processes of the running stack and their addresses
     Status,
     /// Print the log lines of a function, such as `start_analysis`
@@ -158,6 +161,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Soak { minutes } => soak::soak(&running(&state_dir)?, &state_dir, minutes).await,
         Command::Bench(settings) => bench::bench(root, &settings).await,
+        Command::Eval(settings) => eval::eval(&root, &state_dir, &settings).await,
         Command::Status => status::status(&state_dir).await,
         Command::Logs { function, follow } => logs::logs(&state_dir, function.as_deref(), follow).await,
         Command::Check => {
