@@ -237,8 +237,8 @@ async fn no_pack_makes_a_profile_unreadable(world: Arc<World>) {
         "[1]".to_owned(),
         r#""x""#.to_owned(),
     ] {
-        let patch = format!(r#"{{ "business_context_pack": {pack} }}"#);
-        let error = client.query_one(sql, &[&account.business_profile_id, &patch]).await.unwrap_err();
+        let changes = format!(r#"{{ "business_context_pack": {pack} }}"#);
+        let error = client.query_one(sql, &[&account.business_profile_id, &changes]).await.unwrap_err();
         let constraint = error.as_db_error().and_then(|error| error.constraint());
         assert_eq!(constraint, Some("business_profiles_context_pack"), "{pack:.80}");
         account.get(&path).await.data(200);

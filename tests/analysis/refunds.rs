@@ -131,8 +131,7 @@ async fn hanging_models_are_refunded(world: Arc<World>) {
     let ended = account.run(&handle, "light").await;
     account.assert_refunded(&ended, "AI_FAILED", 1, 9).await;
     // What they cost is unknown and recorded as such.
-    let sql =
-        "SELECT count(*) FROM ai_usage_logs WHERE run_id = $1 AND status = 'timeout' AND provider <> 'apify' AND NOT cost_known";
+    let sql = "SELECT count(*) FROM ai_usage_logs WHERE run_id = $1 AND status = 'timeout' AND provider <> 'apify' AND NOT cost_known";
     assert_eq!(world.db.value::<i64>(sql, &[&ended.run_id]).await, Some(6));
 }
 

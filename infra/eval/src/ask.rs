@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use oslira_domain::{Call, Metrics, MicroUsd, Tier, assessment};
-use oslira_vendors::{ModelClient, ModelError, Next, Question, prompt};
+use oslira_domain::{Call, Tier, assessment};
+use oslira_vendors::{ModelClient, ModelError, Next, Question};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -102,14 +102,7 @@ fn item(cases: &Cases, subject: &Subject, (tier, call): (Tier, Call), case: &Cas
 /// Returns the question about a profile as the product asks it.
 pub(crate) fn question(cases: &Cases, case: &Case, tier: Tier, call: Call) -> Result<Question> {
     let profile = case.profile()?;
-    Ok(Question {
-        tier,
-        call,
-        lead: profile.username.clone(),
-        prompt: prompt(call, tier, &cases.business(case)?, &profile, &Metrics::of(&profile, now()), now()),
-        cache_key: format!("eval-{}", case.business),
-        safety_id: "eval".to_owned(),
-    })
+    Ok(Question::new(call, tier, cases.business(case)?, &profile, now(), format!("eval-{}", case.business), "eval".to_owned()))
 }
 
 /// The file of the answers.
@@ -200,7 +193,7 @@ async fn ask(client: &ModelClient, subject: &Subject, item: &Item) -> (Record, i
         Err(ModelError::InvalidOutput | ModelError::Declined) => (None, None),
         Err(error) => (None, Some(error)),
     };
-    let costs = attempts.iter().map(|attempt| Option::<MicroUsd>::from(attempt.cost).map(|cost| cost.0));
+    let costs = attempts.iter().map(|attempt| attempt.cost.map(|cost| cost.0));
     let known: i64 = costs.clone().flatten().sum();
     let record = Record {
         key: item.key.clone(),

@@ -86,5 +86,5 @@ pub async fn evaluate(settings: &Settings, endpoints: &Endpoints, secrets: &Mode
 }
 
 fn client(subject: &Subject, endpoints: &Endpoints, secrets: &ModelSecrets) -> Result<ModelClient> {
-    Ok(ModelClient::new(oslira_vendors::http_client()?, endpoints.clone(), secrets.clone(), subject.catalogue()?, None))
+    Ok(ModelClient::new(oslira_vendors::http_client()?, endpoints.clone(), secrets.clone(), subject.catalogue()?))
 }

@@ -111,5 +111,5 @@ async fn first_attempt(client: &ModelClient, question: &Question) -> (Option<Att
 }
 
 fn cost_of(attempt: &Attempt) -> i64 {
-    Option::<oslira_domain::MicroUsd>::from(attempt.cost).map_or(0, |cost| cost.0)
+    attempt.cost.map_or(0, |cost| cost.0)
 }

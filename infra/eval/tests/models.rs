@@ -13,6 +13,7 @@ use eval::{Gate, Report, Settings, evaluate};
 use oslira_credential::Credential;
 use oslira_domain::Tier;
 use oslira_vendors::{Endpoint, Endpoints, ModelSecret, ModelSecrets, OpenAiApi};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -28,7 +29,7 @@ fn endpoints(base_url: &str) -> Endpoints {
 }
 
 fn secrets() -> ModelSecrets {
-    let key = |api_key: &str| Credential::fixed(ModelSecret { api_key: api_key.into() });
+    let key = |api_key: &str| Credential::fixed(ModelSecret::from(SecretString::from(api_key)));
     ModelSecrets { openai: key("sk-sandbox-openai"), anthropic: key("unused") }
 }
 

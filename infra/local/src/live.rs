@@ -97,7 +97,7 @@ impl Live {
         ensure!(self.openai.is_some() || self.anthropic.is_some(), "set OPENAI_API_KEY or ANTHROPIC_API_KEY");
         let endpoint = |vendor: &Option<Real>| Endpoint::new(vendor.as_ref().map(|vendor| vendor.base_url.as_str()).unwrap_or_default());
         let credential = |vendor: &Option<Real>, name: &'static str| match vendor {
-            Some(vendor) => Credential::fixed(ModelSecret { api_key: vendor.key.clone() }),
+            Some(vendor) => Credential::fixed(ModelSecret::from(vendor.key.clone())),
             None => Credential::new(move || std::future::ready(Err(CredentialError::Missing(name.to_owned())))),
         };
         let openai_api = self.openai_api.as_deref().map(str::parse).transpose()?.unwrap_or_default();

@@ -142,7 +142,7 @@ pub fn described(schema: &Value) -> String {
                 (kind, _) => kind.to_owned(),
             };
             let about = field["description"].as_str().unwrap_or_default();
-            into.push_str(&format!("{indent}- {name} ({kind}): {about}\n"));
+            into.extend([indent, "- ", name, " (", &kind, "): ", about, "\n"]);
             lines(field, &format!("{indent}  "), into);
         }
     }

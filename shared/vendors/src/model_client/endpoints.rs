@@ -65,6 +65,13 @@ pub struct ModelSecret {
     pub headers: HeaderMap,
 }
 
+impl From<SecretString> for ModelSecret {
+    /// A key without further headers.
+    fn from(api_key: SecretString) -> Self {
+        Self { api_key, headers: HeaderMap::new() }
+    }
+}
+
 /// Reads headers from an object of strings. Their values are marked as sensitive, so that no debug output shows them.
 fn headers<'de, D: serde::Deserializer<'de>>(source: D) -> Result<HeaderMap, D::Error> {
     use serde::de::Error;
