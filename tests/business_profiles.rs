@@ -209,7 +209,7 @@ async fn unreadable_bodies_are_rejected_with_their_reason(world: Arc<World>) {
     assert_eq!((&answer["statusCode"], &body["code"]), (&json!(400), &json!("INVALID_JSON")), "{answer}");
 }
 
-/// The database takes only packs that the API can read back, whoever calls the function.
+/// Also by the function itself, the database takes only packs that the API can read back.
 #[stack_test]
 async fn no_pack_makes_a_profile_unreadable(world: Arc<World>) {
     let account = world.account(0).await;

@@ -64,10 +64,7 @@ impl Names {
         for piece in text.split_inclusive(char::is_whitespace) {
             let word = piece.trim_end();
             let bare = word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
-            if self.is_own(&bare) {
-                tidied.push_str(piece);
-                continue;
-            }
+            let is_name = bare == self.lead || self.is_own(&bare);
             let kept: Vec<char> = without_emoji(word);
             if kept.is_empty() && !word.is_empty() {
                 continue; // with the blank after it
@@ -79,7 +76,7 @@ impl Names {
                     tidied.push(*c);
                 }
                 let begins = next.is_some_and(char::is_uppercase) && kept.get(index + 2).is_some_and(|c| c.is_lowercase());
-                if *c == '.' && begins && before.is_some_and(char::is_alphabetic) {
+                if *c == '.' && !is_name && begins && before.is_some_and(char::is_alphabetic) {
                     tidied.push(' ');
                 }
             }
@@ -275,6 +272,7 @@ mod tests {
         for text in [
             "Hi @yoga.studio.me, your Sunday class looked calm.",
             "Hi @Yoga.Studio.Me! Lovely.",
+            "Hi Yoga.Studio.Me\u{2728}, lovely.",
             "yoga.studio.me, may I ask something?",
             "Hi, I am Ana from Bookable.com. We help studios fill weekday classes.",
             "More at https://bookable.com/demo, www.bookable.com or bookable.example",
