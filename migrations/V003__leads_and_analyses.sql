@@ -148,7 +148,7 @@ COMMENT ON COLUMN analyses.percent IS 'how far the run came, for when its progre
 CREATE UNIQUE INDEX IF NOT EXISTS one_live_run ON analyses (account_id, business_profile_id, username) WHERE status IN ('pending', 'processing');
 CREATE INDEX IF NOT EXISTS analyses_lead ON analyses (lead_id, completed_at DESC) WHERE deleted_at IS NULL;
 CREATE INDEX IF NOT EXISTS analyses_account ON analyses (account_id, created_at DESC) WHERE deleted_at IS NULL;
-CREATE INDEX IF NOT EXISTS analyses_of_account ON analyses (account_id);
+CREATE INDEX IF NOT EXISTS analyses_of_account ON analyses (account_id, username);
 CREATE INDEX IF NOT EXISTS analyses_batch ON analyses (batch_id) WHERE batch_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS analyses_live ON analyses (last_step_at) WHERE status IN ('pending', 'processing');
 CREATE INDEX IF NOT EXISTS analyses_cancelled ON analyses (account_id, completed_at) WHERE status = 'cancelled' AND credits_charged > 0;

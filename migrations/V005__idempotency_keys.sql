@@ -51,6 +51,10 @@ BEGIN
     INSERT INTO idempotency_keys (account_id, user_id, key, request_hash, work_id, answer) VALUES (p_account_id, v_user, p_key, p_hash, p_work_id, p_answer)
     ON CONFLICT DO NOTHING;
     IF FOUND THEN
+        -- A key of one account for the run of another would start an execution with that run's name, in the way of its own.
+        IF EXISTS (SELECT 1 FROM analyses WHERE run_id = p_work_id) THEN
+            RAISE EXCEPTION 'the work % exists already', p_work_id USING ERRCODE = 'OS409';
+        END IF;
         RETURN jsonb_build_object('outcome', 'claimed', 'work_id', p_work_id);
     END IF;
     SELECT * INTO held FROM idempotency_keys WHERE account_id = p_account_id AND user_id = v_user AND key = p_key FOR UPDATE;

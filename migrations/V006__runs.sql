@@ -359,7 +359,10 @@ BEGIN
         RETURNING id INTO v_lead;
         t[2] := clock_timestamp();
         v_cost := run_cost(p_run_id);
-        UPDATE analyses SET lead_id = v_lead, metrics = p_metrics, cache_hit = p_cache_hit,
+        -- Of an entry that another account's analysis stored, the account does not learn that it existed.
+        UPDATE analyses SET lead_id = v_lead, metrics = p_metrics,
+            cache_hit = p_cache_hit AND EXISTS (SELECT 1 FROM analyses a WHERE a.account_id = run.account_id AND a.username = run.username
+                AND a.status = 'completed' AND a.completed_at > now() - interval '7 days'),
             ai_response = run.ai_answers || jsonb_build_object('report', p_report -> 'fields'),
             overall_score = (p_report ->> 'overall_score')::smallint, niche_fit_score = (p_report ->> 'niche_fit_score')::smallint,
             engagement_score = (p_report ->> 'engagement_score')::smallint, confidence_level = (p_report ->> 'confidence_level')::numeric,

@@ -281,7 +281,7 @@ BEGIN
     SELECT jsonb_build_object(
         'taken', (SELECT count(*) FROM taken),
         'runs', (SELECT coalesce(jsonb_agg(jsonb_build_object('run_id', a.run_id, 'account_id', a.account_id, 'business_profile_id', a.business_profile_id,
-            'analysis_type', a.analysis_type, 'status', a.status, 'error_code', a.error_code, 'cache_hit', coalesce(a.cache_hit, false),
+            'analysis_type', a.analysis_type, 'status', a.status, 'error_code', a.error_code, 'cache_hit', a.status = 'completed' AND NOT coalesce(jsonb_path_exists(a.cost, '$.calls[*] ? (@.provider == "apify")'), false),
             'credits_charged', a.credits_charged, 'credits_kept', CASE WHEN a.status = 'completed' OR a.charge_kept THEN a.credits_charged ELSE 0 END,
             'total_micro_usd', coalesce(a.total_cost_micro_usd, 0), 'apify_micro_usd', coalesce((a.cost ->> 'apify_micro_usd')::bigint, 0),
             'openai_micro_usd', coalesce((a.cost ->> 'openai_micro_usd')::bigint, 0),

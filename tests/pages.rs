@@ -1,5 +1,7 @@
 //! Web pages that are open in a browser on the developer's machine. None may operate the local AWS or the sandbox's controls.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use reqwest::{Client, Method, RequestBuilder};
@@ -50,4 +52,39 @@ async fn a_page_that_rebinds_its_name_reaches_nothing(world: Arc<World>) {
 async fn a_page_reaches_the_routes_of_the_api(world: Arc<World>) {
     let request = simple(&world.http, Method::GET, &world.url("/health"), Some("http://localhost:5173"));
     assert_eq!(status(request).await, 200);
+}
+
+/// Another program on the machine: it can send what it likes, but does not know the key of this start.
+#[stack_test]
+async fn a_program_without_the_key_reaches_nothing(world: Arc<World>) {
+    let endpoint = &world.stack.info().aws_endpoint;
+    let signed =
+        |key: &str| format!("AWS4-HMAC-SHA256 Credential={key}/20260101/eu-west-1/lambda/aws4_request, SignedHeaders=host, Signature=0");
+    for key in ["", "test", "000000000000", "AKIAIOSFODNN7EXAMPLE"] {
+        for (method, path, body) in [(Method::GET, "/2015-03-31/functions", ""), (Method::POST, "/", "Action=ListUsers&Version=2010-05-08")]
+        {
+            let request = world.http.request(method.clone(), format!("{endpoint}{path}")).header("authorization", signed(key)).body(body);
+            assert_eq!(status(request).await, 403, "{method} {path} {key}");
+        }
+        let presigned = format!("{endpoint}/bucket/key?X-Amz-Credential={key}%2F20260101%2Feu-west-1%2Fs3%2Faws4_request");
+        assert_eq!(status(world.http.get(presigned)).await, 403, "{key}");
+    }
+    assert_eq!(status(world.http.get(format!("{endpoint}/2015-03-31/functions"))).await, 403);
+}
+
+/// In a container everything else runs as root. A checkout that other accounts cannot reach leaves no choice.
+#[stack_test]
+async fn functions_do_not_run_as_root(world: Arc<World>) {
+    let is_open = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
+    if !world.stack.state_dir().ancestors().all(is_open) {
+        return;
+    }
+    assert_eq!(status(world.http.get(world.url("/health"))).await, 200);
+    let processes = local::function_processes(world.stack.state_dir());
+    assert!(!processes.is_empty());
+    for process in processes {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id)).unwrap_or_default();
+        let user = status.lines().find_map(|line| line.strip_prefix("Uid:")).and_then(|ids| ids.split_whitespace().next());
+        assert_ne!(user, Some("0"), "{process:?}");
+    }
 }

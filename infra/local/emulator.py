@@ -10,7 +10,8 @@ wait for log lines, and 40 ms before each event.
 A function's lines in a shared log group are in streams with its name, as on AWS.
 
 A web page that is open on this machine cannot reach it: requests that name another host, or that come from a page, are refused. Only the routes
-of the API itself accept pages, since front ends call them.
+of the API itself accept pages, since front ends call them. Other requests are signed with the key of this start or of a function's role: MiniStack
+itself takes the key `test`, any account's number and no key at all for the root user's.
 
 `/_oslira/requests` returns how many requests of each kind were received, by which the benchmark computes what a run would cost on AWS.
 """
@@ -27,9 +28,9 @@ import types
 import uuid
 from collections import Counter
 from contextlib import suppress
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from ministack.core import lambda_runtime
+from ministack.core import iam_evaluator, lambda_runtime
 from ministack.services import cloudwatch_logs, lambda_svc, stepfunctions
 
 # Seconds after which an idle thread checks for its end by itself.
@@ -196,9 +197,11 @@ def counted(app):
 
 
 API = "/_aws/execute-api/"
+# What needs no key: these return numbers of this start.
+OPEN = ("/_ministack/health", "/_oslira/requests")
 
 
-def refusal(path, headers):
+def refusal(path, query, headers):
     """Why a request is refused, or None. `headers` are pairs of bytes with names in lower case, as ASGI passes them.
 
     The `Host` header must name this machine: a page whose own name was bound to 127.0.0.1 after it was loaded is of the same origin for its
@@ -220,18 +223,38 @@ def refusal(path, headers):
         return None
     if b"origin" in values or any(site != "none" for site in values.get(b"sec-fetch-site", [])):
         return "web pages may call the API only"
+    key = access_key(values.get(b"authorization", []), query)
+    if path not in OPEN and key != os.environ["AWS_ACCESS_KEY_ID"] and iam_evaluator.is_root_access_key(key):
+        return "the request is not signed with a key of this stack"
     return None
+
+
+def access_key(authorization, query):
+    """The access key that signed a request, or an empty text. It may stand in the query, as in a presigned address."""
+    signed = authorization[0].partition("Credential=")[2] if authorization else ""
+    signed = signed or parse_qs(query.decode("latin-1")).get("X-Amz-Credential", [""])[0]
+    return signed.partition("/")[0].strip()
+
+
+def is_malformed(headers):
+    """Whether a header has a control character. API Gateway refuses such a request; MiniStack passes it on, and no function can read the event."""
+    return any(byte < 32 and byte != 9 or byte == 127 for _, value in headers for byte in value)
 
 
 def guarded(app):
     async def guard(scope, receive, send):
-        if scope["type"] in ("http", "websocket") and (reason := refusal(scope["path"], scope["headers"])):
-            if scope["type"] == "websocket":
-                return await send({"type": "websocket.close", "code": 1008})
-            body = json.dumps({"message": reason}).encode()
-            await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"application/json")]})
-            return await send({"type": "http.response.body", "body": body})
-        return await app(scope, receive, send)
+        if scope["type"] not in ("http", "websocket"):
+            return await app(scope, receive, send)
+        status, reason = 403, refusal(scope["path"], scope["query_string"], scope["headers"])
+        if reason is None and is_malformed(scope["headers"]):
+            status, reason = 400, "Bad Request"
+        if reason is None:
+            return await app(scope, receive, send)
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008})
+        body = json.dumps({"message": reason}).encode()
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": body})
 
     return guard
 

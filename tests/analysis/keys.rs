@@ -113,14 +113,16 @@ async fn a_stored_response_that_the_endpoint_did_not_write_is_not_replayed(world
     user.batch_execute("SET ROLE oslira_api").await.unwrap();
     let claim = "SELECT claim_idempotency_key($1::text::uuid, $2, encode(sha256(convert_to($3, 'UTF8')), 'hex'), $4, $5)";
     let request = format!("POST /api/leads/analyze\n{body}");
-    let run = format!("run_{}", uuid::Uuid::now_v7().simple());
+    let runs = [(); 2].map(|()| format!("run_{}", uuid::Uuid::now_v7().simple()));
     let forged = json!({ "status": 500, "data": {}, "meta": {} }).to_string();
-    for (key, work, answer) in [("garbage", &*run, "x"), ("status", &run, &forged), ("work", "no run", &forged)] {
+    for (key, work, answer) in [("garbage", &*runs[0], "x"), ("status", &runs[1], &forged), ("work", "no run", &forged)] {
         user.query(claim, &[&account.id, &key, &request, &work, &answer]).await.unwrap();
         let (answer, _) = account.analyze_once(key, &handle).await;
         answer.problem(422, "IDEMPOTENCY_KEY_REUSED");
     }
-    account.ended(&run).await;
+    for run in &runs {
+        account.ended(run).await;
+    }
 
     // Responses of the maximum size, of text that compresses badly.
     let text: String = (0..60).map(|_| (0..16).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect::<String>().repeat(4)).collect();
@@ -145,4 +147,21 @@ async fn a_malformed_key_is_a_fault(world: Arc<World>) {
         assert_eq!(answer.faults(), [("Idempotency-Key".to_owned(), "invalid".to_owned())], "{key:?}");
     }
     assert_eq!(account.runs().await, 0);
+}
+
+/// An execution is named after its run. If a key could name a run that exists, its start would take the name, and the run would never start.
+#[stack_test]
+async fn a_key_cannot_name_a_run_that_exists(world: Arc<World>) {
+    let (account, other) = (world.account(5).await, world.account(5).await);
+    let run = account.start(&world.handle("named"), "light").await;
+    account.ended(&run).await;
+    for claimant in [&account, &other] {
+        let claims = json!({ "sub": claimant.owner().await, "role": "authenticated" }).to_string();
+        let user = world.db.connect().await;
+        user.execute("SELECT set_config('request.jwt.claims', $1, false)", &[&claims]).await.unwrap();
+        user.batch_execute("SET ROLE oslira_api").await.unwrap();
+        let claim = "SELECT claim_idempotency_key($1::text::uuid, 'taken', repeat('0', 64), $2, NULL)";
+        let error = user.query(claim, &[&claimant.id, &run]).await.unwrap_err();
+        assert_eq!(error.as_db_error().unwrap().code().code(), "OS409");
+    }
 }

@@ -10,25 +10,48 @@ async fn statistics(account: &Account) -> Value {
 
 #[stack_test]
 async fn statistics_are_counts_without_names(world: Arc<World>) {
-    let (account, other) = (world.account(1).await, world.account(0).await);
-    let handle = world.handle("counted");
-    account.lead(&handle).await;
-    let size = world.cached(&handle).await.unwrap().len();
-    let data = statistics(&other).await;
-    let contents = &data["cache_statistics"];
-    let count = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("no count: {data}"));
-    let total = count(&contents["total_cached"]);
-    assert!(total >= 1 && count(&contents["total_bytes"]) >= size as u64);
-    for tier in ["light", "deep", "xray"] {
-        assert_eq!(count(&contents["by_type"][tier]), total, "everything in this stack is younger than six hours");
-        assert!(count(&contents["avg_age_seconds_by_type"][tier]) < 6 * 3600);
+    let account = world.account(9).await;
+    let handles = ["counted", "counted"].map(|kind| world.handle(kind));
+    for handle in &handles {
+        account.lead(handle).await;
     }
-    assert!(count(&contents["avg_age_seconds"]) < 6 * 3600);
-    assert_eq!(contents["truncated"], json!(false));
+    // The second one was fetched seven hours ago: too long for XRAY.
+    let sql = format!(
+        "BEGIN; SET LOCAL session_replication_role = replica;
+         UPDATE analyses SET completed_at = completed_at - interval '7 hours' WHERE username = '{}'; COMMIT",
+        handles[1]
+    );
+    world.db.connect().await.batch_execute(&sql).await.unwrap();
+    let data = statistics(&account).await;
+    let contents = &data["cache_statistics"];
+    assert_eq!((&contents["total_cached"], &contents["by_type"]), (&json!(2), &json!({ "light": 2, "deep": 2, "xray": 1 })));
+    let age = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("no age: {data}"));
+    assert!(
+        (12_600..13_000).contains(&age(&contents["avg_age_seconds"])) && age(&contents["avg_age_seconds_by_type"]["xray"]) < 600,
+        "{data}"
+    );
     assert_eq!(data["ttl_config"], json!({ "light": "24 hours", "deep": "12 hours", "xray": "6 hours" }));
     assert_eq!(data["invalidation_triggers"].as_array().unwrap().len(), 5);
     let text = data.to_string();
-    assert!(!text.contains(&handle) && !text.contains("instagram:"), "{text}");
+    assert!(!handles.iter().any(|handle| text.contains(handle)) && !text.contains("instagram:"), "{text}");
+}
+
+/// Which handles other accounts analyze is theirs to know.
+#[stack_test]
+async fn nothing_shows_that_another_account_asked_before(world: Arc<World>) {
+    let (first, second) = (world.account(1).await, world.account(9).await);
+    let handle = world.handle("shared");
+    first.lead(&handle).await;
+    let ended = second.run(&handle, "light").await;
+    assert_eq!(world.actor_calls(&handle, "start").await, 1);
+    assert_eq!(second.result(&ended.run_id).await.data(200)["cache_hit"], json!(false));
+    let contents = statistics(&second).await["cache_statistics"].clone();
+    assert_eq!((&contents["total_cached"], &contents["hits"], &contents["misses"]), (&json!(1), &json!(0), &json!(1)));
+    // The entry is fresh, but the account's own last analysis was two days ago.
+    let sql = "UPDATE leads SET last_analyzed_at = now() - interval '2 days' WHERE account_id = $1::text::uuid RETURNING id::text";
+    let lead: String = world.db.value(sql, &[&second.id]).await.unwrap();
+    let check = second.post(&format!("/api/leads/{lead}/refresh-check"), &json!({})).await.data(200);
+    assert_eq!(check["cache_status"], json!("stale"));
 }
 
 #[stack_test]
@@ -39,7 +62,7 @@ async fn statistics_are_for_members(world: Arc<World>) {
     world.send(request).await.problem(403, "FORBIDDEN");
 }
 
-#[stack_test(alone)]
+#[stack_test]
 async fn cache_look_ups_are_counted(world: Arc<World>) {
     let account = world.account(3).await;
     let handle = world.handle("looked");

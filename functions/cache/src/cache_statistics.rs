@@ -1,19 +1,18 @@
 //! `GET /api/cache/statistics`
 
-use jiff::Timestamp;
+use std::time::Duration;
+
 use oslira_aws::limits::GENERAL;
-use oslira_aws::lookups::Lookups;
-use oslira_aws::profiles::Profiles;
 use oslira_db::UserDb;
+use oslira_db::cache::{CacheUse, FetchedProfiles};
 use oslira_domain::Tier;
-use oslira_domain::cache::{Census, Freshness};
 use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, Request, endpoint};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// How many pages of a thousand entries are counted. For a larger cache, the response says that it is incomplete.
-const PAGES: usize = 10;
+/// How long entries are kept.
+const KEPT: Duration = Duration::from_hours(7 * 24);
 
 /// A value for each tier.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -29,7 +28,7 @@ impl<T> ByTier<T> {
     }
 }
 
-/// Statistics of the cache. Only counts and sums: which profiles are cached is private to the accounts that analyzed them.
+/// Statistics of the profile cache.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "CacheStatistics")]
 struct View {
@@ -41,19 +40,17 @@ struct View {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "CacheContents")]
 struct Contents {
-    /// All entries, including those that are too old for every tier. Entries are kept for a week.
+    /// The profiles that the account's analyses fetched within a week, which is how long entries are kept.
     total_cached: u64,
-    /// The entries that are young enough for each tier.
+    /// Those that are young enough for each tier.
     by_type: ByTier<u64>,
+    /// The mean time since they were fetched.
     avg_age_seconds: u64,
     avg_age_seconds_by_type: ByTier<u64>,
-    total_bytes: u64,
-    /// The share of the last day's look-ups that were hits, from 0 to 1. `None` without look-ups.
+    /// The share of the last day's analyses that found a profile of an earlier one, from 0 to 1. `None` without analyses.
     hit_rate: Option<f64>,
     hits: u64,
     misses: u64,
-    /// Whether there are more entries than were counted.
-    truncated: bool,
 }
 
 /// Describes this endpoint in the API's document.
@@ -61,30 +58,28 @@ pub(crate) fn describe(api: &mut Api) {
     api.user(ROUTE).limited(&[GENERAL]).responds::<View>(200).requires_account().end();
 }
 
-/// Returns statistics of the profile cache: the number and age of its entries, and its hit rate. They cover all tenants.
+/// Returns what the account's analyses have put into the profile cache and found in it: the number and age of the profiles, and the hit rate.
 ///
-/// At most 10,000 entries are counted. The counts are approximate.
+/// All accounts share the cache. What others have put into it is not counted, so an entry may be younger than stated, or dropped.
 #[endpoint(GET, "/api/cache/statistics")]
-pub async fn cache_statistics(request: Request, db: UserDb, profiles: Profiles, lookups: Lookups) -> Result<Reply, Problem> {
-    let (caller, now) = (&request.caller, Timestamp::now());
-    db.caller_account(&caller.claims(), caller.requested_account).await?.ok_or_else(|| Problem::no_account(caller.requested_account))?;
-    let (census, counted) = tokio::join!(profiles.census(now, PAGES), lookups.last_day(now));
-    let ((census, complete), counted) = (census?, counted?);
-    let Census { all, bytes, .. } = census;
-    let looks = counted.hits + counted.misses;
+pub async fn cache_statistics(request: Request, db: UserDb) -> Result<Reply, Problem> {
+    let caller = &request.caller;
+    let ages = [KEPT, Tier::Light.max_profile_age(), Tier::Deep.max_profile_age(), Tier::Xray.max_profile_age()];
+    let used = db.cache_use(&caller.claims(), caller.requested_account, &ages).await?;
+    let CacheUse { hits, misses, within } = used.ok_or_else(|| Problem::no_account(caller.requested_account))?;
+    let [all, light, deep, xray]: [FetchedProfiles; 4] = within.try_into().map_err(|_| Problem::internal("not one count for each age"))?;
+    let looks = hits + misses;
     #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 looks a day")]
-    let hit_rate = (looks > 0).then(|| (counted.hits as f64 / looks as f64 * 10_000.0).round() / 10_000.0);
+    let hit_rate = (looks > 0).then(|| (hits as f64 / looks as f64 * 10_000.0).round() / 10_000.0);
     Reply::ok(&View {
         cache_statistics: Contents {
             total_cached: all.count,
-            by_type: ByTier::of(|tier| census.fresh_for(tier).count),
-            avg_age_seconds: all.avg_age_seconds(),
-            avg_age_seconds_by_type: ByTier::of(|tier| Freshness::avg_age_seconds(&census.fresh_for(tier))),
-            total_bytes: bytes,
+            by_type: ByTier { light: light.count, deep: deep.count, xray: xray.count },
+            avg_age_seconds: all.avg_age_seconds,
+            avg_age_seconds_by_type: ByTier { light: light.avg_age_seconds, deep: deep.avg_age_seconds, xray: xray.avg_age_seconds },
             hit_rate,
-            hits: counted.hits,
-            misses: counted.misses,
-            truncated: !complete,
+            hits,
+            misses,
         },
         ttl_config: ByTier::of(|tier| format!("{} hours", tier.max_profile_age().as_secs() / 3600)),
         invalidation_triggers: [

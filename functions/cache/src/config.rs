@@ -29,14 +29,3 @@ pub struct ForceRefreshConfig {
     /// The bucket of the profile cache.
     pub profile_bucket: String,
 }
-
-/// What `GET /api/cache/statistics` is configured with.
-#[derive(Debug, Deserialize)]
-pub struct StatisticsConfig {
-    /// Authentication and limits.
-    pub endpoint: EndpointConfig,
-    /// The bucket of the profile cache.
-    pub profile_bucket: String,
-    /// The table of the cache's hits and misses.
-    pub cache_lookups_table: String,
-}

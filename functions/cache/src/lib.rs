@@ -8,7 +8,7 @@ mod refresh_check;
 mod refresh_profile;
 
 pub use cache_statistics::cache_statistics;
-pub use config::{ForceRefreshConfig, RefreshCheckConfig, RefreshProfileConfig, StatisticsConfig};
+pub use config::{ForceRefreshConfig, RefreshCheckConfig, RefreshProfileConfig};
 pub use force_refresh::force_refresh;
 pub use refresh_check::{REFRESH_TIMEOUT, refresh_check};
 pub use refresh_profile::{ProfileRefresher, refresh_profile};

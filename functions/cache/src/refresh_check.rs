@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use oslira_aws::functions::Function;
 use oslira_aws::limits::REFRESH_CHECKS;
 use oslira_db::UserDb;
 use oslira_domain::cache::{Changes, Reason, Snapshot, similarity};
-use oslira_domain::{LeadId, Username};
+use oslira_domain::{LeadId, Tier, Username};
 use oslira_http::openapi::Api;
 use oslira_http::{AccessGuard, GENERAL, Problem, Reply, Request, endpoint, errors};
 use schemars::JsonSchema;
@@ -30,7 +30,8 @@ struct RefreshCheck {
     /// What the profile was compared with: the `cache` entry, or the `lead` as of its last analysis.
     compared_with: Option<Baseline>,
     invalidation_reason: Option<Invalidation>,
-    /// The state of the cache entry before. The entry has been replaced by the current profile.
+    /// The state of the cache entry before, as far as the account's own last analysis explains it. The entry has been replaced by the current
+    /// profile.
     cache_status: CacheState,
     is_private: bool,
     last_analyzed: Option<Timestamp>,
@@ -82,6 +83,7 @@ pub async fn refresh_check(request: Request, guard: AccessGuard, db: UserDb, scr
         Refreshed::Fetched { before, cache, now } => (before, cache, now),
         failed => return Err(refusal(&failed, &asked.username)),
     };
+    let cache_status = cache_status.min(explained(lead.last_analyzed_at, request.received_at));
     let baselines = [(Baseline::Cache, before), (Baseline::Lead, lead.seen)];
     let found = compare(&baselines, &now);
     let reason = match &found {
@@ -111,6 +113,19 @@ pub async fn refresh_check(request: Request, guard: AccessGuard, db: UserDb, scr
         },
     })?;
     Ok(reply.with_limit(limit_status))
+}
+
+/// Returns the best state of the entry that the account's last analysis explains. A better one is due to another account, which is not for this one
+/// to learn.
+fn explained(last_analyzed: Option<Timestamp>, now: Timestamp) -> CacheState {
+    let Some(age) = last_analyzed.map(|at| now.duration_since(at)) else { return CacheState::Missing };
+    if age <= SignedDuration::try_from(Tier::Light.max_profile_age()).unwrap_or(SignedDuration::MAX) {
+        CacheState::Fresh
+    } else if age <= SignedDuration::from_hours(7 * 24) {
+        CacheState::Stale
+    } else {
+        CacheState::Missing
+    }
 }
 
 /// Returns the first comparison with a change, or else the first comparison.

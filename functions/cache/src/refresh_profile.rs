@@ -59,15 +59,15 @@ pub enum Refreshed {
 }
 
 /// The state of a cache entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheState {
-    /// Young enough for some tier.
-    Fresh,
-    /// Too old for every tier.
-    Stale,
     /// Absent or unreadable.
     Missing,
+    /// Too old for every tier.
+    Stale,
+    /// Young enough for some tier.
+    Fresh,
 }
 
 /// The dependencies of the function.

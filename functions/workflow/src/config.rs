@@ -17,8 +17,6 @@ pub struct FetchConfig {
     pub task: TaskConfig,
     /// The bucket of the profile cache.
     pub profile_bucket: String,
-    /// The table of the cache's hits and misses.
-    pub cache_lookups_table: String,
     /// Apify's API.
     pub apify_base_url: String,
 }

@@ -1,7 +1,6 @@
 //! `Fetch`: steps 6 to 8.
 
 use jiff::Timestamp;
-use oslira_aws::lookups::Lookups;
 use oslira_aws::profiles::Profiles;
 use oslira_domain::Step;
 use oslira_lambda::{Error, Init};
@@ -19,7 +18,6 @@ use crate::timing::Clock;
 #[derive(Clone)]
 pub struct FetchClients {
     profiles: Profiles,
-    lookups: Lookups,
     scraper: ProfileScraper,
 }
 
@@ -31,11 +29,7 @@ impl FetchClients {
     pub fn new(deps: &Deps, Init { config, aws, secrets }: Init<FetchConfig>) -> Result<Self, Error> {
         let profiles = Profiles::new(&aws, config.profile_bucket);
         let apify = Apify::new(oslira_vendors::http_client()?, config.apify_base_url, secrets.credential("apify"));
-        Ok(Self {
-            lookups: Lookups::new(&aws, config.cache_lookups_table),
-            scraper: ProfileScraper::new(apify, deps.db.clone(), profiles.clone()),
-            profiles,
-        })
+        Ok(Self { scraper: ProfileScraper::new(apify, deps.db.clone(), profiles.clone()), profiles })
     }
 }
 
@@ -57,22 +51,14 @@ pub async fn fetch(payload: Value, deps: Deps, clients: FetchClients) -> Result<
     let is_resumed = is_retry && actor_run_id.is_some();
     let hit = if is_resumed { None } else { cached?.filter(|(entry, _)| entry.serves(run.tier, Timestamp::now())) };
     let (mut steps, now) = (vec![clock.stop()], Timestamp::now());
-    // Each run counts as one look-up.
-    let count = async {
-        if !is_retry && let Err(error) = clients.lookups.count(hit.is_some(), now).await {
-            tracing::warn!(%error, "cache look-up not counted");
-        }
-    };
     if let Some((_, at)) = &hit {
-        tokio::join!(count, async { log_progress_error(deps.progress.advance(&run, Step::AnalyzeProfile, &steps, now).await) });
+        log_progress_error(deps.progress.advance(&run, Step::AnalyzeProfile, &steps, now).await);
         return Ok(ProfileState { hit: true, at: at.clone(), steps });
     }
-    tokio::join!(count, async {
-        // The attempt that started the Actor run has written this.
-        if !is_resumed {
-            log_progress_error(deps.progress.advance(&run, Step::ScrapeProfile, &steps, now).await);
-        }
-    });
+    // The attempt that started the Actor run has written this.
+    if !is_resumed {
+        log_progress_error(deps.progress.advance(&run, Step::ScrapeProfile, &steps, now).await);
+    }
     let scraped = Box::pin(clients.scraper.fetch(&deps, &run, actor_run_id, is_retry)).await?;
     log_progress_error(deps.progress.advance(&run, Step::AnalyzeProfile, &scraped.steps, Timestamp::now()).await);
     steps.extend(scraped.steps);

@@ -1,5 +1,7 @@
 //! The local AWS: one MiniStack process on the loopback interface.
 
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,7 +10,9 @@ use anyhow::{Context, Result, bail};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
+use crate::accounts;
 use crate::ports;
 use crate::processes::{Mark, Service};
 
@@ -21,6 +25,24 @@ pub(crate) struct Emulator {
     /// Ends the process when it is dropped.
     _service: Service,
     pub(crate) endpoint: String,
+    pub(crate) key: AccessKey,
+}
+
+/// A key of the local AWS's root user, which may do everything. Each start draws its own: a program on this machine that was not given it cannot
+/// operate the stack.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AccessKey {
+    /// Its id, which is what the emulator checks.
+    pub id: String,
+    /// Its secret part, which SDKs need to sign.
+    pub secret: String,
+}
+
+impl AccessKey {
+    fn random() -> Self {
+        let text = || uuid::Uuid::new_v4().simple().to_string();
+        Self { id: format!("AKIA{}", text().to_uppercase()), secret: text() }
+    }
 }
 
 /// The settings of its start.
@@ -48,8 +70,8 @@ impl Emulator {
     }
 
     async fn attempt(http: &reqwest::Client, launch: &Launch<'_>, port: u16) -> Result<Self> {
-        let endpoint = format!("http://127.0.0.1:{port}");
-        let mut service = Service::start(command(launch, port, &endpoint), launch.mark, launch.log, Signal::SIGKILL)?;
+        let (endpoint, key) = (format!("http://127.0.0.1:{port}"), AccessKey::random());
+        let mut service = Service::start(command(launch, port, &endpoint, &key)?, launch.mark, launch.log, Signal::SIGKILL)?;
         let patience = Instant::now() + Duration::from_secs(30);
         let health = format!("{endpoint}/_ministack/health");
         loop {
@@ -57,7 +79,7 @@ impl Emulator {
                 bail!("it ended at once ({status})");
             }
             if http.get(&health).timeout(Duration::from_secs(2)).send().await.is_ok_and(|answer| answer.status().is_success()) {
-                return Ok(Self { _service: service, endpoint });
+                return Ok(Self { _service: service, endpoint, key });
             }
             if Instant::now() > patience {
                 bail!("it has not responded in time");
@@ -69,9 +91,15 @@ impl Emulator {
 
 /// Returns the command with an environment of its own, because every function inherits it: it must not contain credentials, endpoints or proxies of
 /// the developer.
-fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
+fn command(launch: &Launch<'_>, port: u16, endpoint: &str, key: &AccessKey) -> Result<Command> {
     let mut command = Command::new(launch.python);
     command.args(["-c", LAUNCHER]).current_dir(&launch.home).env_clear();
+    // The file of the counters of instrumented binaries (`cargo local coverage`).
+    let profile = std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file));
+    if let Some(user) = accounts::unprivileged(&[launch.python, &launch.home])?.filter(|_| profile.is_none()) {
+        chown(&launch.home, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
     let settings = [
         ("PATH", std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned())),
         ("LANG", "C.UTF-8".to_owned()),
@@ -84,8 +112,8 @@ fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
         ("MINISTACK_REGION", REGION.to_owned()),
         ("AWS_DEFAULT_REGION", REGION.to_owned()),
         ("AWS_REGION", REGION.to_owned()),
-        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        ("AWS_ACCESS_KEY_ID", key.id.clone()),
+        ("AWS_SECRET_ACCESS_KEY", key.secret.clone()),
         ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
         // Enforces the policies of the functions' roles, as AWS does. The key above is the root user's, which may do everything.
         ("AUTH", "true".to_owned()),
@@ -98,10 +126,8 @@ fn command(launch: &Launch<'_>, port: u16, endpoint: &str) -> Command {
         ("LAMBDA_WARM_TTL_SECONDS", "60".to_owned()),
         ("LOG_LEVEL", "WARNING".to_owned()),
     ];
-    // The file of the counters of instrumented binaries (`cargo local coverage`).
-    let profile = std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file));
     command.envs(settings).envs(profile);
-    command
+    Ok(command)
 }
 
 /// Returns the ARN of a function.
@@ -110,11 +136,11 @@ pub(crate) fn function_arn(name: &str) -> String {
 }
 
 /// Returns the SDK's configuration for the emulator, without values from the developer's profiles or environment.
-pub fn sdk_config(endpoint: &str) -> SdkConfig {
+pub fn sdk_config(endpoint: &str, key: &AccessKey) -> SdkConfig {
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static(REGION))
         .endpoint_url(endpoint)
-        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "local")))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new(&key.id, &key.secret, None, None, "local")))
         .build()
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use aws_config::SdkConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::emulator::{self, AccessKey};
 use crate::live::Live;
 
 /// How to start a stack.
@@ -66,6 +68,8 @@ pub struct StackInfo {
     pub api: String,
     /// The address of the emulator, for any AWS SDK.
     pub aws_endpoint: String,
+    /// The key that it takes.
+    pub aws_key: AccessKey,
     /// The login that API functions use: it can become `oslira_api`.
     pub database_url: String,
     /// The owner of the schema.
@@ -74,4 +78,11 @@ pub struct StackInfo {
     pub sandbox: String,
     /// The demo account.
     pub demo: Demo,
+}
+
+impl StackInfo {
+    /// Returns the configuration for any AWS client.
+    pub fn sdk_config(&self) -> SdkConfig {
+        emulator::sdk_config(&self.aws_endpoint, &self.aws_key)
+    }
 }

@@ -1,6 +1,7 @@
 //! The local stack: PostgreSQL, the AWS emulator with the deployed template, and stand-ins for the third parties, as child processes on the
 //! loopback interface. `cargo local` runs a stack for a developer, and the tests run one of their own.
 
+mod accounts;
 mod binaries;
 pub mod check;
 mod database;
@@ -26,7 +27,7 @@ mod venv;
 pub use aws_config::SdkConfig;
 pub use binaries::cargo;
 pub use database::{DatabaseSummary, LedgerEntry, ledger, responds as database_responds, summary as database_summary};
-pub use emulator::sdk_config;
+pub use emulator::AccessKey;
 pub use info::{Demo, Options, StackInfo};
 pub use live::Live;
 pub use prerequisites::newest_postgres;

@@ -88,7 +88,7 @@ impl Stack {
             })
             .await?;
 
-        let sdk = emulator::sdk_config(&emulator.endpoint);
+        let sdk = emulator::sdk_config(&emulator.endpoint, &emulator.key);
         let template = Template::read(&options.root, &binaries, parameters(&options, &sandbox))?;
         let (deployment, routes) = progress
             .phase("deploy template.yaml", |phase| {
@@ -111,6 +111,7 @@ impl Stack {
         let info = StackInfo {
             api,
             aws_endpoint: emulator.endpoint.clone(),
+            aws_key: emulator.key.clone(),
             database_url: logins.user,
             admin_database_url: logins.owner,
             sandbox: sandbox.base_url.clone(),

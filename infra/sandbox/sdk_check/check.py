@@ -158,8 +158,9 @@ def check_anthropic() -> None:
     assert second.usage.cache_read_input_tokens == first.usage.cache_creation_input_tokens and second.usage.cache_creation_input_tokens == 0
     assert first.usage.input_tokens < 100, "only tokens that are neither read from nor written to the cache"
     assert first.usage.cache_creation.ephemeral_5m_input_tokens == first.usage.cache_creation_input_tokens
-    plain = client.messages.create(model="claude-sonnet-5-5", max_tokens=900, thinking={"type": "disabled"},
-        messages=[{"role": "user", "content": "Hello"}])
+    hello = {"max_tokens": 900, "messages": [{"role": "user", "content": "Hello"}]}
+    fails(anthropic.BadRequestError, lambda: client.messages.create(model="claude-sonnet-5-5", thinking={"type": "disabled"}, **hello))
+    plain = client.messages.create(model="claude-haiku-5-5", thinking={"type": "disabled"}, **hello)
     assert plain.content[0].type == "text" and plain.usage.cache_creation_input_tokens == 0
     tool = client.messages.create(model="claude-haiku-5-5", max_tokens=900, messages=[{"role": "user", "content": "Hello"}],
         tools=[{"name": "rate", "description": "Rates.", "input_schema": Traits.model_json_schema()}], tool_choice={"type": "tool", "name": "rate"})

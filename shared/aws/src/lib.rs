@@ -11,7 +11,6 @@ pub mod functions;
 #[cfg(feature = "dynamodb")]
 pub mod limits;
 #[cfg(feature = "dynamodb")]
-pub mod lookups;
 #[cfg(feature = "s3")]
 pub mod profiles;
 #[cfg(feature = "dynamodb")]

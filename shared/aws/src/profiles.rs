@@ -1,15 +1,12 @@
 //! The profile cache in S3: one entry for each handle, shared by all tenants. The bucket keeps versions, so that a run reads the profile that
 //! it started with even if the entry is replaced meanwhile.
 
-use std::time::Duration;
-
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStream;
-use jiff::Timestamp;
 use oslira_domain::Username;
-use oslira_domain::cache::{self, CachedProfile, Census};
+use oslira_domain::cache::{self, CachedProfile};
 use serde::{Deserialize, Serialize};
 
 use crate::AwsError;
@@ -100,30 +97,6 @@ impl Profiles {
     pub async fn drop_entry(&self, username: &Username) -> Result<(), AwsError> {
         let dropped = self.client.delete_object().bucket(&self.bucket).key(cache::key(username)).send().await;
         dropped.map(drop).map_err(|error| describe!("s3", error, aws_sdk_s3))
-    }
-
-    /// Counts entries by their age and size from the bucket's listing, in at most `pages` requests for a thousand entries each. Returns also
-    /// whether these were all entries.
-    ///
-    /// # Errors
-    /// Fails when S3 is unavailable.
-    pub async fn census(&self, now: Timestamp, pages: usize) -> Result<(Census, bool), AwsError> {
-        let (mut census, mut next) = (Census::default(), None);
-        for _ in 0..pages {
-            let listed = self.client.list_objects_v2().bucket(&self.bucket).prefix(cache::PREFIX).set_continuation_token(next).send().await;
-            let listed = listed.map_err(|error| describe!("s3", error, aws_sdk_s3))?;
-            for object in listed.contents() {
-                let stored_ms = object.last_modified().and_then(|at| at.to_millis().ok()).unwrap_or_default();
-                let age = u64::try_from(now.as_millisecond() - stored_ms).unwrap_or_default();
-                let bytes = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-                census.add(Duration::from_millis(age), bytes);
-            }
-            next = listed.next_continuation_token;
-            if next.is_none() {
-                return Ok((census, true));
-            }
-        }
-        Ok((census, false))
     }
 
     /// Whether the bucket answers.

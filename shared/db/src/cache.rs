@@ -1,4 +1,6 @@
-//! Leads whose profile may be refreshed, and the cost of the vendor calls that refresh it.
+//! What an account knows of the profile cache, leads whose profile may be refreshed, and the cost of the vendor calls that refresh it.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use oslira_domain::cache::Snapshot;
@@ -26,7 +28,47 @@ pub struct RefreshableLead {
     pub seen: Option<Snapshot>,
 }
 
+/// What an account knows of the profile cache from its own analyses.
+#[derive(Debug, Deserialize)]
+pub struct CacheUse {
+    /// The analyses of the last day that found a profile of an earlier one.
+    pub hits: u64,
+    /// Those that fetched it.
+    pub misses: u64,
+    /// For each given age, the profiles that were fetched at most that long ago.
+    pub within: Vec<FetchedProfiles>,
+}
+
+/// A number of profiles, and how long ago they were fetched.
+#[derive(Debug, Deserialize)]
+pub struct FetchedProfiles {
+    /// The number of profiles.
+    pub count: u64,
+    /// The mean of their ages, in seconds. Zero without profiles.
+    pub avg_age_seconds: u64,
+}
+
 impl UserDb {
+    /// Returns what the caller's account knows of the cache: the profiles that its analyses fetched within the last seven days and within each of
+    /// `ages`, and how often analyses of the last day found one. `None` if the caller is no member of the account, or of any.
+    ///
+    /// # Errors
+    /// As any statement.
+    pub async fn cache_use(&self, claims: &Claims, account: Option<AccountId>, ages: &[Duration]) -> Result<Option<CacheUse>, DbError> {
+        let sql = "SELECT jsonb_build_object(
+                'hits', (SELECT count(*) FROM analyses a
+                    WHERE a.account_id = c.account_id AND a.cache_hit AND a.completed_at > now() - interval '1 day'),
+                'misses', (SELECT count(*) FROM analyses a
+                    WHERE a.account_id = c.account_id AND NOT a.cache_hit AND a.completed_at > now() - interval '1 day'),
+                'within', (WITH fetched AS (SELECT extract(epoch FROM now() - max(a.completed_at)) AS age FROM analyses a
+                        WHERE a.account_id = c.account_id AND NOT a.cache_hit AND a.completed_at > now() - interval '7 days' GROUP BY a.username)
+                    SELECT jsonb_agg((SELECT jsonb_build_object('count', count(*), 'avg_age_seconds', coalesce(round(avg(f.age)), 0)::bigint)
+                        FROM fetched f WHERE f.age <= t.seconds) ORDER BY t.place)
+                    FROM unnest($2::bigint[]) WITH ORDINALITY AS t (seconds, place)))
+            FROM caller_account($1) c";
+        self.call(claims, sql, &params![account, ages]).await
+    }
+
     /// Reads a lead, if the caller may see it.
     ///
     /// # Errors
@@ -43,14 +85,6 @@ impl UserDb {
                     'bio', coalesce(l.bio, ''), 'is_private', l.is_private, 'is_verified', l.is_verified) END)
             FROM leads l WHERE l.id = $2 AND l.deleted_at IS NULL AND ($1::uuid IS NULL OR l.account_id = $1)";
         self.call(claims, sql, &params![account, lead]).await
-    }
-
-    /// Returns the caller's account: the one named, or the oldest membership. `None` if the caller is no member of it, or of any.
-    ///
-    /// # Errors
-    /// As any statement.
-    pub async fn caller_account(&self, claims: &Claims, account: Option<AccountId>) -> Result<Option<AccountId>, DbError> {
-        self.call(claims, "SELECT to_jsonb(account_id) FROM caller_account($1)", &params![account]).await
     }
 }
 

@@ -3,6 +3,8 @@
 //! A statement that names its parameters' types is sent without a preceding request for them, which saves a round trip and works behind a
 //! pooler in transaction mode.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use oslira_domain::{AccountId, BatchId, BusinessProfileId, FailureCode, LeadId, RunId, Tier, TransactionType, Username};
 use serde::Serialize;
@@ -70,6 +72,8 @@ parameter! {
     impl<'a> &'a BatchId as TEXT: &'a str => |id| id.as_str();
     impl<'a> &'a Username as TEXT: &'a str => |username| username.as_str();
     impl<'a> &'a [RunId] as TEXT_ARRAY: Vec<&'a str> => |ids| ids.iter().map(RunId::as_str).collect();
+    // Whole seconds.
+    impl<'a> &'a [Duration] as INT8_ARRAY: Vec<i64> => |times| times.iter().map(|time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX)).collect();
     impl<'a> &'a [Username] as TEXT_ARRAY: Vec<&'a str> => |usernames| usernames.iter().map(Username::as_str).collect();
 }
 

@@ -1,6 +1,5 @@
 //! Cache entries: which tiers an entry serves, which changes invalidate it, and statistics of the whole cache.
 
-mod census;
 mod changes;
 
 use std::time::Duration;
@@ -8,7 +7,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use census::{Census, Freshness};
 pub use changes::{Changes, FollowerChange, Reason, Snapshot, similarity};
 
 use crate::{Profile, Tier, Username};

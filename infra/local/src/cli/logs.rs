@@ -11,7 +11,7 @@ use local::logs::lines;
 const LOOK_BACK: i64 = 300_000;
 
 pub(crate) async fn logs(state_dir: &Path, function: Option<&str>, follow: bool) -> Result<()> {
-    let config = local::sdk_config(&super::running(state_dir)?.aws_endpoint);
+    let config = super::running(state_dir)?.sdk_config();
     let functions = local::functions_of(state_dir);
     let name = match function {
         None => None,

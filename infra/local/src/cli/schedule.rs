@@ -41,7 +41,7 @@ pub(crate) async fn schedule(info: &StackInfo, state_dir: &Path, schedule: Sched
     let functions = local::functions_of(state_dir);
     let function = functions.get(schedule.binary()).context("the running stack is older than this schedule: start it again")?;
     let timeouts = TimeoutConfig::builder().read_timeout(PATIENCE).operation_timeout(PATIENCE).build();
-    let config = aws_sdk_lambda::config::Builder::from(&local::sdk_config(&info.aws_endpoint)).timeout_config(timeouts).build();
+    let config = aws_sdk_lambda::config::Builder::from(&info.sdk_config()).timeout_config(timeouts).build();
     let payload = Blob::new(json!({ "dry_run": dry_run }).to_string());
     let answer = aws_sdk_lambda::Client::from_conf(config).invoke().function_name(function).payload(payload).send().await;
     let answer = answer.context("the emulator does not respond")?;
