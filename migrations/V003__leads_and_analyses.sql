@@ -313,6 +313,9 @@ BEGIN
     IF v_refusal IS NOT NULL THEN
         RETURN v_refusal;
     END IF;
+    IF NOT context_pack_is_valid(jsonb_strip_nulls(p_fields -> 'business_context_pack')) THEN
+        RAISE EXCEPTION 'not a context pack that the API writes' USING ERRCODE = 'OS400';
+    END IF;
     PERFORM 1 FROM accounts WHERE id = v_account FOR NO KEY UPDATE;
     SELECT * INTO v_plan FROM account_plan(v_account);
     SELECT count(*) INTO v_count FROM business_profiles WHERE account_id = v_account AND deleted_at IS NULL;
@@ -356,7 +359,8 @@ BEGIN
 EXCEPTION WHEN check_violation THEN
     GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME;
     IF v_constraint <> 'business_profiles_follower_range' THEN
-        RAISE;
+        -- Without the row, which the server's log would show.
+        RAISE EXCEPTION 'the constraint % allows no such business profile', v_constraint USING ERRCODE = 'OS400';
     END IF;
     RETURN jsonb_build_object('outcome', 'follower_range');
 END

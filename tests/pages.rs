@@ -67,7 +67,7 @@ async fn a_program_without_the_key_reaches_nothing(world: Arc<World>) {
             assert_eq!(status(request).await, 403, "{method} {path} {key}");
         }
         let presigned = format!("{endpoint}/bucket/key?X-Amz-Credential={key}%2F20260101%2Feu-west-1%2Fs3%2Faws4_request");
-        assert_eq!(status(world.http.get(presigned)).await, 403, "{key}");
+        assert!([400, 403].contains(&status(world.http.get(presigned)).await), "{key}");
     }
     assert_eq!(status(world.http.get(format!("{endpoint}/2015-03-31/functions"))).await, 403);
 }

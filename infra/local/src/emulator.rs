@@ -1,7 +1,5 @@
 //! The local AWS: one MiniStack process on the loopback interface.
 
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,7 +10,6 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::accounts;
 use crate::ports;
 use crate::processes::{Mark, Service};
 
@@ -71,7 +68,7 @@ impl Emulator {
 
     async fn attempt(http: &reqwest::Client, launch: &Launch<'_>, port: u16) -> Result<Self> {
         let (endpoint, key) = (format!("http://127.0.0.1:{port}"), AccessKey::random());
-        let mut service = Service::start(command(launch, port, &endpoint, &key)?, launch.mark, launch.log, Signal::SIGKILL)?;
+        let mut service = Service::start(command(launch, port, &endpoint, &key), launch.mark, launch.log, Signal::SIGKILL)?;
         let patience = Instant::now() + Duration::from_secs(30);
         let health = format!("{endpoint}/_ministack/health");
         loop {
@@ -91,15 +88,9 @@ impl Emulator {
 
 /// Returns the command with an environment of its own, because every function inherits it: it must not contain credentials, endpoints or proxies of
 /// the developer.
-fn command(launch: &Launch<'_>, port: u16, endpoint: &str, key: &AccessKey) -> Result<Command> {
+fn command(launch: &Launch<'_>, port: u16, endpoint: &str, key: &AccessKey) -> Command {
     let mut command = Command::new(launch.python);
     command.args(["-c", LAUNCHER]).current_dir(&launch.home).env_clear();
-    // The file of the counters of instrumented binaries (`cargo local coverage`).
-    let profile = std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file));
-    if let Some(user) = accounts::unprivileged(&[launch.python, &launch.home])?.filter(|_| profile.is_none()) {
-        chown(&launch.home, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-    }
     let settings = [
         ("PATH", std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned())),
         ("LANG", "C.UTF-8".to_owned()),
@@ -126,8 +117,10 @@ fn command(launch: &Launch<'_>, port: u16, endpoint: &str, key: &AccessKey) -> R
         ("LAMBDA_WARM_TTL_SECONDS", "60".to_owned()),
         ("LOG_LEVEL", "WARNING".to_owned()),
     ];
+    // The file of the counters of instrumented binaries (`cargo local coverage`).
+    let profile = std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file));
     command.envs(settings).envs(profile);
-    Ok(command)
+    command
 }
 
 /// Returns the ARN of a function.

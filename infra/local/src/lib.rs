@@ -1,7 +1,6 @@
 //! The local stack: PostgreSQL, the AWS emulator with the deployed template, and stand-ins for the third parties, as child processes on the
 //! loopback interface. `cargo local` runs a stack for a developer, and the tests run one of their own.
 
-mod accounts;
 mod binaries;
 pub mod check;
 mod database;

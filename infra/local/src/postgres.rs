@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
 
-use crate::accounts;
 use crate::ports;
 use crate::processes::{self, Mark, Service};
 use crate::state::StateDir;
@@ -120,12 +119,15 @@ impl Cluster {
 
 /// Returns the account of the server if this process is root.
 fn account() -> Result<Option<User>> {
-    let account = accounts::instead_of_root(&["postgres", "nobody"])?;
-    ensure!(
-        account.is_some() || !Uid::effective().is_root(),
-        "PostgreSQL refuses to run as root, and there is no account `postgres` to run it as"
-    );
-    Ok(account)
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    for name in ["postgres", "nobody"] {
+        if let Some(user) = User::from_name(name)? {
+            return Ok(Some(user));
+        }
+    }
+    bail!("PostgreSQL refuses to run as root, and there is no account `postgres` to run it as");
 }
 
 /// Returns the data directory. For root it is a temporary directory, because the server's account may have no access to the checkout's parents.
