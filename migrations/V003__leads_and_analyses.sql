@@ -161,8 +161,8 @@ CREATE OR REPLACE FUNCTION guard_analysis() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     retention CONSTANT text[] := ARRAY['deleted_at', 'updated_at', 'business_profile_id', 'requested_by']
-        -- Until every cost is known, the costs may follow.
-        || CASE WHEN (OLD.cost ->> 'unknown_calls')::bigint > 0 THEN ARRAY['cost', 'total_cost_micro_usd'] ELSE '{}' END;
+        -- The costs follow the recorded calls: a call that ends after its run is recorded later, and its cost may settle later still.
+        || CASE WHEN NEW.cost IS DISTINCT FROM OLD.cost AND NEW.cost = run_cost(OLD.run_id) THEN ARRAY['cost', 'total_cost_micro_usd'] ELSE '{}' END;
 BEGIN
     IF (NEW.run_id, NEW.account_id, NEW.username, NEW.analysis_type) IS DISTINCT FROM (OLD.run_id, OLD.account_id, OLD.username, OLD.analysis_type) THEN
         RAISE EXCEPTION 'the identity of a run cannot change' USING ERRCODE = 'OS409';

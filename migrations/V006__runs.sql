@@ -220,6 +220,17 @@ LANGUAGE sql IMMUTABLE STRICT AS $$
     GROUP BY calls
 $$;
 
+-- Adds up the costs of runs again that have ended: a call that ends after its run is recorded later, and some costs are known later still.
+CREATE OR REPLACE FUNCTION update_costs(p_run_ids text[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    PERFORM 1 FROM analyses WHERE run_id = ANY (p_run_ids) AND cost IS NOT NULL ORDER BY run_id FOR UPDATE;
+    UPDATE analyses a SET cost = c.cost, total_cost_micro_usd = (c.cost ->> 'total_micro_usd')::bigint
+    FROM (SELECT run_id, run_cost(run_id) AS cost FROM unnest(p_run_ids) run_id) c
+    WHERE a.run_id = c.run_id AND a.cost IS NOT NULL;
+END
+$$;
+
 -- Records vendor calls, each once, and stores the first answer to a question. Calls are recorded even if the run has ended in the
 -- meantime: they were paid. Returns the run's status.
 CREATE OR REPLACE FUNCTION record_vendor_calls(p_run_id text, p_calls jsonb, p_call text DEFAULT NULL, p_output jsonb DEFAULT NULL) RETURNS text
@@ -238,6 +249,9 @@ BEGIN
         reasoning_tokens bigint, cost_micro_usd bigint, cost_known boolean, duration_ms integer, started_at_ms bigint)
     WHERE run.account_id IS NOT NULL
     ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        PERFORM update_costs(ARRAY[p_run_id]);
+    END IF;
     IF p_output IS NOT NULL AND run.status = 'processing' THEN
         run.ai_answers := jsonb_build_object(p_call, p_output) || run.ai_answers;
         UPDATE analyses SET last_step_at = clock_timestamp(), ai_answers = run.ai_answers,
@@ -299,9 +313,7 @@ BEGIN
     FROM shares s WHERE l.id = s.id;
     GET DIAGNOSTICS v_settled = ROW_COUNT;
     IF v_settled > 0 THEN
-        UPDATE analyses a SET cost = c.cost, total_cost_micro_usd = (c.cost ->> 'total_micro_usd')::bigint
-        FROM (SELECT run_id, run_cost(run_id) AS cost FROM unnest(v_runs) run_id) c
-        WHERE a.run_id = c.run_id AND a.cost IS NOT NULL;
+        PERFORM update_costs(v_runs);
     END IF;
     RETURN v_settled;
 END

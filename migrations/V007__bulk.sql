@@ -218,6 +218,7 @@ BEGIN
           FROM analyses a WHERE a.batch_id = p_batch_id AND a.run_id = ANY (p_run_ids)) r
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS v_shares = ROW_COUNT;
+    PERFORM update_costs(p_run_ids);
     RETURN v_shares;
 END
 $$;

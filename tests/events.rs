@@ -31,8 +31,7 @@ impl Invocable {
         let [port, runtime_port] = free.map(|listener| listener.local_addr().unwrap().port());
         let mut command = Command::new(emulator);
         command.env_clear().process_group(0).envs(configuration.environment.unwrap().variables.unwrap());
-        command.env("AWS_ENDPOINT_URL", &world.stack.info().aws_endpoint).env("AWS_REGION", "eu-west-1");
-        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test").env("PATH", "/usr/bin:/bin");
+        command.envs(world.stack.info().aws_environment()).env("PATH", "/usr/bin:/bin");
         command.env("AWS_LAMBDA_FUNCTION_NAME", name).env("AWS_LAMBDA_FUNCTION_TIMEOUT", configuration.timeout.unwrap().to_string());
         command.env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256").args(["--log-level", "error"]);
         command.args(["--runtime-interface-emulator-address", &format!("127.0.0.1:{port}")]);

@@ -257,3 +257,17 @@ async fn every_line_of_a_log_is_read_once(world: Arc<World>) {
     assert_eq!(read(now + 3).await.len(), 3);
     client.delete_log_group().log_group_name(&group).send().await.unwrap();
 }
+
+/// One trace shows a run from its request to its end, and is charged once.
+#[stack_test]
+async fn an_execution_is_part_of_the_trace_of_its_request(world: Arc<World>) {
+    let traced = async || {
+        let url = format!("{}/_oslira/requests", world.stack.info().aws_endpoint);
+        let counts: Value = world.http.get(url).send().await.unwrap().json().await.unwrap();
+        counts["traced AWSStepFunctions StartExecution"].as_u64().unwrap_or_default()
+    };
+    let before = traced().await;
+    let account = world.account(1).await;
+    account.start(&world.handle("traced"), "light").await;
+    assert!(traced().await > before);
+}

@@ -209,7 +209,10 @@ def counted(app):
         try:
             await app(scope, record, send)
         finally:
-            requests[kind_of(scope, b"".join(parts))] += 1
+            kind = kind_of(scope, b"".join(parts))
+            requests[kind] += 1
+            if any(name == b"x-amzn-trace-id" for name, _ in scope["headers"]):
+                requests[f"traced {kind}"] += 1
 
     return count
 

@@ -18,6 +18,13 @@ async fn assert_cancelled(account: &Account, run_id: &str, credits: i32, balance
     account.result(run_id).await.problem(409, "ANALYSIS_CANCELLED");
 }
 
+/// Returns the cost of a run that has ended, in micro-USD, and how many of its calls have no known cost.
+async fn cost_of(world: &World, run_id: &str) -> (Option<i64>, Option<i64>) {
+    let sql = "SELECT total_cost_micro_usd, (cost ->> 'unknown_calls')::int8 FROM analyses WHERE run_id = $1";
+    let row = world.db.rows(sql, &[&run_id]).await.remove(0);
+    (row.get(0), row.get(1))
+}
+
 #[stack_test(alone)]
 async fn a_run_cancelled_before_its_admission_is_refunded(world: Arc<World>) {
     let account = world.account(9).await;
@@ -162,7 +169,8 @@ async fn a_cancellation_during_the_scrape_refunds_and_aborts_the_actor_run(world
     // The cost of the Actor run until then is recorded.
     let sql = "SELECT sum(cost_micro_usd)::int8 FROM ai_usage_logs WHERE run_id = $1 AND provider = 'apify'";
     until("the recorded cost", TIMEOUT, || async { world.db.value::<i64>(sql, &[&run_id]).await }).await;
-    assert_eq!(world.db.value::<i64>(sql, &[&run_id]).await, Some(world.bill(&handle).await));
+    let billed = Some(world.bill(&handle).await);
+    assert_eq!((world.db.value::<i64>(sql, &[&run_id]).await, cost_of(&world, &run_id).await.0), (billed, billed));
 }
 
 #[stack_test]
@@ -180,6 +188,7 @@ async fn a_cancellation_during_the_analysis_refunds_and_aborts_the_questions(wor
     let sql = "SELECT count(*) FROM ai_usage_logs WHERE run_id = $1 AND provider = 'openai' AND NOT cost_known";
     until("the recorded questions", TIMEOUT, || async { world.db.value::<i64>(sql, &[&run_id]).await.filter(|recorded| *recorded == 4) })
         .await;
+    assert_eq!(cost_of(&world, &run_id).await.1, Some(4));
     assert_eq!((world.calls("openai", &handle).await.len(), world.calls("anthropic", &handle).await.len()), (4, 0));
     assert_cancelled(&account, &run_id, 5, 9).await;
 }

@@ -11,7 +11,8 @@ const SCHEDULES: [(&str, &str); 3] =
 async fn the_clock_invokes_each_schedule_and_reports_failures(world: Arc<World>) {
     // The emulator derives a request's service from this header alone.
     let region = world.stack.sdk_config().region().unwrap().to_string();
-    let scope = format!("AWS4-HMAC-SHA256 Credential=test/20260101/{region}/scheduler/aws4_request, SignedHeaders=host, Signature=none");
+    let key = &world.stack.info().aws_key.id;
+    let scope = format!("AWS4-HMAC-SHA256 Credential={key}/20260101/{region}/scheduler/aws4_request, SignedHeaders=host, Signature=none");
     // The harness disables the schedules; a deployment enables them.
     assert_eq!(template_default(), "ENABLED");
     let resources = world.stack.processed_template()["Resources"].as_object().unwrap().clone();

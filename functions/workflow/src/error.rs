@@ -37,6 +37,9 @@ pub enum TaskError {
     /// The profile could not be fetched at this attempt.
     #[error("{0}")]
     Scrape(String),
+    /// Instagram returned the profile without its posts. It may do better once, and rarely later.
+    #[error("Instagram returned the profile without its posts")]
+    WithoutPosts,
     /// Apify has no free resources for this account. That takes longer to pass than a failure.
     #[error("{0}")]
     ScrapeBusy(String),
@@ -53,6 +56,7 @@ impl TaskError {
             Self::Database(_) => "DatabaseUnavailable",
             Self::Aws(_) => "ServiceUnavailable",
             Self::Scrape(_) => "ScrapeFailed",
+            Self::WithoutPosts => "ProfileWithoutPosts",
             Self::ScrapeBusy(_) => "ScrapeBusy",
             Self::Model => "ModelUnavailable",
         }
@@ -62,7 +66,7 @@ impl TaskError {
     const fn fails_with(&self) -> FailureCode {
         match self {
             Self::Terminal(code) => *code,
-            Self::Scrape(_) | Self::ScrapeBusy(_) => FailureCode::ScrapeFailed,
+            Self::Scrape(_) | Self::WithoutPosts | Self::ScrapeBusy(_) => FailureCode::ScrapeFailed,
             Self::Model => FailureCode::AiFailed,
             // The code of a run that has ended is the one that it ended with: this one is never recorded.
             Self::Ended(_) | Self::Defect(_) | Self::Database(_) | Self::Aws(_) => FailureCode::InternalError,

@@ -59,7 +59,7 @@ pub async fn fetch(payload: Value, deps: Deps, clients: FetchClients) -> Result<
     if !is_resumed {
         log_progress_error(deps.progress.advance(&run, Step::ScrapeProfile, &steps, now).await);
     }
-    let scraped = Box::pin(clients.scraper.fetch(&deps, &run, actor_run_id, is_retry)).await?;
+    let scraped = Box::pin(clients.scraper.fetch(&deps, &run, actor_run_id)).await?;
     log_progress_error(deps.progress.advance(&run, Step::AnalyzeProfile, &scraped.steps, Timestamp::now()).await);
     steps.extend(scraped.steps);
     Ok(ProfileState { hit: false, at: scraped.at, steps })

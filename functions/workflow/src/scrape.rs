@@ -51,13 +51,7 @@ impl ProfileScraper {
     /// # Errors
     /// Terminal with `PROFILE_NOT_FOUND`, `PROFILE_PRIVATE` or `PROFILE_RESTRICTED`, with `SCRAPE_FAILED` if the posts are missing again, or for a
     /// run that has ended; [`TaskError::Scrape`] when another Actor run may succeed.
-    pub(crate) async fn fetch(
-        &self,
-        deps: &Deps,
-        run: &Run,
-        actor_run_id: Option<String>,
-        is_retry: bool,
-    ) -> Result<StoredProfile, TaskError> {
+    pub(crate) async fn fetch(&self, deps: &Deps, run: &Run, actor_run_id: Option<String>) -> Result<StoredProfile, TaskError> {
         let clock = Clock::start(Step::ScrapeProfile);
         let owner = Owner::Run(&run.run_id);
         let limits = Limits { poll: POLL, deadline: Instant::now() + MAX_WAIT, grace: READ_TIME, busy: Duration::ZERO };
@@ -76,10 +70,9 @@ impl ProfileScraper {
             Some(ScrapeOutcome::Private(_)) => return Err(TaskError::Terminal(FailureCode::ProfilePrivate)),
             Some(ScrapeOutcome::NotFound) => return Err(TaskError::Terminal(FailureCode::ProfileNotFound)),
             Some(ScrapeOutcome::Restricted) => return Err(TaskError::Terminal(FailureCode::ProfileRestricted)),
-            Some(ScrapeOutcome::WithoutPosts) if is_retry => return Err(TaskError::Terminal(FailureCode::ScrapeFailed)),
             Some(ScrapeOutcome::WithoutPosts) => {
                 self.scraper.forget(&owner, &scraped.actor_run).await?;
-                return Err(TaskError::Scrape("Instagram returned the profile without its posts".to_owned()));
+                return Err(TaskError::WithoutPosts);
             }
             Some(ScrapeOutcome::Blocked) | None => {
                 self.scraper.forget(&owner, &scraped.actor_run).await?;

@@ -85,4 +85,13 @@ impl StackInfo {
     pub fn sdk_config(&self) -> SdkConfig {
         emulator::sdk_config(&self.aws_endpoint, &self.aws_key)
     }
+    /// Returns the environment variables by which any AWS SDK reaches the emulator.
+    pub fn aws_environment(&self) -> [(&'static str, &str); 4] {
+        [
+            ("AWS_ENDPOINT_URL", &self.aws_endpoint),
+            ("AWS_REGION", emulator::REGION),
+            ("AWS_ACCESS_KEY_ID", &self.aws_key.id),
+            ("AWS_SECRET_ACCESS_KEY", &self.aws_key.secret),
+        ]
+    }
 }

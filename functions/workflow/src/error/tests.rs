@@ -17,6 +17,7 @@ fn errors() -> Vec<TaskError> {
         TaskError::Aws(AwsError::new("s3", "")),
         TaskError::Scrape("Instagram blocked the Actor".to_owned()),
         TaskError::ScrapeBusy(String::new()),
+        TaskError::WithoutPosts,
         TaskError::Model,
     ];
     errors.extend(FailureCode::ALL.into_iter().map(TaskError::Terminal));

@@ -53,6 +53,7 @@ struct Prices {
     metric_month: f64,
     alarm_month: f64,
     dashboard_month: f64,
+    free_dashboards: f64,
     trace: f64,
     schedule_invocation: f64,
     queue_polls_a_minute: f64,
@@ -173,8 +174,9 @@ async fn used(stack: &Stack, tier: &str, cached: bool) -> Result<Used> {
             used.traces += if is_traced(stack, name) { count } else { 0.0 };
         }
     }
-    // The trace of the execution, which contains its tasks.
-    used.traces += 1.0;
+    // The execution and its tasks are part of the trace of the request that started it, if that request named its trace.
+    let is_joined = used.traces > 0.0 && made("traced AWSStepFunctions StartExecution") > 0.0;
+    used.traces += if is_joined { 0.0 } else { 1.0 };
     #[expect(clippy::cast_precision_loss, reason = "less than a kilobyte")]
     let access = ACCESS_LINE as f64;
     used.log_bytes += used.http_requests * access + outbox(stack, &run).await?;
@@ -305,10 +307,11 @@ fn idle(template: &Value, prices: &Prices) -> Result<Row> {
     let invocations = minutes * (1.0 + 1.0 / 60.0);
     let functions = invocations * (prices.schedule_invocation + prices.lambda_request + 0.05 * 0.25 * prices.lambda_gb_second)
         + invocations * 1500.0 / 1e9 * prices.log_gb;
+    let dashboards = (count("AWS::CloudWatch::Dashboard") - prices.free_dashboards).max(0.0);
     let parts = [
         ("secrets", secrets, secrets * prices.secret_month),
         ("alarms", alarms, alarms * prices.alarm_month),
-        ("dashboards", count("AWS::CloudWatch::Dashboard"), count("AWS::CloudWatch::Dashboard") * prices.dashboard_month),
+        ("charged dashboards", dashboards, dashboards * prices.dashboard_month),
         ("metrics", metrics.values().sum(), metrics.values().sum::<f64>() * prices.metric_month),
         ("polls of queues", polls, polls * prices.sqs_request),
         ("runs of schedules", invocations, functions),

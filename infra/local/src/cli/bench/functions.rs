@@ -36,10 +36,8 @@ async fn environment(stack: &Stack, binary: &str) -> Result<Vec<(String, String)
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
         ("AWS_LAMBDA_LOG_GROUP_NAME", "bench"),
         ("AWS_LAMBDA_LOG_STREAM_NAME", "bench"),
-        ("AWS_REGION", "eu-west-1"),
-        ("AWS_ACCESS_KEY_ID", &stack.info().aws_key.id),
-        ("AWS_SECRET_ACCESS_KEY", &stack.info().aws_key.secret),
     ];
+    let reserved = reserved.into_iter().chain(stack.info().aws_environment());
     variables.extend(reserved.map(|(name, value)| (name.to_owned(), value.to_owned())));
     Ok(variables.into_iter().collect())
 }
