@@ -99,7 +99,8 @@ async fn vendors_keys_are_rotated_under_a_running_analysis(world: Arc<World>) {
     // Processes that know the old keys.
     assert_eq!(account.run(&world.handle("before"), "deep").await.status(), "completed");
     let handle = world.handle("rotated");
-    world.slow_scrape(&handle, 6000).await;
+    // Polls follow for as long as this, so that one of them comes after the rotation, however long that takes.
+    world.slow_scrape(&handle, 12_000).await;
     let run_id = account.start(&handle, "light").await;
     let polls = async |outcome: &str| {
         let calls = world.calls("apify", &handle).await;

@@ -54,8 +54,7 @@ impl World {
         let pids = self.stack.function_pids(binary);
         let killed = pids.iter().filter(|pid| kill(Pid::from_raw(i32::try_from(**pid).expect("a pid")), Signal::SIGKILL).is_ok()).count();
         until("the end of the killed processes", Duration::from_secs(20), || async {
-            let left = self.stack.function_pids(binary);
-            pids.iter().all(|pid| !left.contains(pid)).then_some(())
+            pids.iter().all(|pid| local::has_ended(*pid)).then_some(())
         })
         .await;
         killed

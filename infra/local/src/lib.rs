@@ -30,7 +30,7 @@ pub use emulator::AccessKey;
 pub use info::{Demo, Options, StackInfo};
 pub use live::Live;
 pub use prerequisites::newest_postgres;
-pub use processes::{FunctionProcess, function_processes, kill_function_process};
+pub use processes::{FunctionProcess, function_processes, has_ended, kill_function_process};
 pub use stack::{Stack, create_account, functions_of, info_of};
 pub use state::owner;
 pub use template::parse as parse_template;

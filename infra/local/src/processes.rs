@@ -107,6 +107,13 @@ pub fn function_processes(state_dir: &Path) -> Vec<FunctionProcess> {
     having(|variable| variable.starts_with(prefix.as_bytes())).into_iter().filter_map(function).collect()
 }
 
+/// Whether a process has ended with all of its threads: only then its parent can know.
+pub fn has_ended(id: u32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{id}/status")) else { return true };
+    let is_zombie = status.lines().any(|line| line.starts_with("State:") && line.contains('Z'));
+    is_zombie && fs::read_dir(format!("/proc/{id}/task")).is_ok_and(|threads| threads.count() <= 1)
+}
+
 /// Kills a function's process. Returns false if the process is not, or no longer, one of a function.
 pub fn kill_function_process(state_dir: &Path, id: u32) -> bool {
     let is_one = function_processes(state_dir).iter().any(|process| process.id == id);
