@@ -70,6 +70,49 @@ async fn a_program_without_the_key_reaches_nothing(world: Arc<World>) {
         assert!([400, 403].contains(&status(world.http.get(presigned)).await), "{key}");
     }
     assert_eq!(status(world.http.get(format!("{endpoint}/2015-03-31/functions"))).await, 403);
+    // Paths that MiniStack answers as its own or as any service, with a key that it takes for the root user's and one that nobody has.
+    for path in [
+        "_aws/execute-api/x",
+        "_aws/execute-api/x/y",
+        "_ministack/healthz",
+        "_oslira/requests/x",
+        "_ministack/cfn-response/x",
+        "_ministack/reset",
+    ] {
+        for key in ["test", "AKIAIOSFODNN7EXAMPLE"] {
+            let request = world.http.post(format!("{endpoint}/{path}")).header("x-amz-target", "secretsmanager.GetSecretValue");
+            let body = r#"{"SecretId":"oslira/local/stripe-webhook"}"#;
+            assert_eq!(status(request.header("authorization", signed(key)).body(body)).await, 403, "{path} {key}");
+        }
+    }
+}
+
+/// Below the API's own prefix, what is not a route of the API is not for pages either.
+#[stack_test]
+async fn a_page_cannot_leave_the_api(world: Arc<World>) {
+    let endpoint = &world.stack.info().aws_endpoint;
+    let query = "X-Amz-Credential=test%2F20260101%2Feu-west-1%2Fsqs%2Faws4_request";
+    for path in ["x", "x/y", "oslira", "oslira/$default/@connections/x", "oslira/$default/../../../x"] {
+        let url = format!("{endpoint}/_aws/execute-api/{path}?{query}");
+        let form = simple(&world.http, Method::POST, &url, Some("https://evil.example")).body("Action=ListQueues&Version=2012-11-05");
+        assert_eq!(status(form).await, 403, "{path}");
+    }
+}
+
+/// The ports by which functions receive their events.
+#[stack_test]
+async fn a_page_receives_no_event_of_a_function(world: Arc<World>) {
+    assert_eq!(status(world.http.get(world.url("/health"))).await, 200);
+    let processes = local::function_processes(world.stack.state_dir());
+    let address = processes.iter().find_map(|process| {
+        let variables = std::fs::read(format!("/proc/{}/environ", process.id)).ok()?;
+        let text = String::from_utf8_lossy(&variables).into_owned();
+        text.split('\0').find_map(|variable| variable.strip_prefix("AWS_LAMBDA_RUNTIME_API=")).map(ToOwned::to_owned)
+    });
+    let next = format!("http://{}/2018-06-01/runtime/invocation/next", address.expect("a running function"));
+    assert_eq!(status(simple(&world.http, Method::GET, &next, None)).await, 403);
+    assert_eq!(status(simple(&world.http, Method::GET, &next, Some("https://evil.example"))).await, 403);
+    assert_eq!(status(world.http.get(&next).header("host", "evil.example")).await, 403);
 }
 
 /// In a container everything else runs as root. A checkout that other accounts cannot reach leaves no choice.

@@ -20,6 +20,7 @@ import json
 import os
 import pathlib
 import queue
+import re
 import select
 import shutil
 import socket
@@ -33,8 +34,8 @@ from collections import Counter
 from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
 
-from ministack.core import iam_evaluator, lambda_runtime
-from ministack.services import cloudwatch_logs, lambda_svc, stepfunctions
+from ministack.core import lambda_runtime
+from ministack.services import cloudwatch_logs, lambda_svc, stepfunctions, sts
 
 # Seconds after which an idle thread checks for its end by itself.
 IDLE = 5.0
@@ -56,6 +57,21 @@ class Environment(lambda_runtime.ProvidedWorker):
     """
 
     output = None
+
+    def _build_handler_class(self, generation, pending):
+        """The Runtime API of one environment, which only its own process may call."""
+
+        class Handler(super()._build_handler_class(generation, pending)):
+            def parse_request(self):
+                if not super().parse_request():
+                    return False
+                is_page = "origin" in self.headers or self.headers.get("sec-fetch-site", "none") != "none"
+                if is_page or not is_local(self.headers.get_all("host", [])):
+                    self.send_error(403)
+                    return False
+                return True
+
+        return Handler
 
     def _pump_output(self, stream, log_queue):
         output = Output(stream, log_queue)
@@ -217,12 +233,22 @@ def counted(app):
     return count
 
 
-API = "/_aws/execute-api/"
-# What needs no key: two return numbers of this start, and the address of the third contains a token that only the function which is asked receives.
-OPEN = ("/_ministack/health", "/_oslira/requests", "/_ministack/cfn-response/")
+# The routes of the API. Other paths below the same prefix leave the API: MiniStack answers them as any service, or manages connections.
+API = re.compile(r"/_aws/execute-api/[a-z0-9]+/\$default(/(?!@connections).*)?", re.DOTALL)
+# What needs no key: these return numbers of this start.
+OPEN = ("/_ministack/health", "/_oslira/requests")
 
 
-def refusal(path, query, headers):
+def is_local(hosts):
+    """Whether these `Host` headers name this machine."""
+    try:
+        host = urlsplit(f"//{hosts[0]}").hostname if len(hosts) == 1 else None
+    except ValueError:
+        host = None
+    return host is not None and (host in ("127.0.0.1", "localhost", "::1") or host.endswith(".localhost"))
+
+
+def refusal(method, path, query, headers):
     """Why a request is refused, or None. `headers` are pairs of bytes with names in lower case, as ASGI passes them.
 
     The `Host` header must name this machine: a page whose own name was bound to 127.0.0.1 after it was loaded is of the same origin for its
@@ -233,19 +259,19 @@ def refusal(path, query, headers):
     for name, value in headers:
         values.setdefault(name, []).append(value.decode("latin-1"))
     hosts = values.get(b"host", [])
-    try:
-        host = urlsplit(f"//{hosts[0]}").hostname if len(hosts) == 1 else None
-    except ValueError:
-        host = None
-    if host is None or not (host in ("127.0.0.1", "localhost", "::1") or host.endswith(".localhost")):
+    if not is_local(hosts):
         return "this host is not the local stack's"
     # Other hosts select a service by their name, whatever the path; one with dot segments is not the API's.
-    if host in ("127.0.0.1", "localhost") and path.startswith(API) and ".." not in path:
+    if urlsplit(f"//{hosts[0]}").hostname in ("127.0.0.1", "localhost") and API.fullmatch(path) and ".." not in path:
         return None
     if b"origin" in values or any(site != "none" for site in values.get(b"sec-fetch-site", [])):
         return "web pages may call the API only"
+    # The address that ends a custom resource contains a token which only the function that is asked receives.
+    if path in OPEN or method == "PUT" and path.startswith("/_ministack/cfn-response/"):
+        return None
     key = access_key(values.get(b"authorization", []), query)
-    if not path.startswith(OPEN) and key != os.environ["AWS_ACCESS_KEY_ID"] and iam_evaluator.is_root_access_key(key):
+    # MiniStack's own addresses check nothing. The keys of functions' roles are for AWS's services.
+    if key != os.environ["AWS_ACCESS_KEY_ID"] and (path.startswith("/_") or key not in sts._sessions):
         return "the request is not signed with a key of this stack"
     return None
 
@@ -266,7 +292,7 @@ def guarded(app):
     async def guard(scope, receive, send):
         if scope["type"] not in ("http", "websocket"):
             return await app(scope, receive, send)
-        status, reason = 403, refusal(scope["path"], scope["query_string"], scope["headers"])
+        status, reason = 403, refusal(scope.get("method"), scope["path"], scope["query_string"], scope["headers"])
         if reason is None and is_malformed(scope["headers"]):
             status, reason = 400, "Bad Request"
         if reason is None:

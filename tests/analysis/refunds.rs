@@ -156,6 +156,16 @@ async fn unusable_answers_and_refusals_are_refunded(world: Arc<World>) {
         }
     });
     futures::future::join_all(runs).await;
+    // A response of status 200 that failed: of what it was asked about, which no other model is asked, or for a while.
+    for (code, outcome, asked) in [("invalid_prompt", "AI_REFUSED", [1, 0]), ("server_error", "completed", [1, 1])] {
+        let account = world.account(9).await;
+        let handle = world.handle("failed");
+        world.fault("openai", &handle, None, json!({ "kind": "response_failed", "code": code })).await;
+        let ended = account.run(&handle, "light").await;
+        let error = ended.progress["error"]["code"].as_str().unwrap_or(ended.status()).to_owned();
+        let questions = [questions(&world, "openai", &handle).await, questions(&world, "anthropic", &handle).await];
+        assert_eq!((error.as_str(), questions), (outcome, asked), "{}", ended.progress);
+    }
     // One provider only: the other one answers.
     let account = world.account(9).await;
     let handle = world.handle("other");

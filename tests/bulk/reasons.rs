@@ -185,13 +185,13 @@ async fn a_cancelled_batch_refunds_its_live_runs_once_and_keeps_the_others(world
 
 #[stack_test]
 async fn a_cancelled_batch_in_the_queue_fetches_nothing(world: Arc<World>) {
-    let account = world.account(5).await;
+    let (account, begun) = (world.account(5).await, jiff::Timestamp::now());
     let handles = world.handles("never", 3);
     world.slow_scrape(&handles[0], 20_000).await;
     let batch = account.start_batch(&handles, "light").await;
     batch.cancel().await.data(200);
     world.send_message(Queue::BulkGroups, &batch.message()).await;
-    world.until_empty(Queue::BulkGroups).await;
+    world.until_logged("bulk_groups", begun, &["looked up", &batch.id], 2).await;
     assert_eq!((account.balance().await, account.count_entries("analysis").await), (5, 0));
     assert!(world.actor_runs(&handles[0]).await.len() <= 1);
     assert_eq!(Batch::endings(&batch.progress().await).values().filter(|end| *end == "cancelled").count(), 3);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Batch;
-use crate::harness::{Queue, Value, World, json, stack_test};
+use crate::harness::{Value, World, json, stack_test};
 
 #[stack_test]
 async fn one_to_a_hundred_handles(world: Arc<World>) {
@@ -69,18 +69,17 @@ async fn a_repeat_gets_the_first_response(world: Arc<World>) {
 /// The process dies after its commit and before it sends to the queue: simulated by what it has written by then.
 #[stack_test]
 async fn a_repeat_queues_the_groups_of_a_process_that_died(world: Arc<World>) {
-    let account = world.account(9).await;
+    let (account, begun) = (world.account(9).await, jiff::Timestamp::now());
     let handles = world.handles("resumed", 2);
     let first = account.bulk_with_key(&handles, "light", Some("k2")).await.data(202);
     let batch = Batch { account: account.clone(), id: first["batch_id"].as_str().unwrap().to_owned(), started: first.clone() };
     batch.cancel().await.data(200);
-    world.until_empty(Queue::BulkGroups).await;
+    world.until_logged("bulk_groups", begun, &["looked up", &batch.id], 1).await;
     let reopened = "UPDATE idempotency_keys SET answer = NULL, claimed_at = '-infinity' WHERE account_id = $1::text::uuid AND key = 'k2'";
     world.db.rows(reopened, &[&account.id]).await;
     let again = account.bulk_with_key(&handles, "light", Some("k2")).await.data(202);
     assert_eq!(again["batch_id"], first["batch_id"]);
     assert_eq!(again["analyses"], first["analyses"]);
-    world.until_empty(Queue::BulkGroups).await;
     assert_eq!((account.balance().await, account.count_entries("analysis").await), (9, 0));
 }
 

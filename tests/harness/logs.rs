@@ -1,11 +1,24 @@
 //! The functions' logs: errors during a test, and the two checks of all lines at the end.
 
+use std::time::Duration;
+
 use aho_corasick::AhoCorasick;
 use serde_json::Value;
 
-use super::World;
+use super::{World, until};
 
 impl World {
+    /// Waits until a function has logged `count` lines with all of these texts since `begun`.
+    pub async fn until_logged(&self, binary: &str, begun: jiff::Timestamp, texts: &[&str], count: usize) {
+        let function = &self.stack.functions()[binary];
+        until(&format!("{count} lines of {binary} with {texts:?}"), Duration::from_mins(2), || async {
+            let lines = local::logs::lines(&self.stack.sdk_config(), Some(function), begun.as_millisecond()).await.ok()?;
+            let found = lines.iter().filter(|line| texts.iter().all(|text| line.text.contains(text))).count();
+            (found >= count).then_some(())
+        })
+        .await;
+    }
+
     /// Returns the functions' last hundred log lines of level `ERROR` and `WARN` since `begun`.
     pub async fn errors_since(&self, begun: jiff::Timestamp) -> Vec<String> {
         let lines = local::logs::lines(&self.stack.sdk_config(), None, begun.as_millisecond()).await.unwrap_or_default();

@@ -83,7 +83,7 @@ impl Binaries {
 }
 
 /// The packages that are never deployed, except `hello`, which the benchmarks compare functions with.
-const TOOLS: [&str; 4] = ["local", "sandbox", "oslira-openapi", "oslira-tests"];
+const TOOLS: [&str; 5] = ["eval", "local", "sandbox", "oslira-openapi", "oslira-tests"];
 
 async fn run(command: &mut Command, verbose: bool) -> Result<()> {
     if verbose {

@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     Empty,
     /// OpenAI: a message of commentary precedes the answer.
     Commentary,
+    /// OpenAI: status 200 with a response that failed for this reason, without output or usage.
+    ResponseFailed { code: String },
     /// The answer is in a code fence, after a byte order mark and some words.
     Fenced,
     /// The response has this id, as a server that draws ids from a few values gives it again.
@@ -80,7 +82,7 @@ impl Fault {
             | Self::Empty
             | Self::Fenced
             | Self::ResponseId { .. } => matches!(vendor, Vendor::Openai | Vendor::Anthropic),
-            Self::Commentary => vendor == Vendor::Openai,
+            Self::Commentary | Self::ResponseFailed { .. } => vendor == Vendor::Openai,
             Self::RunFailed { .. }
             | Self::RunTimedOut { .. }
             | Self::RunAborted

@@ -128,6 +128,7 @@ fn answer(models: &Models, question: &Question, handle: Option<&str>, fault: Opt
         Some(Fault::Empty) => (None, Stop::Done, "empty"),
         Some(Fault::SchemaViolation) => (Some(as_text(answers::broken(regular))), Stop::Done, "schema_violation"),
         Some(Fault::Fenced) => (Some(format!("\u{feff}Here it is:\n```json\n{}\n```", as_text(regular))), Stop::Done, "fenced"),
+        Some(Fault::ResponseFailed { .. }) => (None, Stop::Done, "response_failed"),
         Some(Fault::MaxTokens) => (Some(as_text(regular)), Stop::Budget, "max_tokens"),
         _ => (Some(as_text(regular)), Stop::Done, "ok"),
     };
@@ -156,6 +157,13 @@ fn answer(models: &Models, question: &Question, handle: Option<&str>, fault: Opt
         Some(Fault::ResponseId { id }) => Some(id.clone()),
         _ => None,
     };
+    let failure = match fault {
+        Some(Fault::ResponseFailed { code }) => {
+            tokens = Tokens::default();
+            Some(code.clone())
+        }
+        _ => None,
+    };
     let has_commentary = fault == Some(&Fault::Commentary);
-    (Answer { model_name: question.model_name.clone(), text, stop, tokens, one_hour, id, has_commentary }, outcome)
+    (Answer { model_name: question.model_name.clone(), text, stop, tokens, one_hour, id, has_commentary, failure }, outcome)
 }

@@ -59,6 +59,8 @@ pub(crate) struct Answer {
     pub(crate) id: Option<String>,
     /// Whether a message of commentary precedes the answer.
     pub(crate) has_commentary: bool,
+    /// Why the response failed, if it did.
+    pub(crate) failure: Option<String>,
 }
 
 /// An error, independent of the wire format.

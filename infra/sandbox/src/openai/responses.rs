@@ -105,23 +105,32 @@ impl Dialect for Responses {
             }
             output.push(message(answer.has_commentary.then_some("final_answer"), content));
         }
+        let (mut status, mut usage) = (
+            if cut { "incomplete" } else { "completed" },
+            json!({
+                "input_tokens": answer.tokens.input,
+                "input_tokens_details": {"cached_tokens": answer.tokens.cached, "cache_write_tokens": answer.tokens.cache_write},
+                "output_tokens": answer.tokens.output, "output_tokens_details": {"reasoning_tokens": answer.tokens.reasoning},
+                "total_tokens": answer.tokens.input + answer.tokens.output
+            }),
+        );
+        let error = answer.failure.as_ref().map(|code| json!({"code": code, "message": "The response failed."}));
+        if error.is_some() {
+            (status, usage) = ("failed", Value::Null);
+            output.clear();
+        }
         let now = Timestamp::now().as_second();
         let or = |name: &str, default: Value| request.get(name).filter(|value| !value.is_null()).cloned().unwrap_or(default);
         json!({
             "id": answer.id.clone().unwrap_or_else(|| format!("resp_{}", wire::id(32))), "object": "response", "created_at": now,
-            "status": if cut { "incomplete" } else { "completed" }, "background": false, "completed_at": now, "error": null,
+            "status": status, "background": false, "completed_at": now, "error": error,
             "incomplete_details": cut.then(|| json!({"reason": "max_output_tokens"})), "instructions": request["instructions"],
             "max_output_tokens": request["max_output_tokens"], "max_tool_calls": null, "model": answer.model_name, "output": output,
             "parallel_tool_calls": true, "previous_response_id": null, "prompt_cache_key": request["prompt_cache_key"],
             "reasoning": {"effort": or("reasoning", json!({}))["effort"], "summary": null}, "safety_identifier": request["safety_identifier"],
             "service_tier": "default", "store": or("store", true.into()), "temperature": 1.0, "text": or("text", json!({"format": {"type": "text"}})),
             "tool_choice": "auto", "tools": [], "top_logprobs": 0, "top_p": 1.0, "truncation": "disabled",
-            "usage": {
-                "input_tokens": answer.tokens.input,
-                "input_tokens_details": {"cached_tokens": answer.tokens.cached, "cache_write_tokens": answer.tokens.cache_write},
-                "output_tokens": answer.tokens.output, "output_tokens_details": {"reasoning_tokens": answer.tokens.reasoning},
-                "total_tokens": answer.tokens.input + answer.tokens.output
-            },
+            "usage": usage,
             "user": null, "metadata": or("metadata", json!({}))
         })
     }
