@@ -42,7 +42,8 @@ fn assert_fits(at: &str, schema: &Value, value: &Value) {
         Some("string") => assert!(value.as_str().is_some_and(|text| !text.trim().is_empty()), "{at}: {value}"),
         Some("array") => {
             let entries = value.as_array().unwrap_or_else(|| panic!("{at}: {value}"));
-            assert!(!entries.is_empty(), "{at}");
+            // A good lead has nothing that speaks against it.
+            assert!(at == "red_flags" || !entries.is_empty(), "{at}");
             for entry in entries {
                 assert_fits(at, &schema["items"], entry);
             }
