@@ -70,7 +70,7 @@ async fn a_program_without_the_key_reaches_nothing(world: Arc<World>) {
         assert!([400, 403].contains(&status(world.http.get(presigned)).await), "{key}");
     }
     assert_eq!(status(world.http.get(format!("{endpoint}/2015-03-31/functions"))).await, 403);
-    // Paths that MiniStack answers as its own or as any service, with a key that it takes for the root user's and one that nobody has.
+    // Paths that MiniStack answers as its own or as any service, with a key that it takes for the root user's and one of no start.
     for path in [
         "_aws/execute-api/x",
         "_aws/execute-api/x/y",

@@ -183,7 +183,7 @@ def unprivileged():
         return []
     if not all(path.stat().st_mode & 0o001 for path in (here, *here.parents)):
         return []
-    return [setpriv, "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    return [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 
 def start_function(command, **options):
