@@ -51,7 +51,8 @@ BEGIN
     INSERT INTO idempotency_keys (account_id, user_id, key, request_hash, work_id, answer) VALUES (p_account_id, v_user, p_key, p_hash, p_work_id, p_answer)
     ON CONFLICT DO NOTHING;
     IF FOUND THEN
-        -- A key of one account for the run of another would start an execution with that run's name, in the way of its own.
+        -- An execution is named after its run. A key that named an existing run would start a second execution under that name, and the run's own
+        -- start would then be taken for a repeat.
         IF EXISTS (SELECT 1 FROM analyses WHERE run_id = p_work_id) THEN
             RAISE EXCEPTION 'the work % exists already', p_work_id USING ERRCODE = 'OS409';
         END IF;

@@ -85,6 +85,7 @@ impl StackInfo {
     pub fn sdk_config(&self) -> SdkConfig {
         emulator::sdk_config(&self.aws_endpoint, &self.aws_key)
     }
+
     /// Returns the environment variables by which any AWS SDK reaches the emulator.
     pub fn aws_environment(&self) -> [(&'static str, &str); 4] {
         [
