@@ -48,11 +48,12 @@ CREATE INDEX IF NOT EXISTS ledger_by_run ON credit_ledger (run_id) WHERE run_id 
 
 -- Decides an entry's number, balance, legality and cause under the balance's lock, whatever the statement said. The cause is the one that was
 -- given, else the transaction's (`oslira.caused_by`, which Stripe's events set), else the member who requested the run or calls, else system.
+-- Any session can set `oslira.caused_by`, so it does not count where a user calls.
 CREATE OR REPLACE FUNCTION ledger_before_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     balance credit_balances;
-    v_cause text := nullif(current_setting('oslira.caused_by', true), '');
+    v_cause text := CASE WHEN auth.uid() IS NULL THEN nullif(current_setting('oslira.caused_by', true), '') END;
 BEGIN
     INSERT INTO credit_balances (account_id) VALUES (NEW.account_id) ON CONFLICT (account_id) DO NOTHING;
     SELECT * INTO STRICT balance FROM credit_balances WHERE account_id = NEW.account_id FOR UPDATE;

@@ -371,7 +371,8 @@ BEGIN
         RETURNING id INTO v_lead;
         t[2] := clock_timestamp();
         v_cost := run_cost(p_run_id);
-        -- Of an entry that another account's analysis stored, the account does not learn that it existed.
+        -- Of an entry that another account's analysis stored, the account does not learn that it existed. An entry lives seven days
+        -- (`LIFETIME` in shared/domain/src/cache.rs).
         UPDATE analyses SET lead_id = v_lead, metrics = p_metrics,
             cache_hit = p_cache_hit AND EXISTS (SELECT 1 FROM analyses a WHERE a.account_id = run.account_id AND a.username = run.username
                 AND a.status = 'completed' AND a.completed_at > now() - interval '7 days'),
@@ -443,22 +444,24 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
         WHERE jsonb_typeof(p_input) = 'object'), false)
 $$;
 
--- Cancels a run of the caller's and refunds it, or keeps its charge (cancellation_keeps_charge). p_input (what the progress item knows) serves for a run that was accepted but not
--- admitted yet: it is recorded as cancelled, and its admission will find that.
-CREATE OR REPLACE FUNCTION cancel_analysis(p_run_id text, p_input jsonb DEFAULT NULL) RETURNS jsonb
+-- Cancels a run of the caller's and refunds it, or keeps its charge (cancellation_keeps_charge). p_input (what the progress item knows) serves
+-- for a run that was accepted but not admitted yet: it is recorded as cancelled, and its admission will find that. With p_account_id the run of
+-- another account is not found.
+CREATE OR REPLACE FUNCTION cancel_analysis(p_run_id text, p_input jsonb DEFAULT NULL, p_account_id uuid DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     run analyses;
     was text;
     may_spend boolean;
+    v_accounts CONSTANT uuid[] := ARRAY(SELECT id FROM user_account_ids() id WHERE p_account_id IS NULL OR id = p_account_id);
 BEGIN
-    PERFORM 1 FROM accounts WHERE id = (SELECT account_id FROM analyses WHERE run_id = p_run_id AND account_id IN (SELECT user_account_ids()))
+    PERFORM 1 FROM accounts WHERE id = (SELECT account_id FROM analyses WHERE run_id = p_run_id AND account_id = ANY (v_accounts))
     FOR NO KEY UPDATE;
-    SELECT * INTO run FROM analyses WHERE run_id = p_run_id AND account_id IN (SELECT user_account_ids()) AND deleted_at IS NULL FOR UPDATE;
-    IF NOT FOUND AND caller_may_record_run(p_run_id, p_input) THEN
+    SELECT * INTO run FROM analyses WHERE run_id = p_run_id AND account_id = ANY (v_accounts) AND deleted_at IS NULL FOR UPDATE;
+    IF NOT FOUND AND (p_account_id IS NULL OR p_input ->> 'account_id' = p_account_id::text) AND caller_may_record_run(p_run_id, p_input) THEN
         PERFORM record_ended_run(p_run_id, p_input, 'cancelled', NULL, NULL, NULL);
         -- Its admission may have committed in between: then the row exists now, and is cancelled like any other.
-        SELECT * INTO run FROM analyses WHERE run_id = p_run_id AND account_id IN (SELECT user_account_ids()) AND deleted_at IS NULL FOR UPDATE;
+        SELECT * INTO run FROM analyses WHERE run_id = p_run_id AND account_id = ANY (v_accounts) AND deleted_at IS NULL FOR UPDATE;
         was := CASE WHEN run.status = 'cancelled' THEN 'pending' END;
     END IF;
     IF run.id IS NULL THEN

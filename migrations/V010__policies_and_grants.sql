@@ -97,7 +97,7 @@ GRANT EXECUTE ON FUNCTION
     caller_account(uuid),
     analysis_credits(text),
     run_is_stuck(text, text, timestamptz),
-    cancel_analysis(text, jsonb),
+    cancel_analysis(text, jsonb, uuid),
     create_bulk_analyses(uuid, uuid, text, text, jsonb, text, text),
     cancel_batch(text, uuid),
     delete_lead(uuid, uuid),

@@ -218,6 +218,25 @@ async fn the_logins_have_no_privileges_of_their_own(world: Arc<World>) {
 }
 
 #[stack_test]
+async fn no_caller_chooses_who_caused_an_entry(world: Arc<World>) {
+    let account = world.account(9).await;
+    let user = owner_of(&world, &account).await;
+    let run_id = format!("run_{}", uuid::Uuid::now_v7().simple());
+    let input = json!({
+        "account_id": account.id, "business_profile_id": account.business_profile_id, "requested_by": user,
+        "username": world.handle("forged"), "tier": "light", "requested_at_ms": jiff::Timestamp::now().as_millisecond(),
+    });
+    let admitted: Option<crate::harness::Value> = world.db.value("SELECT admit_analysis($1, $2)", &[&run_id, &input]).await;
+    assert_eq!(admitted.unwrap()["outcome"], json!("admitted"));
+    let client = session(&world, "oslira_api", &account).await;
+    client.batch_execute("SELECT set_config('oslira.caused_by', 'operator:forged', false)").await.unwrap();
+    client.query_one("SELECT cancel_analysis($1)", &[&run_id]).await.unwrap();
+    let sql = "SELECT string_agg(transaction_type || ' ' || created_by, ', ' ORDER BY entry_no) FROM credit_ledger WHERE run_id = $1";
+    let causes: Option<String> = world.db.value(sql, &[&run_id]).await;
+    assert_eq!(causes, Some(format!("analysis user:{user}, refund user:{user}")));
+}
+
+#[stack_test]
 async fn grants_are_given_once_a_key(world: Arc<World>) {
     let account = world.account(25).await;
     let sql = "SELECT granted FROM grant_credits($1::text::uuid, 10, 'admin_grant', 'payment-1')";

@@ -128,9 +128,9 @@ async fn tenant(account: &Account, users: UserDb, admin: AdminDb) {
         };
         assert_eq!(admin.admit(&run).await.unwrap().outcome, AdmissionOutcome::Admitted);
         assert_eq!(admin.begin_task(&run.run_id).await.unwrap().unwrap().status, RunStatus::Processing);
-        let view = users.run(&claims, &run.run_id).await.unwrap();
+        let view = users.run(&claims, None, &run.run_id).await.unwrap();
         assert_eq!((view.account_ids, view.run.unwrap().credits_charged), (vec![own], 5));
-        let cancellation = users.cancel(&claims, &run.run_id, None).await.unwrap();
+        let cancellation = users.cancel(&claims, None, &run.run_id, None).await.unwrap();
         assert!(matches!(cancellation, Cancellation::Cancelled { credits_refunded: 5, .. }), "{cancellation:?}");
     }
 }

@@ -45,7 +45,7 @@ const OF_THE_API: [&str; 13] = [
     "analysis_credits(text)",
     "begin_purchase(uuid,text,text,text)",
     "caller_account(uuid)",
-    "cancel_analysis(text,jsonb)",
+    "cancel_analysis(text,jsonb,uuid)",
     "cancel_batch(text,uuid)",
     "claim_idempotency_key(uuid,text,text,text,text)",
     "create_bulk_analyses(uuid,uuid,text,text,jsonb,text,text)",

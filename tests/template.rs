@@ -277,6 +277,16 @@ async fn refunds_and_the_webhook_can_have_reserved_concurrency(world: Arc<World>
 }
 
 #[stack_test]
+async fn a_cache_entry_lives_as_long_as_the_code_says(world: Arc<World>) {
+    let rules = resources(&world, "AWS::S3::Bucket").into_iter().flat_map(|(_, bucket)| list(&bucket["LifecycleConfiguration"]["Rules"]));
+    let days: Vec<u64> =
+        rules.filter(|rule| rule["Id"] == "ProfilesLiveAWeek").filter_map(|rule| rule["ExpirationInDays"].as_u64()).collect();
+    assert_eq!(days, [oslira_domain::cache::LIFETIME.as_secs() / 86_400]);
+    let migration = std::fs::read_to_string(root().join("migrations/V006__runs.sql")).unwrap();
+    assert!(migration.contains(&format!("a.completed_at > now() - interval '{} days'", days[0])), "complete_analysis looks back as far");
+}
+
+#[stack_test]
 async fn tables_and_queues_are_encrypted_without_a_charge(world: Arc<World>) {
     for (name, table) in resources(&world, "AWS::DynamoDB::Table") {
         assert!(table.get("SSESpecification").is_none(), "{name}: without it DynamoDB encrypts with a key that costs nothing");

@@ -47,6 +47,8 @@ async fn concurrent_repeats_start_one_run(world: Arc<World>) {
     }
     assert_eq!(account.ended(&run_id).await.status(), "completed");
     assert_eq!((account.runs().await, account.balance().await), (1, 4));
+    // They count as one analysis.
+    assert_eq!(account.counted("analyses").await, 1);
 }
 
 #[stack_test]

@@ -236,7 +236,21 @@ async fn the_account_header_chooses_among_memberships_only(world: Arc<World>) {
     // A member of both accounts can choose either. Without the header the older membership counts.
     other.admit_member(&account, "member").await;
     let started = account.analyze_for(&other.id, &other.business_profile_id, &handle).await.data(202);
-    account.ended(started["run_id"].as_str().expect("a run id")).await;
+    let run_id = started["run_id"].as_str().expect("a run id");
+    account.ended(run_id).await;
+    // The same holds for what is read of the run and done to it: with the header only the chosen account's runs are found.
+    for (method, what) in [("GET", "progress"), ("GET", "result"), ("POST", "cancel")] {
+        let send = async |header: Option<&String>| {
+            let request = account.request_to(method, &format!("/api/analysis/{run_id}/{what}"));
+            world.send(header.into_iter().fold(request, |request, id| request.header("X-Account-Id", id))).await
+        };
+        send(Some(&account.id)).await.problem(404, "NOT_FOUND");
+        for header in [None, Some(&other.id)] {
+            let answer = send(header).await;
+            let expected = if what == "cancel" { (409, Some("ALREADY_COMPLETE")) } else { (200, None) };
+            assert_eq!((answer.status, answer.body["code"].as_str()), expected, "{what}: {}", answer.body);
+        }
+    }
     assert_eq!((account.balance().await, other.balance().await), (5, 4));
     account.run(&handle, "light").await;
     assert_eq!((account.balance().await, other.balance().await), (4, 4));

@@ -1,6 +1,9 @@
 //! Bulk requests and their responses.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use futures::future::join_all;
 
 use super::Batch;
 use crate::harness::{Value, World, json, stack_test};
@@ -64,6 +67,21 @@ async fn a_repeat_gets_the_first_response(world: Arc<World>) {
     let first = account.bulk_with_key(&longest, "light", Some("k4")).await;
     let again = account.bulk_with_key(&longest, "light", Some("k4")).await;
     assert_eq!((first.status, &first.body), (202, &again.body));
+}
+
+#[stack_test]
+async fn concurrent_repeats_are_one_batch_and_count_once(world: Arc<World>) {
+    let account = world.account(9).await;
+    let handles = world.handles("together", 3);
+    let all = join_all((0..5).map(|_| account.bulk_with_key(&handles, "light", Some("same")))).await;
+    let batches: BTreeSet<&str> = all.iter().filter_map(|answer| answer.body["data"]["batch_id"].as_str()).collect();
+    assert_eq!(batches.len(), 1, "{all:?}");
+    for answer in all.iter().filter(|answer| answer.status != 202) {
+        assert_eq!((answer.status, answer.body["code"].as_str()), (409, Some("IDEMPOTENCY_KEY_IN_USE")), "{}", answer.body);
+    }
+    assert_eq!((account.counted("bulk_requests").await, account.counted("analyses").await), (1, 3));
+    account.bulk_with_key(&handles, "light", Some("same")).await.data(202);
+    assert_eq!((account.counted("bulk_requests").await, account.counted("analyses").await), (1, 3));
 }
 
 /// The process dies after its commit and before it sends to the queue: simulated by what it has written by then.

@@ -98,14 +98,15 @@ async fn concurrent_misses_of_a_handle_leave_one_valid_entry(world: Arc<World>) 
             let ended = account.run(&handle, "light").await;
             assert_eq!(ended.status(), "completed", "{}", ended.progress);
             let result = account.result(&ended.run_id).await.data(200);
-            // Each run is charged once.
-            assert_eq!(result["cost"]["apify_micro_usd"] == json!(0), result["cache_hit"] == json!(true), "{result}");
-            result["metrics"].clone()
+            // That another account was faster is not for this one to learn.
+            assert_eq!(result["cache_hit"], json!(false), "{result}");
+            (result["metrics"].clone(), result["cost"]["apify_micro_usd"] != json!(0))
         }
     });
-    let metrics = futures::future::join_all(runs).await;
-    assert!(metrics.iter().all(|seen| *seen == metrics[0]), "all see the same profile");
-    assert!((1..=4).contains(&world.actor_calls(&handle, "start").await));
+    let seen = futures::future::join_all(runs).await;
+    assert!(seen.iter().all(|(metrics, _)| *metrics == seen[0].0), "all see the same profile");
+    let paid = seen.iter().filter(|(_, paid)| *paid).count();
+    assert!(paid >= 1 && world.actor_calls(&handle, "start").await == paid, "each Actor run is a cost of the run that started it: {paid}");
     assert!(is_fresh(&world.entry(&handle).await));
 }
 

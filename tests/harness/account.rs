@@ -113,6 +113,18 @@ impl Account {
         self.ended(&run_id).await
     }
 
+    /// Returns how many requests of the account a limit has counted, in all its windows.
+    pub async fn counted(&self, scope: &str) -> i64 {
+        use aws_sdk_dynamodb::types::AttributeValue;
+        let scan = self.world.dynamodb.scan().table_name(&self.world.stack.outputs()["RateLimitsTableName"]);
+        let scan =
+            scan.filter_expression("begins_with(#bucket, :bucket)").expression_attribute_names("#bucket", "bucket").consistent_read(true);
+        let bucket = AttributeValue::S(format!("{scope}#{}#", self.id));
+        let pages = scan.expression_attribute_values(":bucket", bucket).into_paginator().items().send();
+        let items = pages.collect::<Result<Vec<_>, _>>().await.expect("the counters");
+        items.iter().map(|item| item["used"].as_n().expect("a number").parse::<i64>().expect("a number")).sum()
+    }
+
     pub async fn balance(&self) -> i32 {
         let sql = "SELECT current_balance FROM credit_balances WHERE account_id = $1::text::uuid";
         self.world.db.value(sql, &[&self.id]).await.expect("a balance")

@@ -9,7 +9,7 @@ use oslira_http::{Problem, Reply, Request, endpoint, errors};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::Deps;
+use crate::{Deps, cancelled_message};
 
 /// A cancelled run.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -54,8 +54,9 @@ pub async fn cancel_analysis(request: Request, deps: Deps, executions: Execution
     });
     let accepted = item.map(|item| item.run);
     let ended = |how: &str| Problem::of(&errors::ALREADY_COMPLETE).message(format!("The analysis has already {how}."));
-    let (credits_refunded, credits_kept, refunded_cost) = match deps.db.cancel(&request.caller.claims(), &run_id, accepted.as_ref()).await?
-    {
+    let caller = &request.caller;
+    let cancelled = deps.db.cancel(&caller.claims(), caller.requested_account, &run_id, accepted.as_ref()).await?;
+    let (credits_refunded, credits_kept, refunded_cost) = match cancelled {
         Cancellation::Cancelled { credits_refunded, credits_kept, refunded_cost } => (credits_refunded, credits_kept, refunded_cost),
         Cancellation::Completed => return Err(ended("completed")),
         Cancellation::Failed => return Err(ended("failed")),
@@ -76,10 +77,6 @@ pub async fn cancel_analysis(request: Request, deps: Deps, executions: Execution
         credits_refunded,
         credits_kept,
         refunded_cost,
-        message: if credits_kept == 0 {
-            "The analysis was cancelled. You were not charged."
-        } else {
-            "The analysis was cancelled. Its charge is kept, because cancelled analyses have cost too much within 24 hours."
-        },
+        message: cancelled_message(credits_kept),
     })
 }

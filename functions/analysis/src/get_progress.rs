@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Deps;
+use crate::{Deps, cancelled_message};
 
 /// How long a request waits for the database. A client that polls retries soon, and thousands of them must not fill all environments with
 /// requests that wait while the database is unavailable.
@@ -139,7 +139,10 @@ pub async fn get_progress(request: Request, deps: Deps) -> Result<Reply, Problem
     tracing::Span::current().record("run_id", run_id.as_str());
     let claims = request.caller.claims();
     // DynamoDB has the progress of a live run; the database has its end, which outlives the item and takes precedence.
-    let (view, item) = tokio::join!(within(PATIENCE, deps.db.run(&claims, &run_id)), deps.progress.get(&run_id, request.received_at));
+    let (view, item) = tokio::join!(
+        within(PATIENCE, deps.db.run(&claims, request.caller.requested_account, &run_id)),
+        deps.progress.get(&run_id, request.received_at)
+    );
     let view = view?;
     let item = item.unwrap_or_else(|error| {
         tracing::warn!(%error, "progress not read");
@@ -165,7 +168,7 @@ pub async fn get_progress(request: Request, deps: Deps) -> Result<Reply, Problem
         current_step: state.step,
         current_step_number: state.step.number(),
         total_steps: Step::ALL.len(),
-        message: message(&state),
+        message: message(&state, row),
         steps: steps(&state),
         started_at,
         updated_at: state.updated_at,
@@ -205,10 +208,14 @@ fn merge(row: Option<&RunRow>, item: Option<Progress>) -> Option<RunState> {
     Some(state)
 }
 
-fn message(state: &RunState) -> &'static str {
+fn message(state: &RunState, row: Option<&RunRow>) -> &'static str {
     match (state.status, state.error_code) {
         (RunStatus::Failed, Some(code)) => code.message(),
-        (RunStatus::Cancelled, _) => "The analysis was cancelled. You were not charged.",
+        (RunStatus::Cancelled, _) => {
+            // The item may know of the cancellation before the row that was read does, and only the row has the charge.
+            let row = row.filter(|row| row.status == RunStatus::Cancelled);
+            row.map_or("The analysis was cancelled.", |row| cancelled_message(row.credits_charged - row.credits_refunded))
+        }
         _ => state.step.label(),
     }
 }

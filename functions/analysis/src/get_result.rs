@@ -148,7 +148,7 @@ pub(crate) fn describe(api: &mut Api) {
 pub async fn get_result(request: Request, deps: Deps) -> Result<Reply, Problem> {
     let run_id: RunId = request.path("runId")?;
     tracing::Span::current().record("run_id", run_id.as_str());
-    let view = deps.db.run(&request.caller.claims(), &run_id).await?;
+    let view = deps.db.run(&request.caller.claims(), request.caller.requested_account, &run_id).await?;
     let Some(row) = view.run else {
         // A run that is accepted but not admitted has progress and no row. A run that has ended has a row, which is hidden once its lead is
         // deleted.

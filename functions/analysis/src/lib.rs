@@ -22,3 +22,12 @@ pub fn describe(api: &mut Api) {
     get_result::describe(api);
     cancel_analysis::describe(api);
 }
+
+/// Tells what became of a cancelled run's charge.
+const fn cancelled_message(credits_kept: i32) -> &'static str {
+    if credits_kept == 0 {
+        "The analysis was cancelled. You were not charged."
+    } else {
+        "The analysis was cancelled. Its charge is kept, because cancelled analyses have cost too much within 24 hours."
+    }
+}

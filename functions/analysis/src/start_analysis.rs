@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use oslira_aws::executions::Executions;
 use oslira_aws::limits::{ANALYSES, STARTS};
+use oslira_db::idempotency::Claim;
 use oslira_db::runs::Precheck;
 use oslira_domain::{AccountId, BusinessProfileId, ExecutionInput, Run, RunId, RunStatus, Tier, Username};
 use oslira_http::errors::{LiveRun, Shortfall};
@@ -124,14 +125,20 @@ pub async fn start_analysis(request: Request, deps: Deps, executions: Executions
     if check.claim.is_none() {
         input.refuse(&check)?;
     }
-    let limit = match &check.claim {
-        Some(claim) if !claim.is_open() => None,
-        _ => deps.guard.count(ANALYSES, &check.account_id.to_string(), 1).await?,
-    };
     let run = input.run(RunId::new(Uuid::now_v7()), check.account_id, &request);
-    let claim = match check.claim {
-        Some(claim) => claim,
-        None => idempotency.claim(&deps.db, run.account_id, run.run_id.as_str(), &accepted(&run)?).await?,
+    let (claim, limit) = if let Some(claim) = check.claim {
+        (claim, None) // an earlier request with the key was checked and counted
+    } else {
+        let account = run.account_id.to_string();
+        let limit = deps.guard.count(ANALYSES, &account, 1).await?;
+        let claim = idempotency.claim(&deps.db, run.account_id, run.run_id.as_str(), &accepted(&run)?).await?;
+        if matches!(&claim, Claim::Claimed { work_id, .. } if work_id == run.run_id.as_str()) {
+            (claim, limit)
+        } else {
+            // Repeats that arrive together are all counted before one of them claims the key.
+            deps.guard.give_back(limit, &account, 1).await;
+            (claim, None)
+        }
     };
     let start = async |run_id: &str| {
         let run_id = run_id.parse().map_err(|_| Problem::of(&errors::IDEMPOTENCY_KEY_REUSED))?;

@@ -139,28 +139,35 @@ pub async fn start_bulk(request: Request, endpoint: Endpoint, queue: Queue) -> R
     if !check.can_spend {
         return Err(Problem::of(&errors::READ_ONLY).message("Viewers cannot spend credits."));
     }
-    let limit = match check.claim {
+    let account = check.account_id.to_string();
+    let (count, counted) = match check.claim {
         Some(claim) if !claim.is_open() => return idempotency.replay(claim),
         // An earlier request with the key was checked and counted. The claim decides whether its process may still be alive.
-        Some(_) => None,
+        Some(_) => (0, [None, None]),
         None => {
             let count = input.startable(&check)?;
-            let account = check.account_id.to_string();
-            guard.count(BULK_REQUESTS, &account, 1).await?;
-            guard.count(ANALYSES, &account, count).await?
+            (count, [guard.count(BULK_REQUESTS, &account, 1).await?, guard.count(ANALYSES, &account, count).await?])
         }
     };
 
     let runs: Vec<NewRun> = handles.into_iter().map(|username| NewRun { run_id: RunId::new(Uuid::now_v7()), username }).collect();
+    let batch_id = BatchId::new(Uuid::now_v7());
     let batch = NewBatch {
-        batch_id: &BatchId::new(Uuid::now_v7()),
+        batch_id: &batch_id,
         account_id: check.account_id,
         business_profile_id: input.business_profile_id,
         tier: input.tier,
         runs: &runs,
         key: idempotency.key(),
     };
-    let batch = match db.create_batch(&claims, &batch).await? {
+    let created = db.create_batch(&claims, &batch).await?;
+    let [requests, analyses] = counted;
+    let is_new = matches!(&created, BatchCreation::Created(batch) if batch.batch_id == batch_id);
+    if !is_new {
+        // Repeats that arrive together are all counted before one of them claims the key.
+        tokio::join!(guard.give_back(requests, &account, 1), guard.give_back(analyses, &account, count));
+    }
+    let batch = match created {
         BatchCreation::Created(batch) => batch,
         BatchCreation::KeyClaimed { claim } => return idempotency.replay(claim),
         BatchCreation::NoAccount => return Err(Problem::no_account(caller.requested_account)),
@@ -174,7 +181,7 @@ pub async fn start_bulk(request: Request, endpoint: Endpoint, queue: Queue) -> R
             return Err(Problem::of(&errors::RATE_LIMIT_EXCEEDED).message(message).retry_after(600));
         }
     };
-    tracing::Span::current().record("account_id", check.account_id.to_string());
+    tracing::Span::current().record("account_id", &account);
     tracing::info!(batch_id = %batch.batch_id, runs = batch.runs.len(), "batch recorded");
     let claim = Claim::Claimed { work_id: batch.batch_id.to_string(), answer: None };
     let start = async |_: &str| {
@@ -189,7 +196,7 @@ pub async fn start_bulk(request: Request, endpoint: Endpoint, queue: Queue) -> R
         }
         input.accepted(batch)
     };
-    Ok(idempotency.once(db, check.account_id, claim, start).await?.with_limit(limit))
+    Ok(idempotency.once(db, check.account_id, claim, start).await?.with_limit(analyses.filter(|_| is_new)))
 }
 
 /// Sends the groups of a batch's live runs to the queue, ten a request.

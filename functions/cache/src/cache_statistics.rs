@@ -1,18 +1,14 @@
 //! `GET /api/cache/statistics`
 
-use std::time::Duration;
-
 use oslira_aws::limits::GENERAL;
 use oslira_db::UserDb;
 use oslira_db::cache::{CacheUse, FetchedProfiles};
 use oslira_domain::Tier;
+use oslira_domain::cache::LIFETIME;
 use oslira_http::openapi::Api;
 use oslira_http::{Problem, Reply, Request, endpoint};
 use schemars::JsonSchema;
 use serde::Serialize;
-
-/// How long entries are kept.
-const KEPT: Duration = Duration::from_hours(7 * 24);
 
 /// A value for each tier.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -64,7 +60,7 @@ pub(crate) fn describe(api: &mut Api) {
 #[endpoint(GET, "/api/cache/statistics")]
 pub async fn cache_statistics(request: Request, db: UserDb) -> Result<Reply, Problem> {
     let caller = &request.caller;
-    let ages = [KEPT, Tier::Light.max_profile_age(), Tier::Deep.max_profile_age(), Tier::Xray.max_profile_age()];
+    let ages = [LIFETIME, Tier::Light.max_profile_age(), Tier::Deep.max_profile_age(), Tier::Xray.max_profile_age()];
     let used = db.cache_use(&caller.claims(), caller.requested_account, &ages).await?;
     let CacheUse { hits, misses, within } = used.ok_or_else(|| Problem::no_account(caller.requested_account))?;
     let [all, light, deep, xray]: [FetchedProfiles; 4] = within.try_into().map_err(|_| Problem::internal("not one count for each age"))?;

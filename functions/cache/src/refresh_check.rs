@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use oslira_aws::functions::Function;
 use oslira_aws::limits::REFRESH_CHECKS;
 use oslira_db::UserDb;
-use oslira_domain::cache::{Changes, Reason, Snapshot, similarity};
+use oslira_domain::cache::{Changes, LIFETIME, Reason, Snapshot, similarity};
 use oslira_domain::{LeadId, Tier, Username};
 use oslira_http::openapi::Api;
 use oslira_http::{AccessGuard, GENERAL, Problem, Reply, Request, endpoint, errors};
@@ -119,9 +119,10 @@ pub async fn refresh_check(request: Request, guard: AccessGuard, db: UserDb, scr
 /// to learn.
 fn explained(last_analyzed: Option<Timestamp>, now: Timestamp) -> CacheState {
     let Some(age) = last_analyzed.map(|at| now.duration_since(at)) else { return CacheState::Missing };
-    if age <= SignedDuration::try_from(Tier::Light.max_profile_age()).unwrap_or(SignedDuration::MAX) {
+    let within = |limit| age <= SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
+    if within(Tier::Light.max_profile_age()) {
         CacheState::Fresh
-    } else if age <= SignedDuration::from_hours(7 * 24) {
+    } else if within(LIFETIME) {
         CacheState::Stale
     } else {
         CacheState::Missing

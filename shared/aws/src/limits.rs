@@ -49,6 +49,13 @@ pub struct LimitStatus {
     pub remaining: u32,
     /// Seconds until the next window.
     pub reset_after: u64,
+    /// The number of this window since 1970, as part of the counter's key.
+    pub window: u64,
+}
+
+/// The key of a counter.
+fn bucket(limit: Limit, subject: &str, window: u64) -> AttributeValue {
+    AttributeValue::S(format!("{}#{subject}#{window}", limit.scope))
 }
 
 /// The counters.
@@ -81,13 +88,13 @@ impl Limits {
         let end = (window + 1) * length;
         let number = |n: u64| AttributeValue::N(n.to_string());
         let Some(max_before) = limit.count.checked_sub(weight) else {
-            return Ok(LimitStatus { allowed: false, remaining: 0, reset_after: end - second });
+            return Ok(LimitStatus { allowed: false, remaining: 0, reset_after: end - second, window });
         };
         let updated = self
             .client
             .update_item()
             .table_name(&self.table)
-            .key("bucket", AttributeValue::S(format!("{}#{subject}#{window}", limit.scope)))
+            .key("bucket", bucket(limit, subject, window))
             .update_expression("ADD used :weight SET expires_at = :end")
             .condition_expression("attribute_not_exists(used) OR used <= :max")
             .expression_attribute_values(":weight", number(weight.into()))
@@ -100,13 +107,25 @@ impl Limits {
         match updated {
             Ok(output) => {
                 let used = output.attributes.and_then(|fields| fields.get("used")?.as_n().ok()?.parse::<u32>().ok()).unwrap_or(weight);
-                Ok(LimitStatus { allowed: true, remaining: limit.count.saturating_sub(used), reset_after })
+                Ok(LimitStatus { allowed: true, remaining: limit.count.saturating_sub(used), reset_after, window })
             }
             Err(error) if matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_))) => {
-                Ok(LimitStatus { allowed: false, remaining: 0, reset_after })
+                Ok(LimitStatus { allowed: false, remaining: 0, reset_after, window })
             }
             Err(error) => Err(describe!("dynamodb", error, aws_sdk_dynamodb)),
         }
+    }
+
+    /// Takes `weight` requests of `subject` back that were counted with the state `counted`.
+    ///
+    /// # Errors
+    /// When DynamoDB is not available. The requests stay counted until their window ends.
+    pub async fn give_back(&self, limit: Limit, subject: &str, weight: u32, counted: LimitStatus) -> Result<(), AwsError> {
+        let update = self.client.update_item().table_name(&self.table).key("bucket", bucket(limit, subject, counted.window));
+        let update = update.update_expression("ADD used :weight").condition_expression("used >= :counted");
+        let update = update.expression_attribute_values(":weight", AttributeValue::N(format!("-{weight}")));
+        let updated = update.expression_attribute_values(":counted", AttributeValue::N(weight.to_string())).send().await;
+        updated.map(drop).map_err(|error| describe!("dynamodb", error, aws_sdk_dynamodb))
     }
 }
 

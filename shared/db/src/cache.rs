@@ -49,8 +49,8 @@ pub struct FetchedProfiles {
 }
 
 impl UserDb {
-    /// Returns what the caller's account knows of the cache: the profiles that its analyses fetched within the last seven days and within each of
-    /// `ages`, and how often analyses of the last day found one. `None` if the caller is no member of the account, or of any.
+    /// Returns what the caller's account knows of the cache: the profiles that its analyses fetched within each of `ages`, and
+    /// how often analyses of the last day found one. `None` if the caller is no member of the account, or of any.
     ///
     /// # Errors
     /// As any statement.
@@ -61,7 +61,7 @@ impl UserDb {
                 'misses', (SELECT count(*) FROM analyses a
                     WHERE a.account_id = c.account_id AND NOT a.cache_hit AND a.completed_at > now() - interval '1 day'),
                 'within', (WITH fetched AS (SELECT extract(epoch FROM now() - max(a.completed_at)) AS age FROM analyses a
-                        WHERE a.account_id = c.account_id AND NOT a.cache_hit AND a.completed_at > now() - interval '7 days' GROUP BY a.username)
+                        WHERE a.account_id = c.account_id AND NOT a.cache_hit AND a.completed_at > now() - make_interval(secs => (SELECT max(s) FROM unnest($2::bigint[]) s)) GROUP BY a.username)
                     SELECT jsonb_agg((SELECT jsonb_build_object('count', count(*), 'avg_age_seconds', coalesce(round(avg(f.age)), 0)::bigint)
                         FROM fetched f WHERE f.age <= t.seconds) ORDER BY t.place)
                     FROM unnest($2::bigint[]) WITH ORDINALITY AS t (seconds, place)))

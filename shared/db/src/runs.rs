@@ -82,7 +82,7 @@ pub struct RunRow {
 /// A run as a caller may see it.
 #[derive(Debug, Deserialize)]
 pub struct RunView {
-    /// The caller's accounts.
+    /// The caller's accounts, or the one that was asked for if the caller belongs to it.
     pub account_ids: Vec<AccountId>,
     /// The run, if it belongs to one of them.
     pub run: Option<RunRow>,
@@ -153,26 +153,33 @@ impl UserDb {
         self.call(claims, sql, &params![account, business_profile, username, name, hash]).await
     }
 
-    /// Reads a run, if the caller may see it, and the caller's accounts.
+    /// Reads a run, if the caller may see it, and the caller's accounts; only of `account`, if it is given.
     ///
     /// # Errors
     /// As any statement.
-    pub async fn run(&self, claims: &Claims, run_id: &RunId) -> Result<RunView, DbError> {
-        let sql = "SELECT jsonb_build_object('account_ids', ARRAY(SELECT user_account_ids()), 'run', (SELECT to_jsonb(r) FROM (
+    pub async fn run(&self, claims: &Claims, account: Option<AccountId>, run_id: &RunId) -> Result<RunView, DbError> {
+        let sql = "SELECT jsonb_build_object('account_ids', ARRAY(SELECT id FROM user_account_ids() id WHERE $2 IS NULL OR id = $2), 'run', (SELECT to_jsonb(r) FROM (
                 SELECT a.id AS analysis_id, a.lead_id, a.username, a.analysis_type AS tier, a.status, a.error_code, a.error_details,
                        a.ai_response, a.metrics, a.cache_hit, a.credits_charged, a.total_cost_micro_usd, a.cost, a.model_used, a.steps,
                        a.percent, a.processing_duration_ms, a.created_at, a.updated_at, a.completed_at,
                        (SELECT coalesce(sum(l.amount), 0) FROM credit_ledger l
                         WHERE l.run_id = a.run_id AND l.transaction_type = 'refund') AS credits_refunded
-                FROM analyses a WHERE a.run_id = $1 AND a.deleted_at IS NULL) r))";
-        self.call(claims, sql, &params![run_id]).await
+                FROM analyses a WHERE a.run_id = $1 AND a.deleted_at IS NULL AND ($2 IS NULL OR a.account_id = $2)) r))";
+        self.call(claims, sql, &params![run_id, account]).await
     }
 
-    /// Cancels a run and refunds it, or keeps its charge. `accepted` is the input of a run that was accepted and may not be admitted yet.
+    /// Cancels a run and refunds it, or keeps its charge; only one of `account`, if it is given. `accepted` is the input of a run that was
+    /// accepted and may not be admitted yet.
     ///
     /// # Errors
     /// As any statement; refusals are outcomes, not errors.
-    pub async fn cancel(&self, claims: &Claims, run_id: &RunId, accepted: Option<&Run>) -> Result<Cancellation, DbError> {
-        self.call(claims, "SELECT cancel_analysis($1, $2)", &params![run_id, accepted.map(Json)]).await
+    pub async fn cancel(
+        &self,
+        claims: &Claims,
+        account: Option<AccountId>,
+        run_id: &RunId,
+        accepted: Option<&Run>,
+    ) -> Result<Cancellation, DbError> {
+        self.call(claims, "SELECT cancel_analysis($1, $2, $3)", &params![run_id, accepted.map(Json), account]).await
     }
 }

@@ -14,6 +14,9 @@ use crate::{Profile, Tier, Username};
 /// How many posts are fetched with a profile, for every tier: a scrape costs the same, and its entry then serves every tier.
 pub const DEPTH: usize = 12;
 
+/// How long an entry lives: the bucket's rule `ProfilesLiveAWeek` deletes it after that. `complete_analysis` looks back as far.
+pub const LIFETIME: Duration = Duration::from_hours(7 * 24);
+
 /// The version of an entry's layout. Entries of another version are a miss and are replaced.
 pub const VERSION: u32 = 1;
 

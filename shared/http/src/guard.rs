@@ -88,6 +88,15 @@ impl AccessGuard {
         }
     }
 
+    /// Takes requests back that [`count`](Self::count) counted and that turned out to be repeats of one that is counted already. Failures are
+    /// logged: they cost the caller a part of a limit until its window ends.
+    pub async fn give_back(&self, counted: Option<(Limit, LimitStatus)>, subject: &str, weight: u32) {
+        let Some((limit, status)) = counted else { return };
+        if let Err(error) = self.limits.give_back(limit, subject, weight, status).await {
+            tracing::warn!(%error, scope = limit.scope, "repeat not taken back from its rate limit");
+        }
+    }
+
     /// Rejects a subject that this environment knows to be over the limit.
     fn reject_exceeded(&self, limit: Limit, subject: &str) -> Result<(), Problem> {
         let mut exceeded = self.exceeded.lock().unwrap_or_else(PoisonError::into_inner);

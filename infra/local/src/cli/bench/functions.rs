@@ -132,7 +132,7 @@ impl Reader {
             "get_balance" => drop(self.db.balance(&self.claims, None).await?),
             "list_leads" => drop(self.db.leads(&self.claims, None, &filter, Slice { limit: 50, offset: 0, as_of: None }).await?),
             "get_lead" => drop(self.db.lead(&self.claims, None, self.lead).await?),
-            _ => drop(self.db.run(&self.claims, &self.run).await?),
+            _ => drop(self.db.run(&self.claims, None, &self.run).await?),
         }
         Ok(begun.elapsed())
     }
