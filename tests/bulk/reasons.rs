@@ -126,6 +126,18 @@ async fn a_mixed_batch_on_half_of_its_credits_adds_up(world: Arc<World>) {
 }
 
 #[stack_test]
+async fn a_profile_whose_posts_do_not_come_costs_one_more_actor_run(world: Arc<World>) {
+    let account = world.account(9).await;
+    let (good, postless) = (world.handle("postful"), world.handle("postless"));
+    let batch = account.start_batch(&[good.clone(), postless.clone()], "light").await;
+    let endings = Batch::endings(&batch.ended().await);
+    assert_eq!((endings[&good].as_str(), endings[&postless].as_str()), ("completed", "SCRAPE_FAILED"));
+    // The group's, and one of the run's own.
+    assert_eq!((world.actor_runs(&good).await.len(), world.actor_runs(&postless).await.len()), (1, 2));
+    assert_eq!(account.balance().await, 8);
+}
+
+#[stack_test]
 async fn cached_profiles_are_not_fetched_again(world: Arc<World>) {
     let account = world.account(20).await;
     let known = world.handle("known");

@@ -119,7 +119,8 @@ impl GroupConsumer {
                 return Err(MessageError::Unavailable(error.to_string()));
             }
         };
-        let (mut found, mut blocked, mut unusable) = (Vec::new(), Vec::new(), BTreeMap::<&str, (FailureCode, Vec<RunId>)>::new());
+        let (mut found, mut blocked, mut without_posts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut unusable = BTreeMap::<&str, (FailureCode, Vec<RunId>)>::new();
         for (run, item) in runs.into_iter().zip(items) {
             let mut end = |code: FailureCode, run: Run| unusable.entry(code.as_str()).or_insert((code, Vec::new())).1.push(run.run_id);
             match item.outcome {
@@ -127,7 +128,9 @@ impl GroupConsumer {
                 ScrapeOutcome::Private(_) => end(FailureCode::ProfilePrivate, run),
                 ScrapeOutcome::NotFound => end(FailureCode::ProfileNotFound, run),
                 ScrapeOutcome::Restricted => end(FailureCode::ProfileRestricted, run),
-                ScrapeOutcome::WithoutPosts | ScrapeOutcome::Blocked => blocked.push(run),
+                ScrapeOutcome::Blocked => blocked.push(run),
+                // The Actor run stays remembered: the run's own task reads it, and fetches the profile once more.
+                ScrapeOutcome::WithoutPosts => without_posts.push(run),
             }
         }
         for (code, run_ids) in unusable.into_values() {
@@ -145,7 +148,8 @@ impl GroupConsumer {
             }
             self.start(&run).await
         });
-        let (kept, others) = tokio::join!(keeps.buffer_unordered(AT_ONCE).collect::<Vec<_>>(), self.start_all(&blocked));
+        let others: Vec<Run> = blocked.into_iter().chain(without_posts).collect();
+        let (kept, others) = tokio::join!(keeps.buffer_unordered(AT_ONCE).collect::<Vec<_>>(), self.start_all(&others));
         kept.into_iter().collect::<Result<(), _>>().and(others)
     }
 
