@@ -1,6 +1,6 @@
 //! Deterministic metrics of a profile: computed here, included in the prompt and stored, so that no model has to compute them.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,7 @@ pub struct Metrics {
     pub posts_analyzed: usize,
     /// How many of them hide their likes.
     pub hidden_likes_posts: usize,
-    /// Mean of likes and comments over posts with visible likes, in percent of the followers.
+    /// Mean of likes and comments over posts whose likes and comments are known, in percent of the followers.
     pub engagement_rate_percent: Option<f64>,
     /// Mean likes of the posts with visible likes.
     pub avg_likes: Option<f64>,
@@ -69,11 +69,11 @@ pub struct Metrics {
     pub avg_comments: Option<f64>,
     /// Mean plays of the videos whose plays are known.
     pub avg_video_views: Option<f64>,
-    /// Posts a week between the oldest and the newest of the posts. Older pinned posts are left out.
+    /// Posts a week between the oldest and the newest of the posts. Older pinned posts are left out. `None` unless most posts have a date.
     pub posts_per_week: Option<f64>,
     /// How often the profile posts.
     pub posting_frequency: PostingFrequency,
-    /// Whole days since the newest post.
+    /// Whole days since the newest post. `None` unless most posts have a date.
     pub days_since_last_post: Option<i64>,
     /// The size of the audience. `None` if the number of followers is unknown.
     pub audience_scale: Option<AudienceScale>,
@@ -87,32 +87,29 @@ impl Metrics {
     /// Computes the metrics of `profile` at the time `now`.
     pub fn of(profile: &Profile, now: Timestamp) -> Self {
         let posts = &profile.posts;
-        let interactions = |post: &Post| {
-            let likes = known(post.like_count)?;
-            Some(likes + known(post.comment_count).unwrap_or(0.0))
-        };
+        let interactions = |post: &Post| known(post.like_count).zip(known(post.comment_count)).map(|(likes, comments)| likes + comments);
+        let is_video = |post: &&Post| post.kind == Some(PostKind::Video);
         let followers = known(profile.follower_count).filter(|followers| *followers > 0.0);
         let engagement = mean(posts.iter().filter_map(interactions)).zip(followers).map(|(mean, followers)| mean / followers * 100.0);
         let following = known(profile.following_count).filter(|following| *following > 0.0);
         let ratio = known(profile.follower_count).zip(following).map(|(followers, following)| followers / following);
-        let dates = regular_dates(posts);
-        let per_week = posts_per_week(&dates);
-        let newest = dates.iter().max();
+        let ages = regular_ages(posts, now);
+        let per_week = posts_per_week(&ages);
         Self {
             posts_analyzed: posts.len(),
             hidden_likes_posts: posts.iter().filter(|post| known(post.like_count).is_none()).count(),
             engagement_rate_percent: engagement.map(two_decimals),
             avg_likes: mean(posts.iter().filter_map(|post| known(post.like_count))).map(two_decimals),
             avg_comments: mean(posts.iter().filter_map(|post| known(post.comment_count))).map(two_decimals),
-            avg_video_views: mean(posts.iter().filter_map(|post| known(post.view_count))).map(two_decimals),
+            avg_video_views: mean(posts.iter().filter(is_video).filter_map(|post| known(post.view_count))).map(two_decimals),
             posts_per_week: per_week.map(two_decimals),
             posting_frequency: in_words(per_week),
-            days_since_last_post: newest.map(|newest| (now.duration_since(*newest).as_secs() / 86_400).max(0)),
-            audience_scale: profile.follower_count.map(AudienceScale::of),
+            days_since_last_post: ages.iter().min().map(|newest| newest.as_secs() / 86_400),
+            audience_scale: profile.follower_count.filter(|followers| *followers >= 0).map(AudienceScale::of),
             follower_following_ratio: ratio.map(two_decimals),
             dominant_format: [PostKind::Photo, PostKind::Video, PostKind::Carousel]
                 .into_iter()
-                .find(|kind| posts.iter().filter(|post| post.kind == *kind).count() * 2 > posts.len()),
+                .find(|kind| posts.iter().filter(|post| post.kind == Some(*kind)).count() * 2 > posts.len()),
         }
     }
 }
@@ -133,18 +130,28 @@ fn two_decimals(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }
 
-/// Returns the dates of the posts that stand where they do because of their age. A pinned post that is older than all others says nothing
+/// Returns the ages of the posts that stand where they do because of their age. A pinned post that is older than all others says nothing
 /// about how often or how recently the profile posts. A profile whose posts are all pinned has no other dates.
-fn regular_dates(posts: &[Post]) -> Vec<Timestamp> {
-    let oldest = posts.iter().filter(|post| !post.is_pinned).filter_map(|post| post.posted_at).min();
-    let is_regular = |post: &&Post| !post.is_pinned || oldest.is_none_or(|oldest| post.posted_at >= Some(oldest));
-    posts.iter().filter(is_regular).filter_map(|post| post.posted_at).collect()
+///
+/// If no more than half of the posts have a date, there are none: the undated ones may be the newest.
+fn regular_ages(posts: &[Post], now: Timestamp) -> Vec<SignedDuration> {
+    let (pinned, regular): (Vec<&Post>, Vec<&Post>) = posts.iter().partition(|post| post.is_pinned);
+    let of = |posts: &[&Post]| posts.iter().filter_map(|post| post.age(now)).collect::<Vec<_>>();
+    let (ages, of_pinned) = (of(&regular), of(&pinned));
+    if regular.is_empty() {
+        return if of_pinned.len() * 2 > pinned.len() { of_pinned } else { Vec::new() };
+    }
+    if ages.len() * 2 <= regular.len() {
+        return Vec::new();
+    }
+    let oldest = ages.iter().max().copied();
+    of_pinned.into_iter().filter(|age| Some(*age) <= oldest).chain(ages).collect()
 }
 
-/// Returns the posts a week over the span of `dates`. A span of less than a day counts as one day.
-fn posts_per_week(dates: &[Timestamp]) -> Option<f64> {
-    let intervals = u32::try_from(dates.len()).ok()?.checked_sub(1).filter(|intervals| *intervals > 0)?;
-    let span = dates.iter().max()?.duration_since(*dates.iter().min()?);
+/// Returns the posts a week over the span of `ages`. A span of less than a day counts as one day.
+fn posts_per_week(ages: &[SignedDuration]) -> Option<f64> {
+    let intervals = u32::try_from(ages.len()).ok()?.checked_sub(1).filter(|intervals| *intervals > 0)?;
+    let span = *ages.iter().max()? - *ages.iter().min()?;
     Some(f64::from(intervals) / span.as_secs_f64().max(86_400.0) * 604_800.0)
 }
 
@@ -175,7 +182,7 @@ mod tests {
         let posted_at = hours_ago.map(|hours| now() - hours.hours());
         Post {
             id: "1".to_owned(),
-            kind,
+            kind: Some(kind),
             caption: String::new(),
             like_count: likes,
             comment_count: comments,
@@ -214,7 +221,7 @@ mod tests {
         let expected = Metrics {
             posts_analyzed: 3,
             hidden_likes_posts: 1,
-            engagement_rate_percent: Some(0.85),
+            engagement_rate_percent: Some(1.2),
             avg_likes: Some(75.0),
             avg_comments: Some(15.0),
             avg_video_views: None,
@@ -244,6 +251,7 @@ mod tests {
         let unknown = Metrics::of(&profile(None, None, vec![post(PostKind::Photo, Some(9), Some(4), Some(1))]), now());
         assert_eq!((unknown.audience_scale, unknown.engagement_rate_percent, unknown.follower_following_ratio), (None, None, None));
         assert_eq!((nothing.audience_scale, unknown.avg_likes), (Some(Nano), Some(9.0)));
+        assert_eq!(Metrics::of(&profile(-1, 5, Vec::new()), now()).audience_scale, None);
 
         let hidden = Metrics::of(&profile(500, 10, vec![post(PostKind::Photo, Some(-1), Some(4), None)]), now());
         assert_eq!((hidden.hidden_likes_posts, hidden.engagement_rate_percent, hidden.avg_comments), (1, None, Some(4.0)));
@@ -282,9 +290,46 @@ mod tests {
     }
 
     #[test]
-    fn a_post_from_the_future_was_posted_today() {
-        let metrics = Metrics::of(&profile(1, 1, vec![post(PostKind::Photo, None, None, Some(-500))]), now());
-        assert_eq!(metrics.days_since_last_post, Some(0));
+    fn a_date_that_is_impossible_or_that_most_posts_lack_says_nothing() {
+        let dated = |hours| post(PostKind::Photo, None, None, Some(hours));
+        let undated = || post(PostKind::Photo, None, None, None);
+        let pinned = |hours| Post { is_pinned: true, ..dated(hours) };
+        let epoch = || Post { posted_at: Some(Timestamp::UNIX_EPOCH), ..undated() };
+        let old = 7 * 365 * 24;
+        for (posts, days, frequency) in [
+            (vec![dated(-500), dated(30)], None, PostingFrequency::Unknown),
+            (vec![dated(-500), dated(30), dated(54)], Some(1), Daily),
+            (vec![dated(0), dated(24), dated(48), epoch()], Some(0), Daily),
+            (vec![pinned(old), undated(), undated(), undated()], None, PostingFrequency::Unknown),
+            (vec![pinned(old), pinned(old), undated()], None, PostingFrequency::Unknown),
+            (vec![pinned(old), undated(), dated(30)], None, PostingFrequency::Unknown),
+            (vec![pinned(old), dated(30), dated(54), undated()], Some(1), Daily),
+            (vec![pinned(old), dated(30)], Some(1), PostingFrequency::Unknown),
+            (vec![dated(old), undated(), undated()], None, PostingFrequency::Unknown),
+            (vec![undated()], None, PostingFrequency::Unknown),
+        ] {
+            let metrics = Metrics::of(&profile(1, 1, posts.clone()), now());
+            assert_eq!((metrics.days_since_last_post, metrics.posting_frequency), (days, frequency), "{posts:?}");
+        }
+    }
+
+    #[test]
+    fn only_known_numbers_enter_a_mean() {
+        let viewed = |kind, views| Post { view_count: views, ..post(kind, Some(10), Some(2), None) };
+        let posts = vec![
+            viewed(PostKind::Video, Some(90_000)),
+            viewed(PostKind::Video, None),
+            viewed(PostKind::Photo, Some(0)),
+            viewed(PostKind::Carousel, Some(0)),
+            post(PostKind::Photo, Some(990), None, None),
+            post(PostKind::Photo, None, Some(500), None),
+            Post { kind: None, ..post(PostKind::Photo, None, None, None) },
+        ];
+        let metrics = Metrics::of(&profile(1000, 10, posts), now());
+        assert_eq!((metrics.avg_video_views, metrics.engagement_rate_percent), (Some(90_000.0), Some(1.2)));
+        assert_eq!((metrics.avg_likes, metrics.avg_comments, metrics.dominant_format), (Some(206.0), Some(101.6), None));
+        let likes_only = Metrics::of(&profile(1000, 10, vec![post(PostKind::Photo, Some(9), None, None)]), now());
+        assert_eq!((likes_only.engagement_rate_percent, likes_only.avg_likes), (None, Some(9.0)));
     }
 
     fn any_post() -> impl Strategy<Value = Post> {

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::VendorError;
 use crate::actor_cost::{ActorCost, ReportedCost};
-use crate::scraped::outcomes;
+use crate::scraped::{FIELDS, outcomes};
 use crate::wire::{BROKEN_OFF, Reply, code};
 
 const ACTOR: &str = "apify~instagram-profile-scraper";
@@ -28,10 +28,6 @@ const MAX_RUN_BYTES: usize = 1 << 20;
 const MAX_ITEMS_BYTES: usize = 64 << 20;
 /// Apify's maximum for one poll.
 const MAX_WAIT: Duration = Duration::from_mins(1);
-/// The only fields of an item that are read. The others (related profiles, picture links) make up most of its size.
-const FIELDS: &str = "id,inputUrl,username,url,fullName,biography,externalUrl,followersCount,followsCount,postsCount,isBusinessAccount,\
-                      businessCategoryName,private,verified,profilePicUrl,profilePicUrlHD,latestPosts,error,errorDescription";
-
 /// The secret `apify`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ApifySecret {
@@ -213,7 +209,7 @@ impl Apify {
     pub async fn items(&self, run: &ActorRun, requested: &[Username]) -> Result<Vec<ScrapedItem>, VendorError> {
         let url = format!("{}/v2/datasets/{}/items?format=json&clean=1&fields={FIELDS}", self.base_url, id(&run.dataset_id)?);
         let reply = self.send(&self.http.get(url), ITEMS_TIMEOUT, MAX_ITEMS_BYTES).await?;
-        outcomes(&reply.body, requested)
+        outcomes(&reply.body, requested, Timestamp::now())
     }
 
     /// Returns what an Actor run cost. For one that is paid by item, reads how many items its dataset has.

@@ -59,15 +59,20 @@ pub fn prompt(call: Call, tier: Tier, business: &BusinessContext, profile: &Prof
     }
 }
 
+/// Returns a post. What is unknown is absent here, too.
 fn post_data(post: &Post, now: Timestamp) -> Value {
-    json!({
+    let mut data = json!({
         "kind": post.kind,
-        "days_ago": post.posted_at.map(|at| (now.duration_since(at).as_secs() / 86_400).max(0)),
+        "days_ago": post.age(now).map(|age| age.as_secs() / 86_400),
+        // Among the latest posts whatever its age.
+        "pinned": post.is_pinned.then_some(true),
         "likes": post.like_count,
         "comments": post.comment_count,
         "views": post.view_count,
         "caption": visible(&post.caption, MAX_CAPTION),
-    })
+    });
+    data.as_object_mut().into_iter().for_each(|data| data.retain(|_, value| !value.is_null()));
+    data
 }
 
 /// Returns the business's own text, without invisible characters. [`BusinessContext`] limits the lengths.
@@ -110,7 +115,7 @@ mod tests {
     fn profile(text: &str) -> Profile {
         let post = |n: i64| Post {
             id: n.to_string(),
-            kind: PostKind::Video,
+            kind: Some(PostKind::Video),
             caption: text.to_owned(),
             like_count: Some(i64::MAX),
             comment_count: None,
@@ -164,8 +169,7 @@ mod tests {
         assert_eq!(marked["tries_to_influence"], true);
         assert_eq!(data["metrics"]["audience_scale"], "enterprise");
         assert_eq!(data["latest_posts"].as_array().unwrap().len(), 6);
-        let expected =
-            json!({"kind": "video", "days_ago": 1, "likes": i64::MAX, "comments": null, "views": 1, "caption": "Namaste \"all\""});
+        let expected = json!({"kind": "video", "days_ago": 1, "likes": i64::MAX, "views": 1, "caption": "Namaste \"all\""});
         assert_eq!(data["latest_posts"][1], expected);
         assert_eq!(fenced(&of(Tier::Xray, Call::Outreach, &business("b"), &profile("x")))["latest_posts"].as_array().unwrap().len(), 12);
     }
