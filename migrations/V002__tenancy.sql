@@ -95,6 +95,7 @@ CREATE TABLE IF NOT EXISTS subscriptions (
     plan_id text NOT NULL REFERENCES plans (id),
     stripe_subscription_id text UNIQUE,
     stripe_price_id text,
+    other_prices text[] NOT NULL DEFAULT '{}',
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'trialing', 'past_due', 'unpaid', 'paused', 'incomplete', 'incomplete_expired', 'canceled')),
     current_period_start timestamptz NOT NULL,
     current_period_end timestamptz NOT NULL,
@@ -110,6 +111,7 @@ CREATE TABLE IF NOT EXISTS subscriptions (
     updated_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT subscriptions_period CHECK (current_period_end >= current_period_start)
 );
+COMMENT ON COLUMN subscriptions.other_prices IS 'prices of other products that it has had beside a plan; another unknown price may be a plan''s';
 COMMENT ON COLUMN subscriptions.cancel_at IS 'when it ends; null for one that continues. Stripe may set it without cancel_at_period_end (flexible billing)';
 COMMENT ON COLUMN subscriptions.cancel_at_period_end IS 'whether it ends with the current period, however Stripe says so';
 COMMENT ON COLUMN subscriptions.period_anchor IS

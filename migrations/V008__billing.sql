@@ -1,9 +1,10 @@
 -- Stripe's side of the ledger. Events arrive twice, late and in any order; their result must not depend on it. So every table here is
 -- merged by a rule that commutes (the newest version, the maximum, a set), and credits follow money, not announcements:
---   a paid invoice grants what its lines are worth at their plans' rates, in proportion to what was paid of it;
+--   a paid invoice grants what its lines are worth at their plans' rates, in proportion to what was settled of it with new money or a gift;
 --   a reversal takes effect once its payment is known, and takes back no more than that payment granted. What cannot be taken back because it was spent is a
 --   shortfall, which every later grant and refund of the account pays first; a refund that fails and a dispute that is won give back.
--- What is not about our accounts, prices or currency is ignored: a Stripe account may serve other products too.
+-- What is not about our accounts and prices is ignored: a Stripe account may serve other products too. What is ours and not understood raises an
+-- error, so that it becomes a dead letter and an alarm: an unknown price of a known subscription, a price or a reversal in another currency.
 -- A subscription that starts, is in a trial or changes its plan grants nothing by itself: what it costs is invoiced, and the invoice grants.
 -- One function, apply_stripe_event(), applies an event with all its effects in one transaction.
 
@@ -60,6 +61,7 @@ CREATE TABLE IF NOT EXISTS stripe_payments (
     account_id uuid REFERENCES accounts (id) ON DELETE RESTRICT,
     credits integer CHECK (credits >= 0),
     amount_cents bigint CHECK (amount_cents >= 0),
+    currency text,
     refunds jsonb NOT NULL DEFAULT '{}',
     disputes jsonb NOT NULL DEFAULT '{}',
     taken integer NOT NULL DEFAULT 0 CHECK (taken >= 0),
@@ -72,8 +74,11 @@ CREATE TABLE IF NOT EXISTS stripe_payments (
 );
 COMMENT ON COLUMN stripe_payments.source IS 'the invoice that was paid, or else the payment intent (or the session, if nothing had to be paid)';
 COMMENT ON COLUMN stripe_payments.credits IS 'what the payment granted; null while only its reversal is known';
-COMMENT ON COLUMN stripe_payments.refunds IS 'by charge, as one invoice may be paid by several: see refunded_cents()';
-COMMENT ON COLUMN stripe_payments.disputes IS 'by dispute: its cents, and its state: open, lost, or won (also: ended without moving money)';
+COMMENT ON COLUMN stripe_payments.amount_cents IS 'what the credits were granted for; reversals take them back in proportion to it';
+COMMENT ON COLUMN stripe_payments.currency IS 'of the payment, its refunds and its disputes; null while none of them is known';
+COMMENT ON COLUMN stripe_payments.refunds IS 'by payment intent, as one invoice may be paid by several: see refunded_cents()';
+COMMENT ON COLUMN stripe_payments.disputes IS
+    'by dispute: its cents and its state as of `version`, the newest event: open, lost, or won (also: ended without moving money)';
 COMMENT ON COLUMN stripe_payments.taken IS 'credits taken back';
 COMMENT ON COLUMN stripe_payments.shortfall IS 'credits that should have been taken back but were spent; collected later (collect_shortfall)';
 COMMENT ON COLUMN stripe_payments.settlements IS 'counts the entries that took credits back or gave them back: part of their keys';
@@ -120,12 +125,14 @@ $$;
 
 -- Orders the events of one object: the end of the object last, else by Stripe's clock. That counts in seconds, and a subscription changes
 -- several times in one when it starts or renews: within a second the creation comes first, a later period after an earlier one, and then
--- how far the status has come. The id makes the order total. Compared as text (collation C).
+-- how far the status has come; a dispute that is decided within the second in which it opened is decided. The id makes the order total.
+-- Compared as text (collation C).
 CREATE OR REPLACE FUNCTION stripe_version(p_final boolean, p_created bigint, p_type text, p_period_start bigint, p_status text, p_event_id text) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT concat_ws(':', CASE WHEN p_final THEN '1' ELSE '0' END, lpad(p_created::text, 12, '0'), CASE WHEN p_type LIKE '%.created' THEN '0' ELSE '1' END,
         lpad(coalesce(p_period_start, 0)::text, 12, '0'),
-        CASE p_status WHEN 'incomplete' THEN '1' WHEN 'trialing' THEN '2' WHEN 'active' THEN '3' WHEN 'past_due' THEN '4' ELSE '5' END, p_event_id)
+        CASE p_status WHEN 'incomplete' THEN '1' WHEN 'trialing' THEN '2' WHEN 'active' THEN '3' WHEN 'past_due' THEN '4' WHEN 'open' THEN '4'
+            WHEN 'lost' THEN '6' WHEN 'won' THEN '7' ELSE '5' END, p_event_id)
 $$;
 
 -- The account that an object is about: its customer's, else its subscription's, else the one that it names itself.
@@ -144,6 +151,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_te
     FROM jsonb_array_elements(p_lines) WITH ORDINALITY AS lines (line, number) JOIN plans p ON p.stripe_price_id = line ->> 'price_id'
     WHERE line ->> 'period_start' IS NOT NULL
     ORDER BY p.credits_per_month DESC, number LIMIT 1
+$$;
+
+-- The prices among these items or lines that no plan has: those of other products, or of a plan that we do not know.
+CREATE OR REPLACE FUNCTION prices_without_a_plan(p_lines jsonb) RETURNS text[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT ARRAY(SELECT DISTINCT line ->> 'price_id' FROM jsonb_array_elements(p_lines) line
+                 WHERE NOT EXISTS (SELECT 1 FROM plans WHERE stripe_price_id = line ->> 'price_id'))
 $$;
 
 -- Adds to what a period's invoices are worth, and grants what the period is entitled to beyond what it got.
@@ -168,13 +182,13 @@ BEGIN
 END
 $$;
 
--- The cents of a payment that were refunded, from {charge: {total, steps, refunds}}: `total` is the greatest amount_refunded that the charge had,
--- `steps` what each event added to it, and `refunds` the single refunds, with `cents` and `failed`. A charge's own amount falls again when a
--- refund fails, so the steps count and the failed refunds are subtracted; known refunds that did not fail count at least.
+-- The cents of a payment that were refunded, from {payment intent: {total, steps, refunds}}: `total` is the greatest amount_refunded that its
+-- charge had, `steps` what each event added to it, and `refunds` the single refunds, with `cents` and `failed`. A charge's own amount falls again
+-- when a refund fails, so the steps count and the failed refunds are subtracted; known refunds that did not fail count at least.
 CREATE OR REPLACE FUNCTION refunded_cents(p_refunds jsonb) RETURNS bigint
 LANGUAGE sql IMMUTABLE AS $$
     SELECT coalesce(sum(greatest(0, greatest((charge ->> 'total')::bigint, s.cents) - r.failed, r.kept)), 0)::bigint
-    FROM jsonb_each(p_refunds) AS charges (id, charge)
+    FROM jsonb_each(p_refunds) AS payments (id, charge)
     CROSS JOIN LATERAL (SELECT coalesce(sum(value::bigint), 0) AS cents FROM jsonb_each_text(coalesce(charge -> 'steps', '{}'))) s
     CROSS JOIN LATERAL (
         SELECT coalesce(sum((value ->> 'cents')::bigint) FILTER (WHERE (value ->> 'failed')::boolean), 0) AS failed,
@@ -289,12 +303,17 @@ BEGIN
 END
 $$;
 
--- Records a payment and what it grants; its reversals may have arrived before it. False if it was known before.
-CREATE OR REPLACE FUNCTION record_payment(p_source text, p_account_id uuid, p_credits integer, p_amount_cents bigint) RETURNS boolean
+-- Records a payment and what it grants; its reversals may have arrived before it. False if it was known before. The amounts of both can only be
+-- compared in one currency.
+CREATE OR REPLACE FUNCTION record_payment(p_source text, p_account_id uuid, p_credits integer, p_amount_cents bigint, p_currency text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    INSERT INTO stripe_payments (source, account_id, credits, amount_cents) VALUES (p_source, p_account_id, p_credits, p_amount_cents)
-    ON CONFLICT (source) DO UPDATE SET account_id = excluded.account_id, credits = excluded.credits, amount_cents = excluded.amount_cents
+    IF EXISTS (SELECT 1 FROM stripe_payments WHERE source = p_source AND currency <> p_currency) THEN
+        RAISE EXCEPTION 'payment % is in %, and its reversals are not', p_source, p_currency USING ERRCODE = 'OS400';
+    END IF;
+    INSERT INTO stripe_payments (source, account_id, credits, amount_cents, currency) VALUES (p_source, p_account_id, p_credits, p_amount_cents, p_currency)
+    ON CONFLICT (source) DO UPDATE SET account_id = excluded.account_id, credits = excluded.credits, amount_cents = excluded.amount_cents,
+        currency = excluded.currency
     WHERE stripe_payments.credits IS NULL;
     RETURN FOUND;
 END
@@ -320,16 +339,20 @@ BEGIN
 END
 $$;
 
+-- A purchase grants what was bought. Its price is in US dollars; Stripe may have presented it in the payer's currency.
 CREATE OR REPLACE FUNCTION apply_payment(p_account_id uuid, e jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     v_credits CONSTANT integer := (e ->> 'credits')::integer;
     v_source CONSTANT text := coalesce(e ->> 'payment_intent', e ->> 'session_id');
 BEGIN
+    IF e ->> 'priced_in' <> 'usd' THEN
+        RAISE EXCEPTION 'session % sells credits and is not priced in US dollars', e ->> 'session_id' USING ERRCODE = 'OS400';
+    END IF;
     PERFORM apply_customer(p_account_id, e ->> 'customer', false, false);
     PERFORM grant_credits(p_account_id, v_credits, 'purchase', 'purchase:' || (e ->> 'session_id'), v_credits || ' credits',
         jsonb_build_object('session', e ->> 'session_id', 'payment_intent', e ->> 'payment_intent', 'amount_cents', (e ->> 'amount_cents')::bigint));
-    PERFORM record_payment(v_source, p_account_id, v_credits, (e ->> 'amount_cents')::bigint);
+    PERFORM record_payment(v_source, p_account_id, v_credits, (e ->> 'amount_cents')::bigint, coalesce(e ->> 'currency', 'usd'));
     PERFORM settle_reversal(v_source);
 END
 $$;
@@ -360,6 +383,9 @@ BEGIN
             current_period_end = excluded.current_period_end, cancel_at_period_end = excluded.cancel_at_period_end, cancel_at = excluded.cancel_at,
             canceled_at = excluded.canceled_at, details_version = excluded.details_version, updated_at = clock_timestamp()
         WHERE s.details_version < excluded.details_version;
+        UPDATE subscriptions s SET other_prices = ARRAY(SELECT price FROM unnest(s.other_prices || prices_without_a_plan(e -> 'items')) AS price
+                                                        GROUP BY price ORDER BY price COLLATE "C")
+        WHERE stripe_subscription_id = e ->> 'subscription_id' AND NOT s.other_prices @> prices_without_a_plan(e -> 'items');
     END IF;
     UPDATE subscriptions SET reported_status = CASE WHEN p_item IS NULL THEN 'canceled' ELSE e ->> 'status' END, status_version = p_version
     WHERE stripe_subscription_id = e ->> 'subscription_id' AND status_version <= p_version;
@@ -367,24 +393,39 @@ BEGIN
 END
 $$;
 
+-- What of an invoice was settled with new money or a gift, whether by card, from the customer's balance or outside of Stripe. Credit notes are not
+-- paid, and what earlier invoices had returned to the balance gave its credits then.
+CREATE OR REPLACE FUNCTION settled_cents(e jsonb) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF e ->> 'returned_earlier' IS NULL AND (e ->> 'from_balance')::bigint > 0 THEN
+        RAISE EXCEPTION 'invoice % was paid from a balance that Stripe does not know: grant its credits by hand', e ->> 'invoice_id' USING ERRCODE = 'OS400';
+    END IF;
+    RETURN greatest(0, (e ->> 'total')::bigint - coalesce((e ->> 'credit_notes')::bigint, 0) - coalesce((e ->> 'returned_earlier')::bigint, 0));
+END
+$$;
+
 -- What a paid invoice is worth, in credits: each line of a plan at the plan's rate (what a change of plans returns counts against what it
--- charges), in proportion to what was paid of the invoice: what was settled with earlier money gave its credits then. Lines of other products
--- give nothing. A trial's line costs nothing and gives nothing; a discount lowers the total and takes no credits. An invoice that owes the
--- customer money gives nothing: what it exchanges may be worth more at one plan's rate than at the other's.
+-- charges), in proportion to what was settled of the invoice (settled_cents). Lines of other products give nothing. A trial's line costs nothing
+-- and gives nothing. A discount, even one of 100 %, lowers the total and takes no credits: the month is worth what its line says. An invoice that
+-- owes the customer money, or exchanges one plan for another of the same price, gives nothing: what it exchanges may be worth more at one plan's
+-- rate than at the other's.
 CREATE OR REPLACE FUNCTION invoice_credits(e jsonb) RETURNS integer
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
+    v_amount bigint;
     v_worth numeric;
 BEGIN
     IF e ->> 'currency' <> 'usd' THEN
         RAISE EXCEPTION 'invoice % charges a plan and is not in US dollars', e ->> 'invoice_id' USING ERRCODE = 'OS400';
     END IF;
-    SELECT coalesce(sum((line ->> 'amount')::numeric * p.credits_per_month / p.price_cents), 0) INTO v_worth
+    SELECT coalesce(sum((line ->> 'amount')::bigint), 0), coalesce(sum((line ->> 'amount')::numeric * p.credits_per_month / p.price_cents), 0)
+    INTO v_amount, v_worth
     FROM jsonb_array_elements(e -> 'lines') line JOIN plans p ON p.stripe_price_id = line ->> 'price_id' AND p.price_cents > 0;
-    IF (e ->> 'total')::numeric < 0 THEN
-        RETURN 0; -- the money went to the customer's balance
-    ELSIF (e ->> 'total')::numeric > 0 THEN
-        v_worth := v_worth * least(1, (e ->> 'amount_paid')::numeric / (e ->> 'total')::numeric);
+    IF v_amount <= 0 OR (e ->> 'total')::bigint < 0 THEN
+        RETURN 0;
+    ELSIF (e ->> 'total')::bigint > 0 THEN
+        v_worth := v_worth * settled_cents(e) / (e ->> 'total')::bigint;
     END IF;
     RETURN greatest(0, round(v_worth));
 END
@@ -413,7 +454,8 @@ BEGIN
     IF e ->> 'subscription_id' IS NULL THEN
         RETURN; -- an invoice for something else
     ELSIF v_paid THEN
-        IF record_payment(e ->> 'invoice_id', p_account_id, v_credits, (e ->> 'amount_paid')::bigint) THEN
+        -- A customer who owed something on the balance has paid more than this invoice.
+        IF record_payment(e ->> 'invoice_id', p_account_id, v_credits, greatest((e ->> 'amount_paid')::bigint, settled_cents(e)), e ->> 'currency') THEN
             IF p_line IS NOT NULL THEN
                 PERFORM settle_period(e ->> 'subscription_id', p_account_id, v_start, v_credits, true);
             ELSIF v_credits > 0 THEN
@@ -433,59 +475,91 @@ BEGIN
 END
 $$;
 
--- Merges a refund or a dispute into its payment: a greatest amount, a set of steps, a final state. p_event_id identifies the step.
-CREATE OR REPLACE FUNCTION apply_reversal(e jsonb, p_event_id text) RETURNS void
+-- Merges a refund or a dispute into its payment: a greatest amount, a set of steps, the newest state. p_event_id identifies the step.
+CREATE OR REPLACE FUNCTION apply_reversal(e jsonb, p_event_id text, p_version text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     payment stripe_payments;
     known jsonb;
 BEGIN
-    INSERT INTO stripe_payments (source) VALUES (e ->> 'source') ON CONFLICT (source) DO NOTHING;
+    INSERT INTO stripe_payments (source, currency) VALUES (e ->> 'source', e ->> 'currency') ON CONFLICT (source) DO NOTHING;
     SELECT * INTO payment FROM stripe_payments WHERE source = e ->> 'source' FOR UPDATE;
+    IF payment.credits IS NOT NULL AND payment.currency <> e ->> 'currency' THEN
+        RAISE EXCEPTION 'payment % is in %, and its reversal in %', payment.source, payment.currency, e ->> 'currency' USING ERRCODE = 'OS400';
+    ELSIF payment.credits IS NOT NULL AND e ->> 'state' = 'unknown' THEN
+        RAISE EXCEPTION 'dispute % has a status that is not known', e ->> 'dispute_id' USING ERRCODE = 'OS400';
+    END IF;
     CASE e ->> 'change'
         WHEN 'refunded' THEN
-            known := coalesce(payment.refunds -> (e ->> 'charge'), '{}');
+            known := coalesce(payment.refunds -> (e ->> 'payment'), '{}');
             known := known || jsonb_build_object('total', greatest((known ->> 'total')::bigint, (e ->> 'total_cents')::bigint),
                 'steps', coalesce(known -> 'steps', '{}') || CASE WHEN e ->> 'step_cents' IS NULL THEN '{}'
                     ELSE jsonb_build_object(p_event_id, (e ->> 'step_cents')::bigint) END);
-            payment.refunds := payment.refunds || jsonb_build_object(e ->> 'charge', known);
+            payment.refunds := payment.refunds || jsonb_build_object(e ->> 'payment', known);
         WHEN 'refund' THEN
-            known := coalesce(payment.refunds -> (e ->> 'charge'), '{}');
+            known := coalesce(payment.refunds -> (e ->> 'payment'), '{}');
             known := known || jsonb_build_object('refunds', coalesce(known -> 'refunds', '{}') || jsonb_build_object(e ->> 'refund_id', jsonb_build_object(
                 'cents', (e ->> 'cents')::bigint,
                 'failed', coalesce((known -> 'refunds' -> (e ->> 'refund_id') ->> 'failed')::boolean, false) OR (e ->> 'failed')::boolean)));
-            payment.refunds := payment.refunds || jsonb_build_object(e ->> 'charge', known);
+            payment.refunds := payment.refunds || jsonb_build_object(e ->> 'payment', known);
         WHEN 'dispute' THEN
+            -- No state is final: a dispute that was won can be lost in a second stage, one that was lost can be appealed and won, and an inquiry that
+            -- was closed can become a dispute.
             known := payment.disputes -> (e ->> 'dispute_id');
-            payment.disputes := payment.disputes || jsonb_build_object(e ->> 'dispute_id', jsonb_build_object(
-                'cents', greatest((known ->> 'cents')::bigint, (e ->> 'cents')::bigint),
-                'state', CASE WHEN 'won' IN (known ->> 'state', e ->> 'state') THEN 'won'
-                              WHEN 'lost' IN (known ->> 'state', e ->> 'state') THEN 'lost' ELSE 'open' END));
+            IF known IS NULL OR coalesce(known ->> 'version', '') COLLATE "C" < p_version THEN
+                payment.disputes := payment.disputes || jsonb_build_object(e ->> 'dispute_id', jsonb_build_object('cents', (e ->> 'cents')::bigint,
+                    'state', CASE e ->> 'state' WHEN 'unknown' THEN 'open' ELSE e ->> 'state' END, 'version', p_version));
+            END IF;
         ELSE
             RAISE EXCEPTION 'unknown change %', e ->> 'change' USING ERRCODE = 'OS400';
     END CASE;
-    UPDATE stripe_payments SET refunds = payment.refunds, disputes = payment.disputes WHERE source = payment.source;
+    UPDATE stripe_payments SET refunds = payment.refunds, disputes = payment.disputes, currency = coalesce(payment.currency, e ->> 'currency')
+    WHERE source = payment.source;
     PERFORM settle_reversal(payment.source);
 END
 $$;
 
--- Whether a subscription or an invoice is about something of ours. Raises OS404 if it may be, but is not known yet: an account of ours may pay
--- with a price that no plan has, as long as a plan that is on sale has none.
+-- Whether a subscription or an invoice is about something of ours. Raises OS404 if it is or may be, but is not understood yet:
+--   the customer of a plan is not known;
+--   a known subscription has, or is charged, a price that no plan has and that it has not had beside a plan: its plan's price was replaced by one
+--   that `plans` does not know. Unless it has ended, or the invoice is not collected;
+--   an account of ours pays with a price that no plan has, while a plan that is on sale has none.
 CREATE OR REPLACE FUNCTION is_about_a_plan(e jsonb, p_account_id uuid) RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    v_prices CONSTANT text[] := ARRAY(SELECT l ->> 'price_id' FROM jsonb_array_elements(coalesce(e -> 'items', e -> 'lines')) l);
+    v_lines CONSTANT jsonb := coalesce(e -> 'items', e -> 'lines');
+    v_prices CONSTANT text[] := ARRAY(SELECT DISTINCT l ->> 'price_id' FROM jsonb_array_elements(v_lines) l);
+    v_unknown text[] := prices_without_a_plan(v_lines);
+    v_is_plan CONSTANT boolean := cardinality(v_unknown) < cardinality(v_prices);
+    v_is_over CONSTANT boolean := coalesce((e ->> 'deleted')::boolean, false) OR e ->> 'status' IN ('canceled', 'incomplete_expired', 'void', 'uncollectible');
+    v_charged bigint;
+    known subscriptions;
 BEGIN
-    IF EXISTS (SELECT 1 FROM plans WHERE stripe_price_id = ANY (v_prices)) THEN
+    IF p_account_id IS NULL THEN
         -- Accounts exist before anything names them, so an unknown one is another system's.
-        IF p_account_id IS NULL AND (e ->> 'account_id' IS NULL AND NOT coalesce((e ->> 'names_other_account')::boolean, false)) THEN
+        IF v_is_plan AND e ->> 'account_id' IS NULL AND NOT coalesce((e ->> 'names_other_account')::boolean, false) THEN
             RAISE EXCEPTION 'no account for customer %', coalesce(e ->> 'customer', '(none)') USING ERRCODE = 'OS404';
         END IF;
-        RETURN p_account_id IS NOT NULL;
-    ELSIF p_account_id IS NULL THEN
         RETURN false;
-    ELSIF e ->> 'kind' = 'invoice' AND (e ->> 'subscription_id' IS NULL OR (e ->> 'lines_omitted')::boolean)
-       OR e ->> 'kind' = 'subscription' AND EXISTS (SELECT 1 FROM subscriptions WHERE stripe_subscription_id = e ->> 'subscription_id') THEN
+    ELSIF e ->> 'kind' = 'invoice' AND (e ->> 'subscription_id' IS NULL OR (e ->> 'lines_omitted')::boolean) THEN
+        RETURN true;
+    END IF;
+    SELECT * INTO known FROM subscriptions WHERE stripe_subscription_id = e ->> 'subscription_id';
+    IF FOUND THEN
+        v_unknown := ARRAY(SELECT price FROM unnest(v_unknown) AS price WHERE price <> ALL (known.other_prices));
+        IF v_is_over OR e ->> 'kind' = 'subscription' AND (v_is_plan OR v_unknown = '{}') THEN
+            RETURN true;
+        ELSIF v_unknown <> '{}' THEN
+            RAISE EXCEPTION 'price % of subscription % belongs to no plan: add it to plans and redrive', v_unknown[1], e ->> 'subscription_id'
+                USING ERRCODE = 'OS404';
+        END IF;
+        RETURN v_is_plan;
+    ELSIF v_is_plan THEN
+        -- A plan that is only returned is exchanged for something. Its subscription's own events report whether that is another product.
+        SELECT sum((l ->> 'amount')::bigint) INTO v_charged FROM jsonb_array_elements(v_lines) l WHERE l ->> 'price_id' <> ALL (v_unknown);
+        IF v_charged < 0 AND v_unknown <> '{}' THEN
+            RAISE EXCEPTION 'subscription % is not known', e ->> 'subscription_id' USING ERRCODE = 'OS404';
+        END IF;
         RETURN true;
     ELSIF EXISTS (SELECT 1 FROM plans WHERE is_active AND price_cents > 0 AND stripe_price_id IS NULL) THEN
         RAISE EXCEPTION 'price % belongs to no plan: set plans.stripe_price_id and redrive', coalesce(v_prices[1], '(none)') USING ERRCODE = 'OS404';
@@ -510,12 +584,17 @@ DECLARE
     v_account uuid;
     -- An invoice that is paid or void stays so; one whose payment failed leaves its subscription past due.
     v_version CONSTANT text := stripe_version(coalesce((e ->> 'deleted')::boolean, v_kind = 'invoice' AND e ->> 'status' IN ('paid', 'void')), v_created,
-        v_type, (v_line ->> 'period_start')::bigint, CASE e ->> 'status' WHEN 'open' THEN 'past_due' ELSE e ->> 'status' END, p_event ->> 'event_id');
+        v_type, (v_line ->> 'period_start')::bigint, coalesce(e ->> 'status', e ->> 'state'), p_event ->> 'event_id');
     v_outcome text := CASE v_kind WHEN 'ignored' THEN 'ignored' ELSE 'applied' END;
 BEGIN
     -- A payment and its reversals run one after the other, from before either looks for the account: a reversal of a payment that is recorded at
     -- this moment would lock the payment first and the balance then, and a refund to the account the other way round.
     PERFORM pg_advisory_xact_lock(hashtextextended('payment:' || v_source, 0)) WHERE v_source IS NOT NULL;
+    -- A repetition is not an error, even if the event would be rejected now: its plan may have another price since.
+    SELECT account_id INTO v_account FROM webhook_events WHERE stripe_event_id = p_event ->> 'event_id';
+    IF FOUND THEN
+        RETURN jsonb_build_object('outcome', 'duplicate', 'account_id', v_account);
+    END IF;
     PERFORM set_config('oslira.caused_by', 'stripe:' || (p_event ->> 'event_id'), true);
     v_account := CASE
         WHEN v_kind = 'reversal' THEN (SELECT account_id FROM stripe_payments WHERE source = v_source)
@@ -540,7 +619,7 @@ BEGIN
             WHEN 'payment' THEN PERFORM apply_payment(v_account, e);
             WHEN 'subscription' THEN PERFORM apply_subscription(v_account, e, v_line, v_version);
             WHEN 'invoice' THEN PERFORM apply_invoice(v_account, e, v_line, v_version);
-            WHEN 'reversal' THEN PERFORM apply_reversal(e, p_event ->> 'event_id');
+            WHEN 'reversal' THEN PERFORM apply_reversal(e, p_event ->> 'event_id', v_version);
             ELSE RAISE EXCEPTION 'unknown effect %', v_kind USING ERRCODE = 'OS400';
         END CASE;
     END IF;

@@ -55,16 +55,17 @@ async fn users_reach_no_table_of_stripe_but_their_invoices(world: Arc<World>) {
         format!("SELECT apply_customer('{id}', 'cus_mine', true, false)"),
         format!("SELECT apply_subscription('{id}', '{{}}', '{{}}', 'y')"),
         format!("SELECT apply_invoice('{id}', '{{}}', '{{}}', 'y')"),
-        "SELECT apply_reversal('{}', 'evt_x')".to_owned(),
+        "SELECT apply_reversal('{}', 'evt_x', 'y')".to_owned(),
         format!("SELECT take_back('pi_x', '{id}', 1, 1)"),
         format!("SELECT complete_signup('{id}', '{id}')"),
         "SELECT * FROM signup_addresses".to_owned(),
         format!("UPDATE credit_balances SET disputed_since = NULL, open_shortfall = 0 WHERE account_id = '{id}'"),
         format!("SELECT settle_period('sub_x', '{id}', now(), 1000, true)"),
         "SELECT settle_reversal('pi_x')".to_owned(),
-        format!("SELECT record_payment('pi_x', '{id}', 1000, 1)"),
+        format!("SELECT record_payment('pi_x', '{id}', 1000, 1, 'usd')"),
         format!("SELECT stripe_account('cus_x', NULL, '{}')", other.id),
         "SELECT plan_line('[]')".to_owned(),
+        "SELECT prices_without_a_plan('[]')".to_owned(),
         format!("SELECT account_plan('{}')", other.id),
     ];
     for role in ["authenticated", "oslira_api", "anon"] {
@@ -98,7 +99,7 @@ async fn the_service_reads_tables_and_changes_them_only_by_events(world: Arc<Wor
         format!("UPDATE accounts SET stripe_customer_id = 'cus_x' WHERE id = '{}'", account.id),
         "UPDATE stripe_payments SET taken = 0".to_owned(),
         format!("SELECT settle_period('sub_x', '{}', now(), 1000, true)", account.id),
-        format!("SELECT record_payment('pi_x', '{}', 1000, 1)", account.id),
+        format!("SELECT record_payment('pi_x', '{}', 1000, 1, 'usd')", account.id),
     ] {
         assert_forbidden(&client, "service_role", &attack).await;
     }

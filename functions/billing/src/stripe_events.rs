@@ -6,7 +6,7 @@ use oslira_db::billing::Applied;
 use oslira_db::{AdminDb, DbError};
 use oslira_lambda::queue::{Message, MessageError};
 use oslira_lambda::{Error, Init};
-use oslira_vendors::stripe::{Effect, Event, InvalidEvent, Reading, Stripe};
+use oslira_vendors::stripe::{Effect, Event, InvalidEvent, Stripe};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -36,17 +36,6 @@ impl StripeEventConsumer {
             db: init.admin_db(),
             stripe: Stripe::new(oslira_vendors::http_client()?, init.config.stripe_base_url, init.secrets.credential("stripe")),
         })
-    }
-
-    /// Returns what the event changes. For a payment that was reversed, Stripe is queried for the invoice that it had paid.
-    async fn effect(&self, event: &Event) -> Result<Effect, MessageError> {
-        match event.read().map_err(|error| poison(&error))? {
-            Reading::Effect(effect) => Ok(effect),
-            Reading::Reversal(reversal) => {
-                let invoice = self.stripe.invoice_of_payment(&reversal.payment_intent).await?;
-                Ok(reversal.of(invoice))
-            }
-        }
     }
 
     /// Applies the event and all its effects in one transaction. Retries at once after a conflict with another transaction.
@@ -82,7 +71,8 @@ pub async fn stripe_events(message: Message, consumer: &StripeEventConsumer) -> 
         tracing::error!("test event dropped: the key in the secret is a live key");
         return Ok(());
     }
-    let effect = consumer.effect(&event).await?;
+    let reading = event.read().map_err(|error| poison(&error))?;
+    let effect = consumer.stripe.complete(reading).await?;
     let applied = consumer.apply(&argument(&event, &effect)).await?;
     if let Some(account_id) = applied.account_id {
         span.record("account_id", account_id.to_string());

@@ -1,5 +1,7 @@
 //! Calls to Stripe.
 
+mod context;
+
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -9,7 +11,6 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::API_VERSION;
 use crate::VendorError;
@@ -88,16 +89,6 @@ struct SessionBody {
     id: String,
     url: Option<String>,
     expires_at: i64,
-}
-
-#[derive(Deserialize)]
-struct InvoicePayments {
-    data: Vec<InvoicePayment>,
-}
-
-#[derive(Deserialize)]
-struct InvoicePayment {
-    invoice: Value,
 }
 
 #[derive(Deserialize)]
@@ -183,19 +174,6 @@ impl Stripe {
             url: session.url.ok_or(VendorError::Invalid("a session without an address"))?,
             expires_at: Timestamp::from_second(session.expires_at).map_err(|_| VendorError::Invalid("a time out of range"))?,
         })
-    }
-
-    /// Returns the invoice (`in_…`) that a payment (`pi_…`) pays, if it pays one. Neither the payment nor its charge contains it.
-    ///
-    /// # Errors
-    /// Fails with [`VendorError`].
-    pub async fn invoice_of_payment(&self, payment_intent: &str) -> Result<Option<String>, VendorError> {
-        let url = format!("{}/v1/invoice_payments", self.base_url);
-        let query = [("payment[type]", "payment_intent"), ("payment[payment_intent]", payment_intent)];
-        let found: InvoicePayments = self.send(|| self.http.get(&url).query(&query)).await?.json()?;
-        let Some(payment) = found.data.into_iter().next() else { return Ok(None) };
-        let invoice = payment.invoice.as_str().or_else(|| payment.invoice["id"].as_str());
-        invoice.map(|text| id(text.to_owned())).transpose()
     }
 
     async fn post(&self, path: &str, form: &[(&str, &str)], idempotency_key: &str) -> Result<Reply, VendorError> {

@@ -13,9 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use self::effect::{BilledItem, Change, DisputeState, Effect, InvoiceStatus, Reading, Reversal};
-
-/// The currency of all prices. What is in another one is not about them.
-const CURRENCY: &str = "usd";
+use super::CURRENCY;
 
 /// An event as Stripe delivers it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -80,8 +78,8 @@ impl Event {
         serde_json::from_value(value).map_err(|_| no_event())
     }
 
-    /// Reads the event's object. What is certainly not ours (another currency, another system's metadata, a connected account) is ignored; what
-    /// only the database knows (prices, customers) is decided there.
+    /// Reads the event's object. What is certainly not ours (another system's metadata, a connected account) is ignored; what only the database
+    /// knows (prices, customers, payments) is decided there.
     ///
     /// # Errors
     /// Fails when the object does not have the layout of the event's type and our API version, or contradicts itself.
@@ -99,17 +97,17 @@ impl Event {
             | "customer.subscription.paused"
             | "customer.subscription.resumed" => subscriptions::subscription(object, false)?,
             "customer.subscription.deleted" => subscriptions::subscription(object, true)?,
-            "invoice.paid" => subscriptions::invoice(object, InvoiceStatus::Paid)?,
-            "invoice.payment_failed" => subscriptions::invoice(object, InvoiceStatus::Open)?,
-            "invoice.voided" => subscriptions::invoice(object, InvoiceStatus::Void)?,
-            "invoice.marked_uncollectible" => subscriptions::invoice(object, InvoiceStatus::Uncollectible)?,
+            "invoice.paid" => return subscriptions::invoice(object, InvoiceStatus::Paid),
+            "invoice.payment_failed" => return subscriptions::invoice(object, InvoiceStatus::Open),
+            "invoice.voided" => return subscriptions::invoice(object, InvoiceStatus::Void),
+            "invoice.marked_uncollectible" => return subscriptions::invoice(object, InvoiceStatus::Uncollectible),
             "charge.refunded" => return reversals::refunded(object, &self.data.previous_attributes),
             "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => return reversals::refund(object),
             "charge.dispute.created"
             | "charge.dispute.updated"
             | "charge.dispute.funds_withdrawn"
             | "charge.dispute.funds_reinstated"
-            | "charge.dispute.closed" => return reversals::dispute(object, self.kind == "charge.dispute.closed"),
+            | "charge.dispute.closed" => return reversals::dispute(object),
             _ => Effect::Ignored,
         };
         Ok(Reading::Effect(effect))

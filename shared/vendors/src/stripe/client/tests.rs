@@ -1,5 +1,5 @@
 use oslira_credential::Refusal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::stub::{Recorded, Script, Stub};
@@ -12,7 +12,7 @@ fn client(base_url: impl Into<String>, api_key: &str) -> Stripe {
     Stripe::new(crate::http_client().unwrap(), base_url, Credential::fixed(StripeSecret { api_key: api_key.into() }))
 }
 
-async fn serving(scripts: Vec<Script>) -> (Stripe, Stub) {
+pub(super) async fn serving(scripts: Vec<Script>) -> (Stripe, Stub) {
     let stub = Stub::new(scripts).await;
     let stripe = client(format!("{}/", stub.url), "sk_test_secret");
     (Stripe { pause: Duration::from_millis(1), ..stripe }, stub)
@@ -100,27 +100,6 @@ async fn a_purchase_becomes_a_session() {
 
     let (stripe, _stub) = serving(vec![Script::json(200, &json!({"id": "cs_1", "url": null, "expires_at": 1}))]).await;
     assert!(matches!(stripe.create_checkout_session(&purchase).await, Err(VendorError::Invalid(_))));
-}
-
-#[tokio::test]
-async fn a_payment_has_an_invoice_or_none() {
-    let list = |data: Value| Script::json(200, &json!({"object": "list", "data": data, "has_more": false}));
-    let scripts = vec![
-        list(json!([{"id": "inpay_1", "object": "invoice_payment", "invoice": "in_1", "status": "paid"}])),
-        list(json!([{"id": "inpay_1", "invoice": {"id": "in_2", "object": "invoice"}}])),
-        list(json!([])),
-        list(json!([{"id": "inpay_1", "invoice": "../in"}])),
-    ];
-    let (stripe, stub) = serving(scripts).await;
-    assert_eq!(stripe.invoice_of_payment("pi_1").await.unwrap().as_deref(), Some("in_1"));
-    assert_eq!(stripe.invoice_of_payment("pi_1&limit=0").await.unwrap().as_deref(), Some("in_2"));
-    assert_eq!(stripe.invoice_of_payment("pi_1").await, Ok(None));
-    assert!(matches!(stripe.invoice_of_payment("pi_1").await, Err(VendorError::Invalid(_))));
-    let sent = stub.requests();
-    let path = "GET /v1/invoice_payments?payment%5Btype%5D=payment_intent&payment%5Bpayment_intent%5D=pi_1 HTTP/1.1";
-    assert_eq!(sent[0].line, path);
-    assert!(sent[1].line.contains("=pi_1%26limit%3D0 "));
-    assert!(!sent[0].headers.contains("idempotency-key"));
 }
 
 #[tokio::test]

@@ -33,12 +33,10 @@ pub(super) fn session(object: &Value) -> Result<Effect, InvalidEvent> {
 }
 
 /// A purchase counts when it is paid, which for some payment methods is days after the session is completed. One without an account of our
-/// form, or in another currency, is another system's: ours never opens such a session.
+/// form is another system's. Stripe may have presented the price in the payer's currency; the price itself is in ours.
 fn purchase(object: &Value, customer: Option<Id>) -> Result<Effect, InvalidEvent> {
-    let Purchase { client_reference_id, metadata, payment_status, currency } = read(object)?;
-    let (NamedAccount { account_id: Some(account_id), .. }, CURRENCY) = (metadata.into(), currency.as_str()) else {
-        return Ok(Effect::Ignored);
-    };
+    let Purchase { client_reference_id, metadata, payment_status } = read(object)?;
+    let NamedAccount { account_id: Some(account_id), .. } = metadata.into() else { return Ok(Effect::Ignored) };
     if client_reference_id.is_some_and(|other| other != account_id) {
         return Err(InvalidEvent::new("/client_reference_id", "is not the account of the purchase"));
     }
@@ -46,7 +44,10 @@ fn purchase(object: &Value, customer: Option<Id>) -> Result<Effect, InvalidEvent
         return Ok(customer.map_or(Effect::Ignored, |customer| payer(customer, account_id)));
     }
     let paid: PaidPurchase = read(object)?;
-    if paid.amount_subtotal != paid.metadata.total_cents {
+    let (priced_in, price) = paid.price();
+    let priced_in = priced_in.to_ascii_lowercase();
+    // The database rejects the price of an account of ours in another currency: here it may be another system's.
+    if priced_in == CURRENCY && price.is_some_and(|price| price != paid.metadata.total_cents) {
         return Err(InvalidEvent::new("/amount_subtotal", "is not the price of the purchase"));
     }
     Ok(Effect::Payment {
@@ -55,6 +56,8 @@ fn purchase(object: &Value, customer: Option<Id>) -> Result<Effect, InvalidEvent
         account_id,
         credits: paid.metadata.credits,
         amount_cents: paid.amount_total,
+        currency: paid.currency.to_ascii_lowercase(),
+        priced_in,
         customer: customer.map(|id| id.0),
     })
 }

@@ -32,6 +32,10 @@ pub enum Effect {
         credits: i64,
         /// The amount that was paid.
         amount_cents: i64,
+        /// The currency of that amount, in which the payment is refunded.
+        currency: String,
+        /// The currency of the price, which Stripe may have converted into the payer's.
+        priced_in: String,
         /// The account's customer.
         customer: Option<String>,
     },
@@ -70,8 +74,15 @@ pub enum Effect {
         status: InvoiceStatus,
         /// The amount that was due.
         amount_due: i64,
-        /// The amount that was paid.
+        /// The amount that was paid through Stripe: nothing if it was paid from the customer's balance or outside of Stripe.
         amount_paid: i64,
+        /// What credit notes took off the amount that was due.
+        credit_notes: i64,
+        /// What was paid from the customer's balance.
+        from_balance: i64,
+        /// How much of that earlier invoices had returned: their credits were granted then. None if Stripe does not know the customer (any
+        /// longer).
+        returned_earlier: Option<i64>,
         /// Its currency.
         currency: String,
         /// Its lines about a subscription: whole periods and prorations, of plans and of other products.
@@ -95,8 +106,10 @@ pub enum Effect {
     Reversal {
         /// What had been paid: an invoice (`in_…`), or else the payment of a purchase (`pi_…`).
         source: String,
-        /// The charge.
-        charge: String,
+        /// The payment (`pi_…`). An invoice may be paid by several.
+        payment: String,
+        /// The currency of the amounts: the charge's.
+        currency: String,
         /// What happened to it.
         #[serde(flatten)]
         change: Change,
@@ -131,13 +144,13 @@ pub struct BilledItem {
     pub period_end: Option<i64>,
 }
 
-/// What happened to a charge.
+/// What happened to a payment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
     /// Some of it was refunded.
     Refunded {
-        /// How much of the charge is refunded by now. Stripe lowers it when a refund fails.
+        /// How much of the payment is refunded by now. Stripe lowers it when a refund fails.
         total_cents: i64,
         /// How much of that is new.
         step_cents: Option<i64>,
@@ -151,27 +164,42 @@ pub enum Change {
         /// Whether it failed or was canceled, so that the money came back to us.
         failed: bool,
     },
-    /// It is disputed, or a dispute was decided.
+    /// It is disputed, or a dispute changed.
     Dispute {
         /// The dispute.
         dispute_id: String,
         /// The disputed amount.
         cents: i64,
-        /// Whether it is decided.
+        /// What came of it.
         state: DisputeState,
     },
 }
 
-/// What came of a dispute.
+impl Change {
+    /// Returns the same change with other amounts.
+    pub(crate) fn converted(self, convert: impl Fn(i64) -> i64) -> Self {
+        match self {
+            Self::Refunded { total_cents, step_cents } => {
+                Self::Refunded { total_cents: convert(total_cents), step_cents: step_cents.map(convert) }
+            }
+            Self::Refund { refund_id, cents, failed } => Self::Refund { refund_id, cents: convert(cents), failed },
+            Self::Dispute { dispute_id, cents, state } => Self::Dispute { dispute_id, cents: convert(cents), state },
+        }
+    }
+}
+
+/// What came of a dispute so far. The newest event decides: a dispute that was lost may be appealed and won, and the other way round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DisputeState {
     /// It is not decided.
     Open,
-    /// The payer keeps the money.
+    /// The payer has the money, even if an appeal may change that.
     Lost,
-    /// We keep the money, or it never moved.
+    /// We have the money, or it never moved.
     Won,
+    /// Its status is not among those that we know.
+    Unknown,
 }
 
 /// What an event contains.
@@ -181,6 +209,15 @@ pub enum Reading {
     Effect(Effect),
     /// A reversal. Stripe has to be queried for whether the payment had paid an invoice or a purchase.
     Reversal(Reversal),
+    /// An invoice that was paid from the balance of its customer. Stripe has to be queried for where the balance came from.
+    FromBalance {
+        /// The customer.
+        customer: String,
+        /// The invoice.
+        invoice_id: String,
+        /// Its effect, which lacks `returned_earlier`.
+        effect: Effect,
+    },
 }
 
 /// A refund or a dispute of a payment.
@@ -188,8 +225,8 @@ pub enum Reading {
 pub struct Reversal {
     /// The payment.
     pub payment_intent: String,
-    /// The charge.
-    pub charge: String,
+    /// The currency of the amounts. That of a dispute may be the payer's instead of the charge's.
+    pub currency: String,
     /// What happened to it.
     pub change: Change,
 }
@@ -197,6 +234,7 @@ pub struct Reversal {
 impl Reversal {
     /// Returns the effect of a reversal of a payment that had paid this invoice, if any.
     pub fn of(self, invoice: Option<String>) -> Effect {
-        Effect::Reversal { source: invoice.unwrap_or(self.payment_intent), charge: self.charge, change: self.change }
+        let source = invoice.unwrap_or_else(|| self.payment_intent.clone());
+        Effect::Reversal { source, payment: self.payment_intent, currency: self.currency, change: self.change }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-use super::InvalidEvent;
+use super::{CURRENCY, InvalidEvent};
 
 /// Reads an event's object.
 ///
@@ -110,7 +110,6 @@ pub(super) struct Purchase {
     pub(super) client_reference_id: Option<AccountId>,
     pub(super) metadata: AccountMetadata,
     pub(super) payment_status: String,
-    pub(super) currency: String,
 }
 
 #[derive(Deserialize)]
@@ -119,7 +118,34 @@ pub(super) struct PaidPurchase {
     pub(super) payment_intent: Option<Id>,
     pub(super) amount_subtotal: i64,
     pub(super) amount_total: i64,
+    pub(super) currency: String,
     pub(super) metadata: PurchaseMetadata,
+    currency_conversion: Option<Conversion>,
+    presentment_details: Option<Presentment>,
+}
+
+/// Versions before `clover`: the session has the payer's currency, and this is the price in ours.
+#[derive(Deserialize)]
+struct Conversion {
+    source_currency: String,
+    amount_subtotal: i64,
+}
+
+/// What the payer paid in another currency. Since `basil` the session and its payment keep the currency of the price.
+#[derive(Deserialize)]
+struct Presentment {
+    presentment_currency: String,
+}
+
+impl PaidPurchase {
+    /// Returns the currency of the price, and the price in it. There is no price if only the amount that the payer saw is known.
+    pub(super) fn price(&self) -> (&str, Option<i64>) {
+        match (&self.currency_conversion, &self.presentment_details) {
+            (Some(conversion), _) => (&conversion.source_currency, Some(conversion.amount_subtotal)),
+            (None, Some(presented)) if presented.presentment_currency == self.currency && self.currency != CURRENCY => (CURRENCY, None),
+            _ => (&self.currency, Some(self.amount_subtotal)),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -168,6 +194,7 @@ pub(super) struct Invoice {
     pub(super) currency: String,
     pub(super) lines: List<Value>,
     pub(super) total: i64,
+    pub(super) pre_payment_credit_notes_amount: Option<i64>,
     pub(super) hosted_invoice_url: Option<String>,
     pub(super) billing_reason: Option<String>,
     pub(super) created: i64,
@@ -244,21 +271,20 @@ pub(super) struct Payment {
 
 #[derive(Deserialize)]
 pub(super) struct Charge {
-    pub(super) id: Id,
     pub(super) amount_refunded: i64,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Refund {
     pub(super) id: Id,
-    pub(super) charge: Option<Id>,
     pub(super) amount: i64,
     pub(super) status: Option<String>,
 }
 
-/// What decides whether a dispute moves money.
 #[derive(Deserialize)]
-pub(super) struct DisputeKind {
+pub(super) struct Dispute {
+    pub(super) id: Id,
+    pub(super) amount: i64,
     pub(super) status: String,
     payment_method_details: Option<DisputedMethod>,
 }
@@ -273,7 +299,7 @@ struct DisputedCard {
     case_type: Option<String>,
 }
 
-impl DisputeKind {
+impl Dispute {
     /// Whether it is an inquiry, or was prevented or blocked before any money moved.
     pub(super) fn moves_no_money(&self) -> bool {
         let card = self.payment_method_details.as_ref().and_then(|details| details.card.as_ref());
@@ -281,11 +307,4 @@ impl DisputeKind {
             || self.status == "prevented"
             || card.is_some_and(|card| card.case_type.as_deref() == Some("block"))
     }
-}
-
-#[derive(Deserialize)]
-pub(super) struct Dispute {
-    pub(super) id: Id,
-    pub(super) charge: Id,
-    pub(super) amount: i64,
 }

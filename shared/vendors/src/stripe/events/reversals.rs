@@ -2,55 +2,59 @@
 
 use serde_json::Value;
 
+use super::InvalidEvent;
 use super::effect::{Change, DisputeState, Effect, Reading, Reversal};
-use super::layout::{Charge, Dispute, DisputeKind, Id, Payment, Refund, read};
-use super::{CURRENCY, InvalidEvent};
+use super::layout::{Charge, Dispute, Id, Payment, Refund, read};
 
 const IGNORED: Reading = Reading::Effect(Effect::Ignored);
 
 /// Some of a charge was refunded. The event reports the sum of all refunds and, in its previous attributes, the sum before this one.
 pub(super) fn refunded(object: &Value, previous: &Value) -> Result<Reading, InvalidEvent> {
-    let Some(payment_intent) = our_payment(object)? else { return Ok(IGNORED) };
-    let Charge { id, amount_refunded } = read(object)?;
+    let Some(payment) = payment(object)? else { return Ok(IGNORED) };
+    let Charge { amount_refunded } = read(object)?;
     let step_cents = previous["amount_refunded"].as_i64().map(|before| amount_refunded - before);
-    let change = Change::Refunded { total_cents: amount_refunded, step_cents };
-    Ok(Reading::Reversal(Reversal { payment_intent, charge: id.0, change }))
+    Ok(payment.has(Change::Refunded { total_cents: amount_refunded, step_cents }))
 }
 
 /// A refund was created or changed. A pending one counts: its money has left us.
 pub(super) fn refund(object: &Value) -> Result<Reading, InvalidEvent> {
-    let Some(payment_intent) = our_payment(object)? else { return Ok(IGNORED) };
+    let Some(payment) = payment(object)? else { return Ok(IGNORED) };
     let refund: Refund = read(object)?;
     let failed = matches!(refund.status.as_deref(), Some("failed" | "canceled"));
-    Ok(Reading::Reversal(Reversal {
-        charge: refund.charge.map_or_else(|| payment_intent.clone(), |id| id.0),
-        payment_intent,
-        change: Change::Refund { refund_id: refund.id.0, cents: refund.amount, failed },
-    }))
+    Ok(payment.has(Change::Refund { refund_id: refund.id.0, cents: refund.amount, failed }))
 }
 
 /// A dispute was opened, changed or decided.
 ///
 /// An inquiry (`warning_…`) moves no money; if it becomes a dispute, further events report it. Neither does a dispute that the card network
-/// prevented or blocked: the payer got a refund instead, which has events of its own.
-pub(super) fn dispute(object: &Value, closed: bool) -> Result<Reading, InvalidEvent> {
-    let Some(payment_intent) = our_payment(object)? else { return Ok(IGNORED) };
-    let kind: DisputeKind = read(object)?;
-    let state = match kind.status.as_str() {
-        // One that had been open is decided by this.
-        _ if kind.moves_no_money() && closed => DisputeState::Won,
-        _ if kind.moves_no_money() => return Ok(IGNORED),
-        "won" => DisputeState::Won,
-        "lost" => DisputeState::Lost,
-        _ => DisputeState::Open,
-    };
+/// prevented or blocked: the payer got a refund instead, which has events of its own. While a decision is appealed, the payer has the money.
+pub(super) fn dispute(object: &Value) -> Result<Reading, InvalidEvent> {
+    let Some(payment) = payment(object)? else { return Ok(IGNORED) };
     let dispute: Dispute = read(object)?;
-    let change = Change::Dispute { dispute_id: dispute.id.0, cents: dispute.amount, state };
-    Ok(Reading::Reversal(Reversal { payment_intent, charge: dispute.charge.0, change }))
+    let state = match dispute.status.as_str() {
+        "won" => DisputeState::Won,
+        _ if dispute.moves_no_money() => DisputeState::Won,
+        "lost" | "appeal_needs_response" | "appeal_under_review" => DisputeState::Lost,
+        "needs_response" | "under_review" => DisputeState::Open,
+        _ => DisputeState::Unknown,
+    };
+    Ok(payment.has(Change::Dispute { dispute_id: dispute.id.0, cents: dispute.amount, state }))
 }
 
-/// Returns the payment that an object is about, unless it has none or is in another currency.
-fn our_payment(object: &Value) -> Result<Option<String>, InvalidEvent> {
-    let Payment { payment_intent: Some(Id(payment_intent)), currency } = read(object)? else { return Ok(None) };
-    Ok((currency == CURRENCY).then_some(payment_intent))
+/// The payment that an object is about.
+struct Reversed {
+    payment_intent: String,
+    currency: String,
+}
+
+impl Reversed {
+    fn has(self, change: Change) -> Reading {
+        Reading::Reversal(Reversal { payment_intent: self.payment_intent, currency: self.currency, change })
+    }
+}
+
+/// Returns the payment that an object is about. None if it has none, which payments of ours always have.
+fn payment(object: &Value) -> Result<Option<Reversed>, InvalidEvent> {
+    let Payment { payment_intent, currency } = read(object)?;
+    Ok(payment_intent.map(|Id(payment_intent)| Reversed { payment_intent, currency: currency.to_ascii_lowercase() }))
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::InvalidEvent;
-use super::effect::{BilledItem, Effect, InvoiceStatus};
+use super::effect::{BilledItem, Effect, InvoiceStatus, Reading};
 use super::layout::{Invoice, Line, LineKind, List, NamedAccount, Subscription, read};
 
 pub(super) fn subscription(object: &Value, deleted: bool) -> Result<Effect, InvalidEvent> {
@@ -32,20 +32,29 @@ pub(super) fn subscription(object: &Value, deleted: bool) -> Result<Effect, Inva
     })
 }
 
-pub(super) fn invoice(object: &Value, status: InvoiceStatus) -> Result<Effect, InvalidEvent> {
+/// An invoice counts by what is settled of it, however it was paid: by card, from the customer's balance, or outside of Stripe.
+pub(super) fn invoice(object: &Value, status: InvoiceStatus) -> Result<Reading, InvalidEvent> {
     let invoice: Invoice = read(object)?;
     let lines = subscription_lines(&invoice.lines)?;
     let details = invoice.parent.and_then(|parent| parent.subscription_details);
     let (subscription, metadata) = details.map_or((None, None), |details| (details.subscription, details.metadata));
     let NamedAccount { account_id, names_other_account } = metadata.unwrap_or_default().into();
-    Ok(Effect::Invoice {
-        invoice_id: invoice.id.0,
-        customer: invoice.customer.map(|id| id.0),
+    let (invoice_id, customer) = (invoice.id.0, invoice.customer.map(|id| id.0));
+    let credit_notes = invoice.pre_payment_credit_notes_amount.unwrap_or_default();
+    // Credit notes lower the amount that is due, too.
+    let from_balance = (invoice.total - credit_notes - invoice.amount_due).max(0);
+    let is_open_question = status == InvoiceStatus::Paid && from_balance > 0 && !lines.is_empty();
+    let effect = Effect::Invoice {
+        invoice_id: invoice_id.clone(),
+        customer: customer.clone(),
         subscription_id: subscription.map(|id| id.0),
         status,
         amount_due: invoice.amount_due,
         amount_paid: invoice.amount_paid,
-        currency: invoice.currency,
+        credit_notes,
+        from_balance,
+        returned_earlier: (!is_open_question).then_some(0),
+        currency: invoice.currency.to_ascii_lowercase(),
         lines,
         lines_omitted: invoice.lines.has_more == Some(true),
         total: invoice.total,
@@ -54,6 +63,10 @@ pub(super) fn invoice(object: &Value, status: InvoiceStatus) -> Result<Effect, I
         hosted_invoice_url: invoice.hosted_invoice_url,
         billing_reason: invoice.billing_reason,
         created: invoice.created,
+    };
+    Ok(match customer {
+        Some(customer) if is_open_question => Reading::FromBalance { customer, invoice_id, effect },
+        _ => Reading::Effect(effect),
     })
 }
 
