@@ -1,4 +1,4 @@
-//! What is not ours: other products, currencies, systems and connected accounts that use the same Stripe account. It is ignored, and neither
+//! What is not ours: other products, systems and connected accounts that use the same Stripe account. It is ignored, and neither
 //! retried nor a dead letter.
 
 #![expect(clippy::needless_pass_by_value, reason = "objects are written where they are passed")]
@@ -51,11 +51,11 @@ async fn what_is_not_ours_is_ignored(world: Arc<World>) {
     let dispute = json!({ "id": "du_other", "object": "dispute", "charge": "ch_other", "payment_intent": "pi_other", "amount": 100, "currency": "eur",
         "reason": "fraudulent", "status": "needs_response", "balance_transactions": [] });
     let events = [
-        // Another currency.
+        // Another product, in another currency.
         event("eur_refund", "charge.refunded", charge),
         event("eur_failure", "refund.failed", refund),
         event("eur_dispute", "charge.dispute.created", dispute),
-        event("eur_session", "checkout.session.completed", session(&account.id, "eur")),
+        event("eur_session", "checkout.session.completed", session(&unknown, "eur")),
         // Another system's metadata, in a form of its own and in ours.
         event(
             "text_customer",

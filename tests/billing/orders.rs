@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures::StreamExt;
 use oslira_credential::Credential;
 use oslira_db::{AdminDb, DatabaseLogin, DbError};
-use oslira_vendors::stripe::{Effect, Event, Reading, Stripe, StripeSecret};
+use oslira_vendors::stripe::{Effect, Event, Stripe, StripeSecret};
 
 use crate::harness::{Account, Queue, Random, Value, World, json, stack_test};
 
@@ -61,14 +61,10 @@ async fn entries(world: &World, customer: &str) -> Vec<Value> {
     let mut entries = Vec::new();
     for event in world.stripe_events(customer).await {
         let event = Event::parse(event.to_string().as_bytes()).unwrap();
-        let effect = match event.read().unwrap() {
-            Reading::Effect(effect) => effect,
-            Reading::Reversal(reversal) => {
-                let invoice = stripe.invoice_of_payment(&reversal.payment_intent).await.unwrap();
-                assert!(invoice.is_some(), "the payment of an invoice");
-                reversal.of(invoice)
-            }
-        };
+        let effect = stripe.complete(event.read().unwrap()).await.unwrap();
+        if let Effect::Reversal { source, .. } = &effect {
+            assert!(source.starts_with("in_"), "the payment of an invoice");
+        }
         if effect != Effect::Ignored {
             entries.push(json!({
                 "event_id": event.id, "event_type": event.kind, "created": event.created, "api_version": event.api_version, "effect": effect

@@ -85,6 +85,7 @@ async fn a_dispute_that_moves_no_money_takes_nothing(world: Arc<World>) {
     let mut event = world.stripe_events(&intent).await.into_iter().find(|event| event["type"] == "charge.dispute.created").unwrap();
     for (number, (kind, status)) in [("created", "needs_response"), ("closed", "prevented")].into_iter().enumerate() {
         event["id"] = json!(format!("evt_turned_{number}_{intent}"));
+        event["created"] = json!(event["created"].as_i64().unwrap() + 1);
         event["type"] = json!(format!("charge.dispute.{kind}"));
         event["data"]["object"]["payment_method_details"]["card"]["case_type"] = json!("chargeback");
         event["data"]["object"]["status"] = json!(status);

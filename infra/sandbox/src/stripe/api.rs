@@ -50,6 +50,7 @@ enum Operation {
     All(&'static Collection),
     LineItems,
     InvoiceLines,
+    Balance,
     Unknown,
 }
 
@@ -68,6 +69,7 @@ fn route<'a>(method: &Method, path: &'a str) -> (Operation, &'static str, &'a st
         ("GET", _, [_]) => Operation::One(collection),
         ("GET", "checkout.session", [_, "line_items"]) => Operation::LineItems,
         ("GET", "invoice", [_, "lines"]) => Operation::InvoiceLines,
+        ("GET", "customer", [_, "balance_transactions"]) => Operation::Balance,
         ("POST", "customer", []) => Operation::Write(customers::create),
         ("POST", "customer", [_]) => Operation::Write(customers::update),
         ("POST", "product", []) => Operation::Write(catalog::create_product),
@@ -137,6 +139,7 @@ fn perform(stripe: &Stripe, operation: &Operation, id: &str, params: &Params, ca
             Operation::All(collection) => lists::all(ledger, collection, params)?,
             Operation::LineItems => lists::line_items(ledger, id, params)?,
             Operation::InvoiceLines => lists::invoice_lines(ledger, id, params)?,
+            Operation::Balance => lists::balance_transactions(ledger, id, params)?,
             Operation::Unknown => return Err(Problem { status: 404, ..Problem::invalid("Unrecognized request URL.", None, None) }),
         };
         lists::expand(ledger, params, &mut value)?;

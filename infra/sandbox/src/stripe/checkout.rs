@@ -64,6 +64,14 @@ pub(super) enum Method {
     Fail,
 }
 
+/// What the payer sees of a price in another currency (Adaptive Pricing).
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Presented {
+    presentment_amount: i64,
+    presentment_currency: String,
+}
+
 /// Reads the items that a new session sells.
 fn line_items(ledger: &mut Ledger, params: &Params, mode: &str) -> Result<Vec<Value>, Problem> {
     let expected = if mode == "subscription" { "recurring" } else { "one_time" };
@@ -201,7 +209,7 @@ pub(super) fn items_of(ledger: &Ledger, id: &str) -> Result<Value, Problem> {
 }
 
 /// Pays a session as a customer does on its page.
-pub(super) fn pay(ledger: &mut Ledger, id: &str, method: Method) -> Result<Value, Problem> {
+pub(super) fn pay(ledger: &mut Ledger, id: &str, method: Method, presented: Option<&Presented>) -> Result<Value, Problem> {
     let session = open(ledger, id)?;
     if session["mode"] == "subscription" {
         return subscribe(ledger, &session, method);
@@ -236,6 +244,11 @@ pub(super) fn pay(ledger: &mut Ledger, id: &str, method: Method) -> Result<Value
         Method::Fail => End::Declined,
     };
     ledger.set(&intent, &json!({"customer": customer}));
+    if let Some(presented) = presented {
+        for object in [&*intent, id] {
+            ledger.set(object, &json!({"presentment_details": presented}));
+        }
+    }
     payments::attempt(ledger, &intent, end);
     if end == End::Declined {
         ledger.set(id, &json!({"payment_intent": intent}));

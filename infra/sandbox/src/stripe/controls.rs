@@ -7,14 +7,15 @@
 //! | `POST /endpoint` | `url`, `secret`?, `old_secret`? | sets the webhook endpoint; a null `url` removes it; `old_secret` signs too; `GET` returns the endpoint |
 //! | `POST /pause` | `match`? | holds all events, or those that contain the text or concern this customer |
 //! | `POST /resume` | `match`?, `send_held`? | removes a hold, or all without `match`; `send_held` sends the events that were held |
-//! | `POST /sessions/{id}/pay` | `method`?: `card`, `delayed`, `fail` | pays a session |
+//! | `POST /sessions/{id}/pay` | `method`?: `card`, `delayed`, `fail`, `presented`? | pays a session; `presented` is the price in the payer's currency: `presentment_amount`, `presentment_currency` |
 //! | `POST /sessions/{id}/settle` | `succeed` | settles or fails a delayed payment |
 //! | `POST /customers/{id}/subscribe` | `price`, `add_on`?, `metadata`? | starts a subscription and pays its first invoice; `add_on` is the price of another product on it |
+//! | `POST /customers/{id}/credit` | `amount` | gives credit to the customer's balance, which pays the next invoices |
 //! | `POST /subscriptions/{id}/renew` | `fail`? | starts the next period: bills it, makes the subscription past due (`fail`), or ends it if that is scheduled |
 //! | `POST /subscriptions/{id}/change` | `price`, `proration_behavior`? | changes the plan |
 //! | `POST /subscriptions/{id}/cancel` | `at_period_end`? | ends the subscription, now or with its period, as the customer portal does: by `cancel_at` alone |
 //! | `POST /subscriptions/{id}/{pause,resume}` | | pauses the subscription, or resumes it |
-//! | `POST /invoices/{id}/{pay,void,mark_uncollectible}` | | pays a failed invoice, or ends its collection |
+//! | `POST /invoices/{id}/{pay,pay_outside,void,mark_uncollectible}` | | pays a failed invoice, records that it was paid outside of Stripe, or ends its collection |
 //! | `POST /{payment_intents,charges}/{id}/refund` | `amount`?, `reason`? | refunds a charge |
 //! | `POST /refunds/{id}/fail` | | fails a refund: the money comes back |
 //! | `POST /{payment_intents,charges}/{id}/dispute` | `amount`?, `reason`?, `case_type`?: `chargeback`, `inquiry`, `block` | opens a dispute; only a chargeback moves money |
@@ -36,13 +37,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::account::{Stripe, deliver_now};
-use super::checkout::Method;
+use super::checkout::{Method, Presented};
 use super::delivery::{self, DEFAULT_SECRET, DeliveryRequest, Endpoint};
 use super::ledger::{Cause, Ledger, now, text};
 use super::problem::Problem;
 use super::reversals::CaseType;
 use super::subscriptions::{NewSubscription, Proration};
-use super::{checkout, invoices, reversals, subscriptions};
+use super::{checkout, customers, invoices, reversals, subscriptions};
 use crate::wire;
 
 /// Returns the routes below `/_control/stripe`.
@@ -54,12 +55,14 @@ pub(crate) fn routes(stripe: Arc<Stripe>) -> Router {
         .route("/sessions/{id}/pay", post(pay))
         .route("/sessions/{id}/settle", post(settle))
         .route("/customers/{id}/subscribe", post(subscribe))
+        .route("/customers/{id}/credit", post(credit))
         .route("/subscriptions/{id}/renew", post(renew))
         .route("/subscriptions/{id}/change", post(change))
         .route("/subscriptions/{id}/cancel", post(cancel))
         .route("/subscriptions/{id}/pause", post(pause_subscription))
         .route("/subscriptions/{id}/resume", post(resume_subscription))
         .route("/invoices/{id}/pay", post(pay_invoice))
+        .route("/invoices/{id}/pay_outside", post(pay_invoice_outside))
         .route("/invoices/{id}/void", post(void_invoice))
         .route("/invoices/{id}/mark_uncollectible", post(mark_uncollectible))
         .route("/refunds/{id}/fail", post(fail_refund))
@@ -180,10 +183,11 @@ async fn resume(State(stripe): State<Arc<Stripe>>, body: Bytes) -> Response {
 struct Pay {
     #[serde(default)]
     method: Method,
+    presented: Option<Presented>,
 }
 
 async fn pay(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
-    perform(&stripe, &body, |ledger, request: Pay| checkout::pay(ledger, &id, request.method))
+    perform(&stripe, &body, |ledger, request: Pay| checkout::pay(ledger, &id, request.method, request.presented.as_ref()))
 }
 
 #[derive(Deserialize)]
@@ -218,6 +222,20 @@ async fn subscribe(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, bo
             NewSubscription { customer: &id, price: &price, add_on: add_on.as_ref(), metadata: &metadata, cancel_at_period_end: false };
         let (subscription, _) = subscriptions::start(ledger, &new)?;
         ledger.get("subscription", &subscription)
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Credit {
+    amount: i64,
+}
+
+async fn credit(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, request: Credit| {
+        let customer = ledger.get("customer", &id)?;
+        customers::move_balance(ledger, &customer, -request.amount, None);
+        ledger.get("customer", &id)
     })
 }
 
@@ -272,6 +290,10 @@ async fn pause_subscription(State(stripe): State<Arc<Stripe>>, Path(id): Path<St
 
 async fn resume_subscription(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
     perform(&stripe, &body, |ledger, _: Empty| subscriptions::pause(ledger, &id, false))
+}
+
+async fn pay_invoice_outside(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {
+    perform(&stripe, &body, |ledger, _: Empty| invoices::paid_outside(ledger, &id))
 }
 
 async fn void_invoice(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>, body: Bytes) -> Response {

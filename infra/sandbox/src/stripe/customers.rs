@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::form::Params;
-use super::ledger::{Ledger, id, now};
+use super::ledger::{Ledger, id, now, number, text};
 use super::problem::Problem;
 
 const FIELDS: [&str; 4] = ["email", "name", "phone", "description"];
@@ -32,6 +32,20 @@ pub(super) fn made(email: Option<&str>, metadata: &Value) -> Value {
         "livemode": false, "metadata": metadata, "name": null, "next_invoice_sequence": 1, "phone": null, "preferred_locales": [],
         "shipping": null, "tax_exempt": "none", "test_clock": null,
     })
+}
+
+/// Moves the balance of a customer, whose credit is negative. `invoice` is the one that takes from it or adds to it.
+pub(super) fn move_balance(ledger: &mut Ledger, customer: &Value, amount: i64, invoice: Option<&str>) {
+    let ending = number(customer, "balance") + amount;
+    let previous = ledger.set(text(customer, "id"), &json!({"balance": ending}));
+    ledger.insert(json!({
+        "id": id("cbtxn"), "object": "customer_balance_transaction", "amount": amount, "checkout_session": null, "created": now(),
+        "credit_note": null, "currency": "usd", "customer": customer["id"], "description": null, "ending_balance": ending,
+        "invoice": invoice, "livemode": false, "metadata": {}, "type": if invoice.is_some() { "applied_to_invoice" } else { "adjustment" },
+    }));
+    if invoice.is_none() {
+        ledger.emit("customer.updated", text(customer, "id"), Some(previous));
+    }
 }
 
 /// Applies parameters to a customer.

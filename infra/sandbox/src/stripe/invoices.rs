@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::customers;
 use super::ledger::{Ledger, id, list, now, number, text};
 use super::payments::{self, End, Payment};
 use super::problem::Problem;
@@ -53,10 +54,10 @@ pub(super) fn bill(ledger: &mut Ledger, subscription: &Value, reason: &str, mut 
     // A negative total becomes the customer's credit and lowers the next invoices.
     let credit = number(&customer, "balance");
     let balance = (credit + total).min(0);
-    ledger.set(
-        text(&customer, "id"),
-        &json!({"next_invoice_sequence": sequence + 1, "currency": subscription["currency"], "balance": balance}),
-    );
+    ledger.set(text(&customer, "id"), &json!({"next_invoice_sequence": sequence + 1, "currency": subscription["currency"]}));
+    if balance != credit {
+        customers::move_balance(ledger, &customer, balance - credit, Some(&invoice));
+    }
     let hosted = format!("{}/invoices/{invoice}", ledger.site);
     let due = (total + credit).max(0);
     ledger.insert(json!({
@@ -93,6 +94,18 @@ pub(super) fn announce(ledger: &mut Ledger, invoice: &str) {
 /// Returns the payment of an invoice, if there was an attempt.
 pub(super) fn payment_of(ledger: &Ledger, invoice: &str) -> Option<Value> {
     ledger.all("invoice_payment").find(|payment| payment["invoice"] == invoice).cloned()
+}
+
+/// Records that an open invoice was paid outside of Stripe.
+pub(super) fn paid_outside(ledger: &mut Ledger, invoice: &str) -> Result<Value, Problem> {
+    let object = ledger.get("invoice", invoice)?;
+    if object["status"] != "open" {
+        return Err(Problem::invalid(format!("Invoice {invoice} is {}.", text(&object, "status")), Some("invoice_not_payable"), None));
+    }
+    ledger.set(invoice, &json!({"status": "paid", "amount_remaining": 0, "auto_advance": false, "next_payment_attempt": null}));
+    ledger.change(invoice, |stored| stored["status_transitions"]["paid_at"] = json!(now()));
+    ledger.emit("invoice.paid", invoice, None);
+    ledger.get("invoice", invoice)
 }
 
 /// Attempts to collect an open invoice and returns whether it is paid.

@@ -130,6 +130,14 @@ pub(super) fn line_items(ledger: &Ledger, id: &str, params: &Params) -> Result<V
     page(&items.iter().collect::<Vec<_>>(), params, &format!("/v1/checkout/sessions/{id}/line_items"))
 }
 
+/// `GET /v1/customers/{id}/balance_transactions`.
+pub(super) fn balance_transactions(ledger: &Ledger, id: &str, params: &Params) -> Result<Value, Problem> {
+    params.only(&PAGING)?;
+    ledger.get("customer", id)?;
+    let found: Vec<&Value> = ledger.all("customer_balance_transaction").filter(|entry| entry["customer"] == id).collect();
+    page(&found, params, &format!("/v1/customers/{id}/balance_transactions"))
+}
+
 /// `GET /v1/invoices/{id}/lines`.
 pub(super) fn invoice_lines(ledger: &Ledger, id: &str, params: &Params) -> Result<Value, Problem> {
     params.only(&PAGING)?;

@@ -70,7 +70,7 @@ pub(super) async fn show(State(stripe): State<Arc<Stripe>>, Path(id): Path<Strin
 
 /// Pays by card and redirects to the success URL.
 pub(super) async fn pay(State(stripe): State<Arc<Stripe>>, Path(id): Path<String>) -> Response {
-    match stripe.act(Cause::default(), |ledger| checkout::pay(ledger, &id, Method::Card)) {
+    match stripe.act(Cause::default(), |ledger| checkout::pay(ledger, &id, Method::Card, None)) {
         Ok(session) => {
             let target = success_url(&session);
             let mut response = html(StatusCode::SEE_OTHER, "<p>Paid.</p>");

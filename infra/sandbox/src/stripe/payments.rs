@@ -111,6 +111,7 @@ fn charge(site: &str, intent: &Value, end: End) -> Value {
             "risk_level": "normal", "risk_score": 12, "seller_message": if end == End::Declined { "Declined." } else { "Payment complete." },
             "type": if end == End::Declined { "issuer_declined" } else { "authorized" }},
         "paid": succeeded, "payment_intent": intent["id"], "payment_method": super::ledger::id("pm"), "payment_method_details": method,
+        "presentment_details": intent["presentment_details"],
         "radar_options": {}, "receipt_email": intent["receipt_email"], "receipt_number": null,
         "receipt_url": format!("{site}/receipts/{id}"), "refunded": false, "review": null, "shipping": null, "source": null,
         "source_transfer": null, "statement_descriptor": null, "statement_descriptor_suffix": null,

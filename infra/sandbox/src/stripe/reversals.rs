@@ -125,12 +125,19 @@ pub(super) fn dispute(
     if charge["disputed"] == true {
         return Err(Problem::invalid(format!("Charge {charge_id} is already disputed."), None, None));
     }
-    let amount = number(charge, "amount");
+    // The payer disputes what the statement shows.
+    let presented = &charge["presentment_details"];
+    let (amount, currency) = if presented.is_null() {
+        (number(charge, "amount"), &charge["currency"])
+    } else {
+        (number(presented, "presentment_amount"), &presented["presentment_currency"])
+    };
     let cents = cents.unwrap_or(amount);
     if !(1..=amount).contains(&cents) {
         return Err(Problem::invalid(format!("amount is 1 to {amount}"), None, Some("amount")));
     }
-    let withdrawal = movement(charge, -cents, 1500, &format!("Chargeback withdrawal for {charge_id}"));
+    let withdrawal =
+        movement(charge, -(cents * number(charge, "amount") / amount), 1500, &format!("Chargeback withdrawal for {charge_id}"));
     let (case_type, status, transactions) = match case_type {
         CaseType::Chargeback => ("chargeback", "needs_response", json!([withdrawal])),
         CaseType::Inquiry => ("inquiry", "warning_needs_response", json!([])),
@@ -139,7 +146,7 @@ pub(super) fn dispute(
     let moves_money = case_type == "chargeback";
     let dispute = ledger.insert(json!({
         "id": id("du"), "object": "dispute", "amount": cents, "balance_transactions": transactions, "charge": charge_id, "created": now(),
-        "currency": charge["currency"], "enhanced_eligibility_types": [], "evidence": evidence(),
+        "currency": currency, "enhanced_eligibility_types": [], "evidence": evidence(),
         "evidence_details": {"due_by": now() + ANSWER_TIME, "enhanced_eligibility": {}, "has_evidence": false, "past_due": false,
             "submission_count": 0, "submission_method": "not_submitted"},
         "is_charge_refundable": !moves_money, "livemode": false, "metadata": {}, "payment_intent": charge["payment_intent"],
@@ -167,7 +174,8 @@ pub(super) fn close_dispute(ledger: &mut Ledger, dispute: &str, won: bool) -> Re
         stored["status"] = json!(if won { "won" } else { "lost" });
         if let (true, Some(transactions)) = (won, stored["balance_transactions"].as_array_mut()) {
             let description = format!("Chargeback reversal for {}", text(&charge, "id"));
-            transactions.push(movement(&charge, number(&object, "amount"), 0, &description));
+            let withdrawn = transactions.first().map_or(0, |withdrawal| number(withdrawal, "amount"));
+            transactions.push(movement(&charge, -withdrawn, 0, &description));
         }
     });
     if won {

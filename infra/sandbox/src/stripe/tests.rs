@@ -209,3 +209,38 @@ async fn invalid_requests_are_rejected() {
         assert!(response.json::<Value>().await.unwrap()["error"].is_string());
     }
 }
+
+#[tokio::test]
+async fn a_balance_names_the_invoice_that_moved_it() {
+    let client = Client::new().await;
+    let customer = client.customer("balance@example.com").await;
+    client.control(&format!("/stripe/customers/{customer}/credit"), json!({"amount": 3500})).await;
+    let started = client.control(&format!("/stripe/customers/{customer}/subscribe"), json!({"price": "price_pro"})).await;
+    let invoice = client.get(&format!("/invoices/{}", started["latest_invoice"].as_str().unwrap())).await;
+    let amounts =
+        ["total", "amount_due", "amount_paid", "starting_balance", "ending_balance"].map(|field| invoice[field].as_i64().unwrap());
+    assert_eq!((amounts, &invoice["status"]), ([3000, 0, 0, -3500, -500], &json!("paid")));
+    let entries = client.get(&format!("/customers/{customer}/balance_transactions")).await;
+    let entry = |index: usize| ["type", "amount", "ending_balance", "invoice"].map(|field| entries["data"][index][field].clone());
+    assert_eq!(entry(0), [json!("applied_to_invoice"), json!(3000), json!(-500), invoice["id"].clone()]);
+    assert_eq!(entry(1), [json!("adjustment"), json!(-3500), json!(-3500), json!(null)]);
+    assert_eq!(client.get("/customers/cus_none/balance_transactions").await["error"]["code"], "resource_missing");
+}
+
+#[tokio::test]
+async fn a_presented_price_is_disputed_in_the_payers_currency() {
+    let client = Client::new().await;
+    let form = "mode=payment&success_url=http%3A%2F%2Fshop.example%2F&line_items[0][price_data][currency]=usd\
+                &line_items[0][price_data][unit_amount]=1000&line_items[0][price_data][product_data][name]=x&line_items[0][quantity]=1";
+    let session: Value = client.post("/checkout/sessions", None, form).send().await.unwrap().json().await.unwrap();
+    let presented = json!({"presentment_amount": 900, "presentment_currency": "eur"});
+    let pay = format!("/stripe/sessions/{}/pay", session["id"].as_str().unwrap());
+    let paid = client.control(&pay, json!({"presented": presented})).await;
+    assert_eq!((&paid["currency"], &paid["amount_total"], &paid["presentment_details"]), (&json!("usd"), &json!(1000), &presented));
+    let intent = paid["payment_intent"].as_str().unwrap();
+    let dispute = client.control(&format!("/stripe/payment_intents/{intent}/dispute"), json!({"amount": 450})).await;
+    assert_eq!((&dispute["currency"], &dispute["amount"]), (&json!("eur"), &json!(450)));
+    assert_eq!(dispute["balance_transactions"][0]["amount"], -500);
+    let charges = client.get(&format!("/charges?payment_intent={intent}")).await;
+    assert_eq!((&charges["data"][0]["currency"], &charges["data"][0]["presentment_details"]), (&json!("usd"), &presented));
+}

@@ -77,7 +77,7 @@ fn balance(entries: &[(&str, i64, i64, Option<&str>)]) -> Vec<BalanceEntry> {
 }
 
 #[test]
-fn what_was_returned_to_a_balance_is_told_apart_from_gifts() {
+fn returned_credit_is_distinguished_from_gifts() {
     const APPLIED: &str = "applied_to_invoice";
     let taken = ("x", 0, 0, None);
     for (why, entries, expected) in [

@@ -82,7 +82,7 @@ fn all_reversals_of_a_payment_have_one_key() {
     }
 }
 
-/// Whose a payment in another currency is, the database knows.
+/// The database knows whether a payment in another currency is ours.
 #[test]
 fn a_reversal_has_the_currency_of_its_amounts() {
     for (kind, object) in [("charge.refunded", charge()), ("refund.failed", refund()), ("charge.dispute.created", dispute())] {
