@@ -13,9 +13,15 @@ use serde_json::{Map, Value};
 use strum::IntoStaticStr;
 
 pub use self::answers::*;
+pub use self::values::{Confidence, MAX_ENTRIES, RedFlags, Score, Text, Texts};
+pub use self::words::*;
 use crate::{Call, Profile, Tier, influence};
 
+mod absence;
 mod answers;
+mod scale;
+mod values;
+mod words;
 
 /// Why an answer does not fit its schema. Contains the place, never the text, which may quote a profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +29,7 @@ pub enum InvalidOutput {
     /// A question of the tier has no answer.
     #[error("the question `{0}` has no answer")]
     Missing(Call),
-    /// A field is missing, unknown or invalid.
+    /// A field is missing or invalid.
     #[error("the answer to `{call}` does not fit its schema at `{at}`")]
     Broken {
         /// The question.
@@ -151,30 +157,29 @@ pub fn described(schema: &Value) -> String {
     text
 }
 
-/// Parses the answer to a question and returns it as it is stored: tidied, with exactly the fields of its schema.
+/// Parses the answer to a question and returns it as it is stored: tidied, with exactly the fields of its schema. What has another form and the
+/// same meaning is read, such as a score of `"72%"`: the answer is paid for.
 ///
 /// # Errors
 /// Fails with [`InvalidOutput::Broken`] and the path of the first invalid field.
 pub fn parse(call: Call, tier: Tier, answer: &Value) -> Result<Map<String, Value>, InvalidOutput> {
+    let mut answer = answer.clone();
+    scale::rescale(&mut answer, &schema(call, tier)).map_err(|at| InvalidOutput::Broken { call, at })?;
     match (call, tier) {
-        (Call::Core, Tier::Light) => read::<LightCore>(call, answer),
-        (Call::Core, _) => read::<DeepCore>(call, answer),
-        (Call::Psychographic, _) => read::<Psychographic>(call, answer),
-        (Call::Commercial, _) => read::<Commercial>(call, answer),
-        (Call::Outreach, _) => read::<Outreach>(call, answer),
-        (Call::Personality, _) => read::<Personality>(call, answer),
+        (Call::Core, Tier::Light) => read::<LightCore>(call, &answer),
+        (Call::Core, _) => read::<DeepCore>(call, &answer),
+        (Call::Psychographic, _) => read::<Psychographic>(call, &answer),
+        (Call::Commercial, _) => read::<Commercial>(call, &answer),
+        (Call::Outreach, _) => read::<Outreach>(call, &answer),
+        (Call::Personality, _) => read::<Personality>(call, &answer),
     }
 }
 
 fn read<T: DeserializeOwned + Serialize>(call: Call, answer: &Value) -> Result<Map<String, Value>, InvalidOutput> {
-    let typed: T = serde_path_to_error::deserialize(answer).map_err(|error| InvalidOutput::Broken { call, at: place(&error) })?;
+    let typed: T =
+        serde_path_to_error::deserialize(answer).map_err(|error| InvalidOutput::Broken { call, at: error.path().to_string() })?;
     // A struct of numbers, texts and lists always serializes to an object.
     Ok(serde_json::to_value(typed).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default())
-}
-
-/// Returns the path of an invalid field. An unknown field is not named: the model chose its name, perhaps from the profile's text.
-fn place(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
-    if error.inner().to_string().starts_with("unknown field") { "an unknown field".to_owned() } else { error.path().to_string() }
 }
 
 /// The report of a tier's answers.

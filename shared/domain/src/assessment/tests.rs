@@ -173,8 +173,12 @@ fn an_invalid_field_is_named_by_its_path_and_never_by_its_text() {
     }
     assert_eq!(broken("summary_text", json!(" \u{7}\n")), at("summary_text"));
     assert_eq!(broken("key_strengths", json!(["fine", 1])), at("key_strengths[1]"));
-    assert_eq!(broken("recommended_action", json!("secret")), at("recommended_action"));
-    assert_eq!(broken("secret", json!(1)), at("an unknown field"));
+    assert_eq!(broken("key_strengths", json!({"secret": "Posts"})), at("key_strengths"));
+    for list in ["key_strengths", "red_flags"] {
+        let mut answer = answer(Call::Core, Tier::Light);
+        answer.as_object_mut().unwrap().remove(list);
+        assert!(parse(Call::Core, Tier::Light, &answer).is_err(), "{list}");
+    }
     assert!(parse(Call::Core, Tier::Deep, &answer(Call::Core, Tier::Light)).is_err());
     assert!(parse(Call::Outreach, Tier::Deep, &json!("text")).is_err());
 }
@@ -279,3 +283,5 @@ fn a_profile_that_tries_to_influence_is_marked_and_not_to_be_pursued() {
     let report = merge(Tier::Deep, &answers(Tier::Deep), &profile()).unwrap();
     assert_eq!((&report.fields["profile_warnings"], &report.fields["recommended_action"]), (&json!([]), &json!("pursue")));
 }
+
+mod forms;
