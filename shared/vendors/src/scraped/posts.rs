@@ -131,7 +131,7 @@ fn kind(item: &Value) -> Option<PostKind> {
     })
 }
 
-/// Returns the kind with this name: the Actor's, the types of Instagram's interfaces ("GraphVideo", "carousel_album") or their numbers.
+/// Returns the kind with this name: the Actor's, the types of Instagram's interfaces (`GraphVideo`, `carousel_album`) or their numbers.
 fn named_kind(name: &str) -> Option<PostKind> {
     let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     let letters = letters.trim_start_matches("xdt").trim_start_matches("graph");
