@@ -164,6 +164,7 @@ async fn a_dispute_that_is_won_restores_the_credits(world: Arc<World>) {
     assert_eq!(account.balance().await, 0);
     let mut closed = world.stripe_event("charge.dispute.created", &intent).await;
     closed["type"] = json!("charge.dispute.closed");
+    closed["created"] = json!(closed["created"].as_i64().unwrap() + 5);
     closed["data"]["object"]["status"] = json!("won");
     for copy in ["a", "b"] {
         closed["id"] = json!(format!("evt_won_{copy}_{intent}"));

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::chargebacks::payment;
-use crate::harness::{Account, Queue, Value, World, json, stack_test};
+use crate::harness::{Queue, Value, World, json, stack_test};
 
-/// Creates an event of a payment, in the second after `second` seconds.
+/// Creates an event, `second` seconds after the first one.
 fn event(id: &str, kind: &str, second: i64, object: &Value) -> Value {
     json!({ "id": format!("evt_{id}"), "object": "event", "type": kind, "created": 1_795_400_000 + second, "api_version": "2026-10-28.endive",
         "livemode": false, "data": { "object": object } })
@@ -15,7 +15,7 @@ fn event(id: &str, kind: &str, second: i64, object: &Value) -> Value {
 async fn balances(world: &Arc<World>, events: impl Fn(&str) -> Vec<Value>) -> Vec<i32> {
     let mut balances = Vec::new();
     for is_reversed in [false, true] {
-        let account: Account = world.account(0).await;
+        let account = world.account(0).await;
         let intent = account.buy(100).await;
         let mut events = events(&intent);
         if is_reversed {
@@ -42,7 +42,7 @@ async fn the_newest_event_of_a_dispute_decides(world: Arc<World>) {
         (vec!["warning_needs_response", "warning_closed", "needs_response", "lost"], 0),
         (vec!["needs_response", "prevented"], 100),
     ] {
-        let sent = |intent: &str| {
+        let sent = |intent: &str| -> Vec<Value> {
             let event = |(second, status): (i64, &&str)| {
                 let object = json!({ "id": format!("du_{intent}"), "object": "dispute", "charge": format!("ch_{intent}"), "payment_intent": intent,
                     "amount": 9215, "currency": "usd", "reason": "fraudulent", "status": status });
@@ -64,7 +64,7 @@ async fn a_refund_without_its_charge_is_taken_back_once(world: Arc<World>) {
     let charge = |intent: &str, total: i64| json!({ "id": format!("ch_{intent}"), "object": "charge", "payment_intent": intent, "amount": 9215, "amount_refunded": total, "currency": "usd" });
     // Two refunds of a quarter each, of which the second one may fail.
     for (last, expected) in [("succeeded", 50), ("failed", 75)] {
-        let sent = |intent: &str| {
+        let sent = |intent: &str| -> Vec<Value> {
             let id = |name: &str| format!("{name}_{intent}");
             let mut partial = [
                 event(&id("first"), "charge.refunded", 0, &charge(intent, 2304)),
