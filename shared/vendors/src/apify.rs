@@ -331,7 +331,8 @@ mod tests {
         assert_eq!(stub.requests()[0].line, "GET /v2/actor-runs/Run1?waitForFinish=60 HTTP/1.1");
 
         let (apify, stub) =
-            serving(Script::json(200, &json!([{"id": "1", "username": "Nike", "fullName": "Nike", "followersCount": 1}]))).await;
+            serving(Script::json(200, &json!([{"id": "1", "username": "Nike", "fullName": "Nike", "followersCount": 1, "postsCount": 0}])))
+                .await;
         let items = apify.items(&run, &usernames).await.unwrap();
         assert!(matches!((&items[0].outcome, &items[1].outcome), (ScrapeOutcome::Found(_), ScrapeOutcome::Blocked)));
         assert!(stub.requests()[0].line.starts_with("GET /v2/datasets/Set1/items?format=json&clean=1&fields=id,inputUrl,"));
