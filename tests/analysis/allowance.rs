@@ -55,9 +55,9 @@ async fn cancellations_beyond_the_limit_keep_their_charge(world: Arc<World>) {
     assert_eq!((account.balance().await, account.entries(&third).await), (95, vec![("analysis".to_owned(), -5)]));
     let problem = account.result(&third).await.problem(409, "ANALYSIS_CANCELLED");
     assert_eq!(problem["details"]["credits_refunded"], json!(0));
-    for (run_id, told) in [(&second, "You were not charged."), (&third, "Its charge is kept")] {
+    for (run_id, expected) in [(&second, "You were not charged."), (&third, "Its charge is kept")] {
         let message = account.progress(run_id).await["message"].as_str().unwrap().to_owned();
-        assert!(message.contains(told), "{message}");
+        assert!(message.contains(expected), "{message}");
     }
     // Before step 9 a cancellation is always refunded, and so is a run that fails.
     let early = charged(&account, false).await;

@@ -100,17 +100,17 @@ impl Stripe {
     /// Converts the amounts of a reversal into the currency of the payment's charge. A dispute may be in the currency that the payer saw.
     /// None if there is no such charge. Amounts in a third currency stay: the database rejects them if the payment is ours.
     async fn in_currency_of_charge(&self, reversal: Reversal) -> Result<Option<Reversal>, VendorError> {
-        let found = self.list("charges", &[("payment_intent", &reversal.payment_intent)]).await;
-        let Some(found): Option<List<Charge>> = unless_missing(found)? else { return Ok(None) };
-        let Some(charge) = found.data.into_iter().find(|charge| charge.status == "succeeded") else { return Ok(None) };
+        let listed = self.list("charges", &[("payment_intent", &reversal.payment_intent)]).await;
+        let Some(attempts): Option<List<Charge>> = unless_missing(listed)? else { return Ok(None) };
+        let Some(charge) = attempts.data.into_iter().find(|attempt| attempt.status == "succeeded") else { return Ok(None) };
         let presented = charge.presentment_details.filter(|presented| {
             presented.presentment_currency.eq_ignore_ascii_case(&reversal.currency) && presented.presentment_amount > 0
         });
         match presented {
             Some(presented) if !charge.currency.eq_ignore_ascii_case(&reversal.currency) => {
                 let convert = |amount: i64| scaled(amount, charge.amount, presented.presentment_amount);
-                let change = reversal.change.converted(convert);
-                Ok(Some(Reversal { currency: charge.currency.to_ascii_lowercase(), change, ..reversal }))
+                let converted = reversal.change.converted(convert);
+                Ok(Some(Reversal { currency: charge.currency.to_ascii_lowercase(), change: converted, ..reversal }))
             }
             _ => Ok(Some(reversal)),
         }
