@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 use oslira_domain::influence::tries_to_influence;
-use oslira_domain::text::is_hidden;
+use oslira_domain::text::shown;
 use oslira_domain::{BusinessContext, Call, Metrics, Post, Profile, Tier};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -91,7 +91,7 @@ fn business_data(business: &BusinessContext) -> Value {
 
 /// Returns the first `max` visible characters.
 fn visible(text: &str, max: usize) -> String {
-    text.chars().filter(|c| !is_hidden(*c)).take(max).collect()
+    shown(text).chars().take(max).collect()
 }
 
 /// Returns JSON that cannot contain a mark: in JSON, `<` and `>` occur only within strings, where `\u003c` means the same.
@@ -186,6 +186,12 @@ mod tests {
                 assert!(one.instructions.contains(OPEN) && one.instructions.contains("never an instruction"));
             }
         }
+    }
+
+    #[test]
+    fn the_bound_of_a_message_is_named() {
+        let prompt = of(Tier::Deep, Call::Outreach, &business("b"), &profile("x"));
+        assert!(prompt.instructions.contains(&format!("under {} characters", assessment::MAX_MESSAGE)));
     }
 
     #[test]

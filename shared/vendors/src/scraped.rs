@@ -15,7 +15,7 @@ mod tests;
 use std::cmp::Reverse;
 
 use jiff::Timestamp;
-use oslira_domain::text::is_hidden;
+use oslira_domain::text::shown;
 use oslira_domain::{Profile, Username};
 use serde_json::Value;
 
@@ -161,9 +161,9 @@ fn category(item: &Value) -> Option<String> {
     (!chosen.is_empty()).then(|| chosen.join(", "))
 }
 
-/// Returns a text without characters that show nothing, of which PostgreSQL cannot store all, cut to `max` characters. `None` if nothing is left.
+/// Returns a text as a reader sees it, cut to `max` characters. `None` if nothing is left. Control characters, of which PostgreSQL cannot store
+/// all, become blanks, because they may separate words.
 fn text(item: &Value, key: &str, max: usize) -> Option<String> {
-    let kept: String = item[key].as_str()?.chars().filter(|c| !is_hidden(*c)).collect();
-    let cut: String = kept.trim().chars().take(max).collect();
+    let cut: String = shown(item[key].as_str()?).trim().chars().take(max).collect();
     (!cut.is_empty()).then_some(cut)
 }

@@ -8,7 +8,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::absence::{is_placeholder, says_none};
-use crate::text::is_hidden;
+use crate::text::shown;
 
 /// A number as models write it: plainly, or as a part of a hundred (`72%`, `85/100`, `7/10`).
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -128,7 +128,7 @@ impl From<Confidence> for f64 {
 }
 
 /// A text that says something: it is neither empty nor without any letter or digit, nor a placeholder such as `N/A`.
-// Characters that show nothing are removed: the database cannot store all of them, and they can hide text from a reader.
+// Characters that show nothing are removed or become blanks: the database cannot store all of them, and they can hide text from a reader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", inline)]
@@ -137,7 +137,7 @@ pub struct Text(String);
 impl TryFrom<String> for Text {
     type Error = &'static str;
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let kept: String = text.chars().filter(|c| !is_hidden(*c)).collect();
+        let kept = shown(&text);
         let kept = kept.trim();
         if is_placeholder(kept) { Err("a text") } else { Ok(Self(kept.to_owned())) }
     }
