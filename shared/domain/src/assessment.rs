@@ -61,6 +61,9 @@ pub fn schema(call: Call, tier: Tier) -> Value {
     fields.sort_by_key(|(name, _)| place_in_order(name));
     schema["required"] = fields.iter().map(|(name, _)| name.as_str()).collect();
     schema["properties"] = Value::Object(fields.into_iter().collect());
+    if let Some(message) = schema["properties"].get_mut("outreach_message") {
+        message["maxLength"] = MAX_MESSAGE.into();
+    }
     schema
 }
 
@@ -87,6 +90,8 @@ fn place_in_order(field: &str) -> u8 {
 
 /// The longest text of an answer, in characters.
 const MAX_TEXT: u64 = 1500;
+/// The longest message to a lead, in characters. The instructions name it, too.
+pub const MAX_MESSAGE: usize = 600;
 /// The keywords that bound numbers and lengths.
 const BOUNDS: [&str; 4] = ["minimum", "maximum", "maxItems", "maxLength"];
 

@@ -1,12 +1,14 @@
 //! The Messages API of Anthropic: the body of a request, and how the response is read.
 
 use oslira_domain::assessment;
-use serde::Deserialize;
+use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::error::VendorError;
-use crate::exchange::{Failure, Reading, Request};
-use crate::models::{Effort, Usage};
+use crate::exchange::{Failure, Request};
+use crate::models::Effort;
+use crate::reading::{Dialect, End, Output, text_of};
 use crate::wire::{Reply, code};
 
 /// The version of the API. It has no temperature.
@@ -36,100 +38,44 @@ pub(crate) fn body(request: &Request<'_>) -> Value {
     body
 }
 
-#[derive(Deserialize)]
-struct Message {
-    id: Option<String>,
-    #[serde(default)]
-    content: Vec<Block>,
-    stop_reason: Option<String>,
-    usage: Option<UsageBody>,
-}
+/// How responses are read.
+pub(crate) struct Messages;
 
-#[derive(Deserialize)]
-struct Block {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    text: String,
-}
-
-#[derive(Deserialize)]
-struct UsageBody {
-    input_tokens: i64,
-    cache_creation_input_tokens: Option<i64>,
-    cache_read_input_tokens: Option<i64>,
-    output_tokens: i64,
-    output_tokens_details: Option<OutputDetails>,
-}
-
-#[derive(Deserialize)]
-struct OutputDetails {
-    thinking_tokens: Option<i64>,
-}
-
-#[derive(Deserialize)]
-struct ErrorEnvelope {
-    error: ErrorBody,
-}
-
-#[derive(Deserialize)]
-struct ErrorBody {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    details: Option<ErrorDetails>,
-}
-
-#[derive(Deserialize)]
-struct ErrorDetails {
-    error_code: Option<String>,
-}
-
-/// Reads a response: the reason for its end takes precedence over its text.
-pub(crate) fn read(reply: &Reply) -> Reading {
-    if !reply.status.is_success() {
-        return Reading::failed(failure(reply));
-    }
-    let message = match reply.json::<Message>() {
-        Ok(message) => message,
-        Err(error) => return Reading::failed(error),
-    };
-    let usage = message.usage.as_ref().map(usage);
-    let response_id = message.id.clone().filter(|id| code(Some(id)) == *id);
-    Reading { usage, response_id, text: text(&message) }
-}
-
-fn text(message: &Message) -> Result<String, Failure> {
-    match message.stop_reason.as_deref() {
-        // Thinking is in separate blocks.
-        Some("end_turn" | "stop_sequence") => {
-            Ok(message.content.iter().filter(|block| block.kind == "text").map(|block| block.text.as_str()).collect())
+impl Dialect for Messages {
+    fn output(body: &Value) -> Output {
+        if body["type"] == "error" {
+            return Output::default();
         }
-        Some("max_tokens" | "model_context_window_exceeded") => Err(Failure::Truncated),
-        Some("refusal") => Err(Failure::Declined),
-        _ => Err(Failure::Vendor(VendorError::Invalid("ended for an unknown reason"))),
+        // Thinking is in separate blocks.
+        End::of(&body["stop_reason"]).output(vec![text_of(&body["content"])])
     }
-}
 
-/// `input_tokens` includes neither the tokens that were read from the cache nor those that were written to it.
-fn usage(body: &UsageBody) -> Usage {
-    Usage {
-        fresh_input: body.input_tokens,
-        cached_input: body.cache_read_input_tokens.unwrap_or(0),
-        cache_write: body.cache_creation_input_tokens.unwrap_or(0),
-        output: body.output_tokens,
-        reasoning: body.output_tokens_details.as_ref().and_then(|details| details.thinking_tokens).unwrap_or(0),
+    fn failure(reply: &Reply) -> Failure {
+        let body = reply.json::<Value>().unwrap_or_default();
+        let error = &body["error"];
+        let name = code(error["details"]["error_code"].as_str().or(error["type"].as_str()));
+        Failure::Vendor(match name.as_str() {
+            "billing_error" => VendorError::QuotaExhausted(name),
+            // Spending limits, enforced or of a contract, have the status 429, which otherwise means to wait.
+            limit if limit.ends_with("spend_limit_reached") => VendorError::QuotaExhausted(name),
+            "overloaded_error" => VendorError::Overloaded(529),
+            _ => reply.error(name),
+        })
     }
-}
 
-fn failure(reply: &Reply) -> VendorError {
-    let error = reply.json::<ErrorEnvelope>().map_or(ErrorBody { kind: None, details: None }, |body| body.error);
-    let detail = error.details.and_then(|details| details.error_code);
-    let name = code(detail.as_deref().or(error.kind.as_deref()));
-    match name.as_str() {
-        "billing_error" => VendorError::QuotaExhausted(name),
-        // Spending limits, enforced or of a contract, have the status 429, which otherwise means to wait.
-        limit if limit.ends_with("spend_limit_reached") => VendorError::QuotaExhausted(name),
-        "overloaded_error" => VendorError::Overloaded(529),
-        _ => reply.error(name),
+    fn reported(error: &Value) -> Failure {
+        let name = code(error["type"].as_str());
+        let status = match name.as_str() {
+            "invalid_request_error" => StatusCode::BAD_REQUEST,
+            "authentication_error" => StatusCode::UNAUTHORIZED,
+            "billing_error" => StatusCode::PAYMENT_REQUIRED,
+            "permission_error" => StatusCode::FORBIDDEN,
+            "not_found_error" => StatusCode::NOT_FOUND,
+            "request_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+            "rate_limit_error" => StatusCode::TOO_MANY_REQUESTS,
+            _ => return VendorError::Overloaded(200).into(),
+        };
+        let body = json!({ "error": error }).to_string().into_bytes();
+        Self::failure(&Reply { status, headers: HeaderMap::new(), body })
     }
 }

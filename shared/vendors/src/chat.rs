@@ -2,14 +2,13 @@
 //! servers often reject a request with a field that they do not know.
 
 use oslira_domain::assessment;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::VendorError;
-use crate::exchange::{Failure, Reading, Request};
-use crate::models::Usage;
+use crate::exchange::{Failure, Request};
 use crate::openai;
-use crate::wire::{Reply, code};
+use crate::reading::{Dialect, End, Output, refusal, refusal_in, text_of};
+use crate::wire::Reply;
 
 /// Returns the body of a request, with its stable parts first.
 ///
@@ -34,84 +33,30 @@ pub(crate) fn body(request: &Request<'_>) -> Value {
     body
 }
 
-#[derive(Deserialize)]
-struct Completion {
-    id: Option<String>,
-    #[serde(default)]
-    choices: Vec<Choice>,
-    usage: Option<UsageBody>,
-}
+/// How responses are read.
+pub(crate) struct Chat;
 
-#[derive(Deserialize)]
-struct Choice {
-    message: Message,
-    finish_reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    content: Option<String>,
-    refusal: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct UsageBody {
-    #[serde(default)]
-    prompt_tokens: i64,
-    #[serde(default)]
-    completion_tokens: i64,
-    prompt_tokens_details: Option<PromptDetails>,
-    completion_tokens_details: Option<CompletionDetails>,
-}
-
-#[derive(Deserialize)]
-struct PromptDetails {
-    cached_tokens: Option<i64>,
-    cache_write_tokens: Option<i64>,
-}
-
-#[derive(Deserialize)]
-struct CompletionDetails {
-    reasoning_tokens: Option<i64>,
-}
-
-/// Reads a response: a refusal and the reason for its end take precedence over its text.
-pub(crate) fn read(reply: &Reply) -> Reading {
-    if !reply.status.is_success() {
-        return Reading::failed(openai::failure(reply));
+impl Dialect for Chat {
+    /// Only one choice is requested. If a server sends more, the first says how the response ended.
+    fn output(body: &Value) -> Output {
+        let choices = body["choices"].as_array().into_iter().flatten();
+        let mut outputs = choices.map(|choice| {
+            let content = &choice["message"]["content"];
+            // Servers of older APIs have the text beside the message.
+            let text = if content.is_null() { text_of(&choice["text"]) } else { text_of(content) };
+            let refusal = refusal(&choice["message"]["refusal"]).max(refusal_in(content));
+            End::of(&choice["finish_reason"]).output(vec![text]).with(refusal)
+        });
+        let Some(mut first) = outputs.next() else { return Output::failed(VendorError::Invalid("no choice")) };
+        first.texts.extend(outputs.flat_map(|output| output.texts));
+        first
     }
-    let completion = match reply.json::<Completion>() {
-        Ok(completion) => completion,
-        Err(error) => return Reading::failed(error),
-    };
-    let usage = completion.usage.as_ref().map(usage);
-    let response_id = completion.id.clone().filter(|id| code(Some(id)) == *id);
-    Reading { usage, response_id, text: text(completion) }
-}
 
-fn text(completion: Completion) -> Result<String, Failure> {
-    let choice = completion.choices.into_iter().next().ok_or(Failure::Vendor(VendorError::Invalid("no choice")))?;
-    if choice.message.refusal.is_some_and(|refusal| !refusal.is_empty()) {
-        return Err(Failure::Declined);
+    fn failure(reply: &Reply) -> Failure {
+        openai::failure(reply)
     }
-    match choice.finish_reason.as_deref() {
-        Some("stop") => Ok(choice.message.content.unwrap_or_default()),
-        Some("length") => Err(Failure::Truncated),
-        Some("content_filter") => Err(Failure::Declined),
-        _ => Err(Failure::Vendor(VendorError::Invalid("ended for an unknown reason"))),
-    }
-}
 
-/// `prompt_tokens` includes the tokens that were read from the cache and those that were written to it.
-fn usage(body: &UsageBody) -> Usage {
-    let details = body.prompt_tokens_details.as_ref();
-    let cached = details.and_then(|details| details.cached_tokens).unwrap_or(0);
-    let written = details.and_then(|details| details.cache_write_tokens).unwrap_or(0);
-    Usage {
-        fresh_input: (body.prompt_tokens - cached - written).max(0),
-        cached_input: cached,
-        cache_write: written,
-        output: body.completion_tokens,
-        reasoning: body.completion_tokens_details.as_ref().and_then(|details| details.reasoning_tokens).unwrap_or(0),
+    fn reported(error: &Value) -> Failure {
+        openai::reported(error)
     }
 }

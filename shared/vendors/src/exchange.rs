@@ -1,4 +1,4 @@
-//! One exchange with a model: the question, the request that a provider makes of it, and what is read from the provider's response.
+//! One exchange with a model: the question, the request that a provider makes of it, and why it may have no answer.
 
 use jiff::Timestamp;
 use oslira_credential::{CredentialError, Refusal};
@@ -6,9 +6,8 @@ use oslira_domain::{BusinessContext, Call, Metrics, Profile, Tier, Username};
 use serde_json::Value;
 
 use crate::error::VendorError;
-use crate::models::{Effort, OutputLimit, Usage};
+use crate::models::{Effort, OutputLimit};
 use crate::prompt::{Prompt, prompt};
-use crate::wire::BROKEN_OFF;
 
 /// One question about a profile.
 #[derive(Debug, Clone)]
@@ -55,28 +54,6 @@ pub(crate) struct Request<'a> {
     pub(crate) limit: OutputLimit,
     pub(crate) question: &'a Question,
     pub(crate) schema: &'a Value,
-}
-
-/// What was read from a provider's response. The usage may be known even if there is no text.
-pub(crate) struct Reading {
-    /// `None` if the provider may have charged what its response does not say.
-    pub(crate) usage: Option<Usage>,
-    pub(crate) response_id: Option<String>,
-    pub(crate) text: Result<String, Failure>,
-}
-
-impl Reading {
-    /// Without a response that reports its usage. An error status costs nothing. What a provider did whose response did not arrive whole is
-    /// unknown.
-    pub(crate) fn failed(failure: impl Into<Failure>) -> Self {
-        let failure = failure.into();
-        let unknown = match &failure {
-            Failure::Vendor(VendorError::Timeout | VendorError::Invalid(_)) | Failure::Aborted => true,
-            Failure::Vendor(VendorError::Transport(what)) => *what == BROKEN_OFF,
-            _ => false,
-        };
-        Self { usage: (!unknown).then(Usage::default), response_id: None, text: Err(failure) }
-    }
 }
 
 /// Why an attempt has no answer.

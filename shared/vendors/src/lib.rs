@@ -14,10 +14,12 @@ pub mod model_client;
 pub mod models;
 mod openai;
 pub mod prompt;
+mod reading;
 mod scraped;
 pub mod stripe;
 #[cfg(test)]
 mod stub;
+mod usage;
 mod wire;
 
 pub use actor_cost::ActorCost;

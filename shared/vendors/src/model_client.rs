@@ -17,14 +17,17 @@ pub use self::endpoints::{Endpoint, Endpoints, ModelSecret, ModelSecrets, OpenAi
 pub use self::text::read_answer;
 
 use self::attempt::Failures;
+use self::text::read_output;
 use crate::error::VendorError;
-use crate::exchange::{Failure, Question, Reading, Request};
+use crate::exchange::{Failure, Question, Request};
 use crate::models::{Catalogue, Model, Provider};
+use crate::reading::Reading;
 use crate::wire::Reply;
 use crate::{anthropic, chat, openai};
 
 mod attempt;
 mod endpoints;
+mod found;
 mod outgoing;
 mod text;
 
@@ -150,12 +153,12 @@ impl ModelClient {
         if attempts.deadline.saturating_duration_since(clock) < target.timeout {
             return Err(Failure::NoTime);
         }
-        let Reading { usage, response_id, text } = tokio::select! {
+        let Reading { usage, response_id, output } = tokio::select! {
             biased;
             reading = self.send(request, target) => reading,
             () = is_aborted(&mut attempts.aborted) => Reading::failed(Failure::Aborted),
         };
-        let result = text.and_then(|text| read_answer(request.question, &text).map_err(Failure::Malformed));
+        let result = read_output(request.question, output);
         let cost = usage.as_ref().map(|usage| target.model.cost(usage));
         let usage = usage.unwrap_or_default();
         let attempt = Attempt {
@@ -204,9 +207,9 @@ impl ModelClient {
             Err(error) => return Reading::failed(error),
         };
         match (provider, api) {
-            (Provider::OpenAi, OpenAiApi::Responses) => openai::read(&reply),
-            (Provider::OpenAi, OpenAiApi::Chat) => chat::read(&reply),
-            (Provider::Anthropic, _) => anthropic::read(&reply),
+            (Provider::OpenAi, OpenAiApi::Responses) => Reading::of::<openai::Responses>(&reply),
+            (Provider::OpenAi, OpenAiApi::Chat) => Reading::of::<chat::Chat>(&reply),
+            (Provider::Anthropic, _) => Reading::of::<anthropic::Messages>(&reply),
         }
     }
 }

@@ -1,12 +1,11 @@
 //! The Responses API of `OpenAI`: the body of a request, and how the response is read.
 
 use reqwest::StatusCode;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::VendorError;
-use crate::exchange::{Failure, Reading, Request};
-use crate::models::Usage;
+use crate::exchange::{Failure, Request};
+use crate::reading::{Dialect, End, Output, Refusal, refusal_in, text_of};
 use crate::wire::{Reply, code};
 
 /// Returns the body of a request. `OpenAI` does not store it, and its stable parts come first, for prompt caching. The business is data of the
@@ -34,74 +33,92 @@ pub(crate) fn body(request: &Request<'_>) -> Value {
     body
 }
 
-#[derive(Deserialize)]
-struct Response {
-    id: Option<String>,
-    status: String,
-    error: Option<ErrorBody>,
-    incomplete_details: Option<Incomplete>,
-    #[serde(default)]
-    output: Vec<Item>,
-    usage: Option<UsageBody>,
-}
+/// How responses are read.
+pub(crate) struct Responses;
 
-#[derive(Deserialize)]
-struct Incomplete {
-    reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Item {
-    #[serde(rename = "type")]
-    kind: String,
-    /// `commentary` or `final_answer`. Older models and compatible servers give none.
-    phase: Option<String>,
-    content: Option<Vec<Part>>,
-}
-
-#[derive(Deserialize)]
-struct Part {
-    #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct UsageBody {
-    input_tokens: i64,
-    input_tokens_details: Option<InputDetails>,
-    output_tokens: i64,
-    output_tokens_details: Option<OutputDetails>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct InputDetails {
-    cached_tokens: i64,
-    cache_write_tokens: i64,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct OutputDetails {
-    reasoning_tokens: i64,
-}
-
-/// Compatible servers give numbers as codes, or a text in place of the whole error.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ErrorBody {
-    #[serde(rename = "type")]
-    kind: Value,
-    code: Value,
-}
-
-impl ErrorBody {
-    fn of(reply: &Reply) -> Self {
-        let body = reply.json::<Value>().unwrap_or_default();
-        Self { kind: body["error"]["type"].clone(), code: body["error"]["code"].clone() }
+impl Dialect for Responses {
+    fn output(body: &Value) -> Output {
+        let messages: Vec<Message<'_>> = body["output"].as_array().into_iter().flatten().filter_map(Message::of).collect();
+        let mut texts = answers(&messages);
+        // Some servers send only what OpenAI's libraries make of the messages.
+        texts.extend(body["output_text"].as_str().filter(|_| messages.is_empty()).map(str::to_owned));
+        let commentary = |message: &&Message<'_>| message.phase == Phase::Commentary;
+        let refusals = |is_commentary: bool| {
+            let of = messages.iter().filter(|message| commentary(message) == is_commentary);
+            of.map(|message| refusal_in(message.content)).max().unwrap_or(Refusal::None)
+        };
+        // A commentary may refuse a part of what the answer then contains.
+        let refusal = if texts.is_empty() { refusals(true).max(refusals(false)) } else { refusals(false) };
+        let unknown = |texts, why| Output { texts, otherwise: Some(VendorError::Invalid(why).into()) };
+        let output = match body["status"].as_str() {
+            Some("completed") => End::Regular.output(texts),
+            Some("incomplete") => match End::of(&body["incomplete_details"]["reason"]) {
+                End::Regular | End::Unknown => unknown(texts, "incomplete for an unknown reason"),
+                end => end.output(texts),
+            },
+            Some("failed") => Output::failed(Self::reported(&body["error"])),
+            None if !texts.is_empty() => End::Regular.output(texts),
+            _ => unknown(texts, "neither completed nor failed"),
+        };
+        output.with(refusal)
     }
 
+    fn failure(reply: &Reply) -> Failure {
+        failure(reply)
+    }
+
+    fn reported(error: &Value) -> Failure {
+        reported(error)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Commentary,
+    FinalAnswer,
+    /// Of older models and compatible servers.
+    Unnamed,
+}
+
+/// An item of the output that is a message. Reasoning is a separate item, which may come first.
+struct Message<'a> {
+    phase: Phase,
+    content: &'a Value,
+}
+
+impl<'a> Message<'a> {
+    fn of(item: &'a Value) -> Option<Self> {
+        let phase = match item["phase"].as_str() {
+            None | Some("") => Phase::Unnamed,
+            Some("final_answer") => Phase::FinalAnswer,
+            Some(_) => Phase::Commentary,
+        };
+        let is_message = item["type"] == "message" || (item["type"].is_null() && item["role"] == "assistant");
+        is_message.then_some(Self { phase, content: &item["content"] })
+    }
+}
+
+/// Returns the texts that may contain the answer: the messages from the last to the first, then all of them in one, because an answer may be
+/// divided. Messages without a phase count if no final answer has a text. A commentary never counts.
+fn answers(messages: &[Message<'_>]) -> Vec<String> {
+    let texts = |phase: Phase| -> Vec<String> {
+        let of = messages.iter().filter(|message| message.phase == phase).map(|message| text_of(message.content));
+        of.filter(|text| !text.trim().is_empty()).collect()
+    };
+    let mut texts = match texts(Phase::FinalAnswer) {
+        none if none.is_empty() => texts(Phase::Unnamed),
+        answers => answers,
+    };
+    let whole = (texts.len() > 1).then(|| texts.concat());
+    texts.reverse();
+    texts.extend(whole);
+    texts
+}
+
+/// An error. Compatible servers give numbers as codes, or a text in place of the whole error.
+struct ErrorBody<'a>(&'a Value);
+
+impl ErrorBody<'_> {
     /// Returns the code, or the type of an error without one.
     fn name(&self) -> String {
         let text = |value: &Value| match value {
@@ -109,7 +126,7 @@ impl ErrorBody {
             Value::Number(number) => Some(number.to_string()),
             _ => None,
         };
-        code(text(&self.code).or_else(|| text(&self.kind)).as_deref())
+        code(text(&self.0["code"]).or_else(|| text(&self.0["type"])).as_deref())
     }
 
     /// Whether the provider refuses what the prompt is about. Another attempt is refused again.
@@ -121,84 +138,33 @@ impl ErrorBody {
     /// Whether money, credit or a limit of spending is used up.
     fn is_quota(&self) -> bool {
         let name = self.name();
-        self.kind == "insufficient_quota"
+        self.0["type"] == "insufficient_quota"
             || matches!(name.as_str(), "insufficient_quota" | "credit_balance_exhausted" | "organization_usage_limit_exceeded")
             || name.ends_with("_spend_limit_exceeded")
     }
 }
 
-/// Reads a response: its status, a refusal and a truncation take precedence over its text.
-pub(crate) fn read(reply: &Reply) -> Reading {
-    if !reply.status.is_success() {
-        return Reading::failed(failure(reply));
-    }
-    let response = match reply.json::<Response>() {
-        Ok(response) => response,
-        Err(error) => return Reading::failed(error),
-    };
-    // A response that failed without usage says nothing about its cost.
-    let usage = response.usage.as_ref().map(usage);
-    let response_id = response.id.clone().filter(|id| code(Some(id)) == *id);
-    Reading { usage, response_id, text: text(response) }
-}
-
-fn text(response: Response) -> Result<String, Failure> {
-    let refuses = |item: &Item| item.content.iter().flatten().any(|part| part.kind == "refusal");
-    let messages: Vec<&Item> = response.output.iter().filter(|item| item.kind == "message").collect();
-    if messages.iter().any(|item| refuses(item)) {
-        return Err(Failure::Declined);
-    }
-    match response.status.as_str() {
-        "completed" => Ok(final_answer(&messages)),
-        "incomplete" => Err(match response.incomplete_details.and_then(|details| details.reason).as_deref() {
-            Some("max_output_tokens") => Failure::Truncated,
-            Some("content_filter") => Failure::Declined,
-            _ => Failure::Vendor(VendorError::Invalid("incomplete for an unknown reason")),
-        }),
-        "failed" => Err(failed(&response.error.unwrap_or_default())),
-        _ => Err(Failure::Vendor(VendorError::Invalid("neither completed nor failed"))),
-    }
-}
-
-/// Returns the text of the last final answer. A message without a phase counts as one if no other does; a commentary never does. Reasoning is a
-/// separate item, which may come first.
-fn final_answer(messages: &[&Item]) -> String {
-    let last = |phase: Option<&str>| messages.iter().rev().find(|item| item.phase.as_deref() == phase);
-    let parts = last(Some("final_answer")).or_else(|| last(None)).and_then(|item| item.content.as_ref());
-    parts.into_iter().flatten().filter(|part| part.kind == "output_text").filter_map(|part| part.text.as_deref()).collect()
-}
-
-/// Returns what a response means whose status is failed, though that of HTTP is 200.
-fn failed(error: &ErrorBody) -> Failure {
+/// Returns what an error means that is reported with a status of success.
+pub(crate) fn reported(error: &Value) -> Failure {
+    let error = ErrorBody(error);
     if error.is_refusal() {
         return Failure::Declined;
     }
     let name = error.name();
     Failure::Vendor(match name.as_str() {
         _ if error.is_quota() => VendorError::QuotaExhausted(name),
-        "rate_limit_exceeded" => VendorError::RateLimited { retry_after: None },
-        // A fault of the project's configuration.
-        "data_residency_mismatch" => VendorError::Rejected { status: 200, code: name },
+        "rate_limit_exceeded" | "rate_limit_error" => VendorError::RateLimited { retry_after: None },
+        "invalid_api_key" | "authentication_error" => VendorError::Unauthorized,
+        // Faults of the project's configuration, or of the request.
+        "data_residency_mismatch" | "invalid_request_error" | "model_not_found" => VendorError::Rejected { status: 200, code: name },
         _ => VendorError::Overloaded(200),
     })
 }
 
-/// `input_tokens` includes the tokens that were read from the cache and those that were written to it.
-fn usage(body: &UsageBody) -> Usage {
-    let cached = body.input_tokens_details.as_ref().map_or(0, |details| details.cached_tokens);
-    let written = body.input_tokens_details.as_ref().map_or(0, |details| details.cache_write_tokens);
-    Usage {
-        fresh_input: (body.input_tokens - cached - written).max(0),
-        cached_input: cached,
-        cache_write: written,
-        output: body.output_tokens,
-        reasoning: body.output_tokens_details.as_ref().map_or(0, |details| details.reasoning_tokens),
-    }
-}
-
 /// Returns what a response means whose status is no success.
 pub(crate) fn failure(reply: &Reply) -> Failure {
-    let error = ErrorBody::of(reply);
+    let body = reply.json::<Value>().unwrap_or_default();
+    let error = ErrorBody(&body["error"]);
     if reply.status == StatusCode::BAD_REQUEST && error.is_refusal() {
         return Failure::Declined;
     }

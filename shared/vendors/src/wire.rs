@@ -46,6 +46,11 @@ impl Reply {
         Ok(Self { status, headers, body })
     }
 
+    /// Returns the response as it would be with another status.
+    pub(crate) fn with_status(&self, status: StatusCode) -> Self {
+        Self { status, headers: self.headers.clone(), body: self.body.clone() }
+    }
+
     /// Parses the body as JSON.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, VendorError> {
         json(&self.body).ok_or(VendorError::Invalid("not the documented JSON"))
@@ -107,7 +112,7 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 }
 
 /// Replaces each lone surrogate by U+FFFD.
-fn without_lone_surrogates(json: &[u8]) -> Vec<u8> {
+pub(crate) fn without_lone_surrogates(json: &[u8]) -> Vec<u8> {
     let escape = |at: usize| {
         let hex = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
         u16::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()

@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::values::{Confidence, RedFlags, Score, Text, Texts};
-use super::words::*;
+use super::words::{
+    BudgetTier, BuyingStage, CommunicationStyle, ContentAuthenticity, DataConfidence, DecisionMakingStyle, DecisionRole, DiscProfile,
+    SuggestedAction, UrgencyLevel,
+};
 
 /// An answer: a struct whose strict schema is sent to the model. A field beside those of the schema is left out when an answer is read: what was
 /// asked for is there, and is paid for.

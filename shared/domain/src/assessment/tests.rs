@@ -141,6 +141,7 @@ fn every_value_is_bounded_and_no_note_of_ours_is_in_a_schema() {
             }
         }
     }
+    assert_eq!(schema(Call::Outreach, Tier::Deep)["properties"]["outreach_message"]["maxLength"], MAX_MESSAGE);
     assert!(described(&schema(Call::Psychographic, Tier::Xray)).contains("  - openness (integer from 0 to 100)"));
 }
 

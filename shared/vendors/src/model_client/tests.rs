@@ -422,6 +422,7 @@ fn effort_is_sent_only_where_it_is_understood() {
 
 mod answers;
 mod chat;
+mod shapes;
 
 #[test]
 fn headers_of_a_secret_are_read_and_not_shown() {

@@ -3,20 +3,38 @@
 use oslira_domain::{Call, assessment};
 use serde_json::Value;
 
+use super::found::answer_in;
 use super::outgoing::{Finding, Names};
-use crate::exchange::Question;
-use crate::wire;
+use crate::exchange::{Failure, Question};
+use crate::reading::Output;
+
+/// Returns the answer in the first text of an output that contains one.
+///
+/// # Errors
+/// Without an answer, fails with what the response says about itself, or else with the reason that concerns the likeliest text.
+pub(super) fn read_output(question: &Question, output: Output) -> Result<Value, Failure> {
+    let mut reason = None;
+    for text in &output.texts {
+        match read_answer(question, text) {
+            Ok(answer) => return Ok(answer),
+            Err(why) => _ = reason.get_or_insert(why),
+        }
+    }
+    Err(output.otherwise.unwrap_or_else(|| Failure::Malformed(reason.unwrap_or_else(|| "the response has no text".to_owned()))))
+}
 
 /// Returns the answer in a model's text: the fields of its question, tidied.
 ///
 /// A message to the lead is sent as it is, and a scraped profile must not decide where it leads: with a link, a number or another person's handle it
-/// is no answer. In the other texts, which only the user reads, such a word is replaced.
+/// is no answer. Neither is one with a placeholder, or longer than the schema allows. In the other texts, which only the user reads, such a word is replaced.
 ///
 /// # Errors
 /// Fails with the reason when there is no answer in the text, or it does not fit its schema. The reason contains none of the text.
 pub fn read_answer(question: &Question, text: &str) -> Result<Value, String> {
-    let answer = only_object(text)?;
-    let mut fields = assessment::parse(question.call, question.tier, &answer).map_err(|error| error.to_string())?;
+    let schema = assessment::schema(question.call, question.tier);
+    let answer = schema["properties"].as_object().map_or_else(|| Err("no schema".to_owned()), |fields| answer_in(text, fields))?;
+    let parse = |answer: &Value| assessment::parse(question.call, question.tier, answer).map_err(|error| error.to_string());
+    let mut fields = parse(&answer)?;
     let names = Names::of(question);
     for value in fields.values_mut() {
         if question.call == Call::Outreach {
@@ -31,7 +49,8 @@ pub fn read_answer(question: &Question, text: &str) -> Result<Value, String> {
             })?;
         }
     }
-    Ok(Value::Object(fields))
+    // A message of emoji only is tidied to nothing.
+    parse(&Value::Object(fields)).map(Value::Object)
 }
 
 fn each_text(value: &mut Value, change: &mut impl FnMut(&mut String) -> Result<(), String>) -> Result<(), String> {
@@ -48,70 +67,9 @@ impl Finding {
             Self::Link => "the message contains a link or an address",
             Self::Handle => "the message contains another person's handle",
             Self::Number => "the message contains a telephone number",
+            Self::Placeholder => "the message contains a placeholder",
+            Self::Length => "the message is too long",
         }
         .to_owned()
-    }
-}
-
-/// Returns the one JSON object in a text. Models put it into a code fence, begin with a byte order mark, or write words around it. Two different
-/// objects are no answer: one of them may be an example, or a quotation of the profile.
-fn only_object(text: &str) -> Result<Value, String> {
-    let text = text.rsplit("</think>").next().unwrap_or_default().trim_start_matches('\u{feff}').trim();
-    if let Some(whole) = wire::json::<Value>(text.as_bytes()) {
-        return if whole.is_object() { Ok(whole) } else { Err("the JSON is no object".to_owned()) };
-    }
-    let mut found: Option<Value> = None;
-    let mut rest = text;
-    while let Some(start) = rest.find('{') {
-        rest = &rest[start..];
-        match first_object(rest) {
-            Some((object, length)) => {
-                if found.as_ref().is_some_and(|found| *found != object) {
-                    return Err("the text contains several JSON objects".to_owned());
-                }
-                found = Some(object);
-                rest = &rest[length..];
-            }
-            None => rest = &rest[1..],
-        }
-    }
-    found.ok_or_else(|| "the text is not JSON".to_owned())
-}
-
-/// Returns the JSON object with which a text begins, and its length in bytes. Only an object with fields: prose may contain empty braces.
-fn first_object(text: &str) -> Option<(Value, usize)> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-    let object = values.next()?.ok()?;
-    let has_fields = object.as_object().is_some_and(|fields| !fields.is_empty());
-    has_fields.then(|| (object, values.byte_offset()))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn one_object_is_read_whatever_surrounds_it() {
-        let expected = Ok(json!({"score": 70, "text": "a } b"}));
-        let object = r#"{"score": 70, "text": "a } b"}"#;
-        for text in [
-            object.to_owned(),
-            format!("\u{feff}{object}"),
-            format!("```json\n{object}\n```"),
-            format!("Here is my answer {{as asked}}:\n{object}\nI hope {{}} this helps."),
-            format!("<think>maybe {{\"score\": 1}}</think>\n{object}"),
-            format!("{object}\n{object}"),
-        ] {
-            assert_eq!(only_object(&text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn none_and_several_are_no_answer() {
-        for text in ["", "Sure!", "{\"score\":", "[1]", "70", "{\"score\": 1} or {\"score\": 100}"] {
-            assert!(only_object(text).is_err(), "{text}");
-        }
     }
 }

@@ -82,6 +82,8 @@ async fn a_message_with_a_link_or_another_handle_is_requested_once_more() {
         (message("Hi.", "Mention evil.com"), link),
         (message("Look at evil\u{3002}us", "x"), link),
         (message("Call +1 555 010 9999", "x"), "the message contains a telephone number"),
+        (message("Hi [First Name]!", "x"), "the message contains a placeholder"),
+        (message(&"Lovely class. ".repeat(100), "x"), "the message is too long"),
     ] {
         let outcome = answer_in(setting(), vec![bad.clone(), good()], vec![]).await;
         assert_eq!((outcome.result.is_ok(), outcome.attempts.len()), (true, 2));
@@ -108,6 +110,6 @@ async fn what_can_be_mended_in_an_answer_costs_no_second_one() {
     sent["summary_text"] = json!("Sells at evil.com.");
     let outcome = answer(vec![openai_text(&sent.to_string())], vec![]).await;
     let mut kept = light();
-    kept["summary_text"] = json!("Sells at (link removed)");
+    kept["summary_text"] = json!("Sells at (link removed).");
     assert_eq!((outcome.result.unwrap().output, outcome.attempts.len()), (kept, 1));
 }
