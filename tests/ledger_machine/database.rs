@@ -96,14 +96,15 @@ impl Sessions {
                 let (sold, id) = (credits_sold(session), format!("{}-{session}", names.case));
                 let effect = json!({
                     "kind": "payment", "session_id": format!("cs_{id}"), "payment_intent": format!("pi_{id}"),
-                    "account_id": account(buyer(session)), "credits": sold, "amount_cents": sold * 100, "customer": null,
+                    "account_id": account(buyer(session)), "credits": sold, "amount_cents": sold * 100, "currency": "usd", "priced_in": "usd",
+                    "customer": null,
                 });
                 self.stripe("checkout.session.completed", &format!("evt_{id}_{event}"), effect).await
             }
             Operation::StripeRefund { session, parts } => {
                 let id = format!("{}-{session}", names.case);
                 let effect = json!({
-                    "kind": "reversal", "source": format!("pi_{id}"), "charge": format!("ch_{id}"), "change": "refunded",
+                    "kind": "reversal", "source": format!("pi_{id}"), "payment": format!("pi_{id}"), "currency": "usd", "change": "refunded",
                     "total_cents": credits_sold(session) * 100 * parts / PARTS, "step_cents": null,
                 });
                 self.stripe("charge.refunded", &format!("evt_{id}_refund_{parts}"), effect).await
@@ -111,7 +112,7 @@ impl Sessions {
             Operation::RefundFailed { session, refund } => {
                 let id = format!("{}-{session}", names.case);
                 let effect = json!({
-                    "kind": "reversal", "source": format!("pi_{id}"), "charge": format!("ch_{id}"), "change": "refund",
+                    "kind": "reversal", "source": format!("pi_{id}"), "payment": format!("pi_{id}"), "currency": "usd", "change": "refund",
                     "refund_id": format!("re_{id}_{refund}"), "cents": credits_sold(session) * 100 / PARTS, "failed": true,
                 });
                 self.stripe("refund.failed", &format!("evt_{id}_failure_{refund}"), effect).await
@@ -119,7 +120,7 @@ impl Sessions {
             Operation::Dispute { session, state } => {
                 let id = format!("{}-{session}", names.case);
                 let effect = json!({
-                    "kind": "reversal", "source": format!("pi_{id}"), "charge": format!("ch_{id}"), "change": "dispute",
+                    "kind": "reversal", "source": format!("pi_{id}"), "payment": format!("pi_{id}"), "currency": "usd", "change": "dispute",
                     "dispute_id": format!("du_{id}"), "cents": credits_sold(session) * 100 * DISPUTED / PARTS, "state": STATES[state],
                 });
                 self.stripe("charge.dispute.updated", &format!("evt_{id}_dispute_{state}"), effect).await

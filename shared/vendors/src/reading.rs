@@ -168,7 +168,7 @@ pub(crate) enum End {
 impl End {
     /// Reads the reason for the end, in the words of all APIs.
     pub(crate) fn of(reason: &Value) -> Self {
-        let Some(reason) = reason.as_str().filter(|_| !reason.is_null()) else {
+        let Some(reason) = reason.as_str() else {
             return if reason.is_null() { Self::Regular } else { Self::Unknown };
         };
         match reason.to_lowercase().as_str() {
