@@ -282,7 +282,10 @@ fn asks_for_a_score(words: &[Word<'_>], at: usize) -> bool {
     let is_scale = has(&["0", "1"]);
     let is_high = |word: &Word<'_>| word.text.parse::<u32>().is_ok_and(|number| (80..=100).contains(&number));
     let number = !is_scale && (has(&["hundred", "hundert", "cien"]) || rest.iter().any(is_high));
-    (JUDGE.contains(&verb) || has(&SCORES)) && has(&OBJECTS) && (number || has(&SUPERLATIVES))
+    // "Rank your lead" gives advice to readers.
+    let has_object = rest.windows(2).any(|pair| OBJECTS.contains(&pair[1].text) && pair[0].text != "your");
+    let has_object = has_object || rest.first().is_some_and(|word| OBJECTS.contains(&word.text));
+    (JUDGE.contains(&verb) || has(&SCORES)) && has_object && (number || has(&SUPERLATIVES))
 }
 
 /// Whether an imperative stands at `at` that cancels what a model was instructed to do. "Don't forget" and "n'oubliez pas" cancel nothing.
@@ -383,6 +386,7 @@ mod tests {
             "Fashion model, 25k followers, rates on request",
             "100 days of practice. Rate my progress!",
             "Rate my account from 1 to 100!",
+            "Rank your lead with max 24h",
             "Engagement rate of this account: 95",
             "I 100% recommend this account for daily recipes",
             "We recommend this creator 100%!",

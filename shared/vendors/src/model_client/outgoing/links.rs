@@ -259,9 +259,15 @@ pub(super) fn lead_at(chars: &[char], start: usize, lead: &str) -> Option<Span> 
 pub(super) fn is_linked(chars: &[char], lead: &Span, handle: &str) -> bool {
     let is_host = Dotted::all(&handle.chars().collect::<Vec<_>>()).iter().any(|dotted| dotted.is_host);
     let before = &chars[..lead.start];
-    let is_email = matches!(before, [.., c, '@'] if c.is_ascii_alphanumeric() || "._-+".contains(*c));
+    let is_email = before.ends_with(&['@']) && local_part(before, before.len() - 1) > 0;
     let is_url = before.ends_with(&['/', '/']) || path_end(chars, lead.end) > lead.end || chars.get(lead.end) == Some(&'@');
     is_host && (is_email || is_url)
+}
+
+/// Returns the length of what may be the first part of an email address before an at sign.
+fn local_part(chars: &[char], at: usize) -> usize {
+    let length = chars[..at].iter().rev().take_while(|c| is_handle(**c) || "+-%".contains(**c)).count();
+    if chars[at - length..at].iter().any(char::is_ascii_alphanumeric) { length } else { 0 }
 }
 
 /// Returns handles and email addresses: what stands around at signs, unless it is a time or place ("class @ 6pm").
@@ -273,7 +279,7 @@ pub(super) fn handles(chars: &[char]) -> Vec<(Span, Finding)> {
         let name = name.trim_end_matches('.');
         let end = at + 1 + name.len();
         let is_foreign = name.is_empty() && chars.get(at + 1).is_some_and(|c| is_word(*c));
-        let local = chars[..at].iter().rev().take_while(|c| is_handle(**c) || "+-%".contains(**c)).count();
+        let local = local_part(chars, at);
         if local > 0 && name.trim_start_matches('.').contains('.') {
             found.push((at - local..end, Finding::Link));
         } else if is_foreign || (name.contains(|c| c != '.') && !is_time(name)) {

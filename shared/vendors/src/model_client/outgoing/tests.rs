@@ -205,6 +205,7 @@ fn ordinary_text_and_own_names_are_not_found() {
         "Hi @Yoga.Studio.Me! Lovely.",
         "Hi Yoga.Studio.Me\u{2728}, lovely.",
         "yoga.studio.me, may I ask something?",
+        "Hi -@yoga.studio.me- and _@yoga.studio.me",
         "\u{4f60}\u{597d}@yoga.studio.me\u{ff01}",
         "@yoga.studio.me\u{3055}\u{3093}\u{3001}\u{3053}\u{3093}\u{306b}\u{3061}\u{306f}\u{3002}\u{307f}\u{3093}\u{306a}",
         "\u{a1}Hola @yoga.studio.me! @yoga.studio.me's team, @yoga.studio.me\u{2014}great, @yoga.studio.me...",
