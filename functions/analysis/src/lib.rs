@@ -23,7 +23,7 @@ pub fn describe(api: &mut Api) {
     cancel_analysis::describe(api);
 }
 
-/// Tells what became of a cancelled run's charge.
+/// Returns the message about a cancelled run, which states whether its charge is kept.
 const fn cancelled_message(credits_kept: i32) -> &'static str {
     if credits_kept == 0 {
         "The analysis was cancelled. You were not charged."

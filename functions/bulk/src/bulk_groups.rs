@@ -119,7 +119,7 @@ impl GroupConsumer {
                 return Err(MessageError::Unavailable(error.to_string()));
             }
         };
-        let (mut found, mut blocked, mut without_posts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut found, mut others, mut blocked) = (Vec::new(), Vec::new(), Vec::new());
         let mut unusable = BTreeMap::<&str, (FailureCode, Vec<RunId>)>::new();
         for (run, item) in runs.into_iter().zip(items) {
             let mut end = |code: FailureCode, run: Run| unusable.entry(code.as_str()).or_insert((code, Vec::new())).1.push(run.run_id);
@@ -128,9 +128,12 @@ impl GroupConsumer {
                 ScrapeOutcome::Private(_) => end(FailureCode::ProfilePrivate, run),
                 ScrapeOutcome::NotFound => end(FailureCode::ProfileNotFound, run),
                 ScrapeOutcome::Restricted => end(FailureCode::ProfileRestricted, run),
-                ScrapeOutcome::Blocked => blocked.push(run),
+                ScrapeOutcome::Blocked => {
+                    blocked.push(run.run_id.clone());
+                    others.push(run);
+                }
                 // The Actor run stays remembered: the run's own task reads it, and fetches the profile once more.
-                ScrapeOutcome::WithoutPosts => without_posts.push(run),
+                ScrapeOutcome::WithoutPosts => others.push(run),
             }
         }
         for (code, run_ids) in unusable.into_values() {
@@ -138,8 +141,7 @@ impl GroupConsumer {
         }
         if !blocked.is_empty() {
             // Forgotten, so that their own tasks start another Actor run instead of reading that this one found nothing.
-            let run_ids: Vec<RunId> = blocked.iter().map(|run| run.run_id.clone()).collect();
-            self.scraper.forget(&Owner::Group { batch_id, run_ids: &run_ids }, &actor_run).await?;
+            self.scraper.forget(&Owner::Group { batch_id, run_ids: &blocked }, &actor_run).await?;
         }
         let scraped_at = actor_run.finished_at.unwrap_or_else(Timestamp::now);
         let keeps = stream::iter(found).map(async |(run, profile)| {
@@ -148,7 +150,6 @@ impl GroupConsumer {
             }
             self.start(&run).await
         });
-        let others: Vec<Run> = blocked.into_iter().chain(without_posts).collect();
         let (kept, others) = tokio::join!(keeps.buffer_unordered(AT_ONCE).collect::<Vec<_>>(), self.start_all(&others));
         kept.into_iter().collect::<Result<(), _>>().and(others)
     }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::models::Usage;
+use crate::wire::whole;
 
 /// More tokens than any model reads or writes at once.
 const MAX_TOKENS: i64 = 1_000_000_000;
@@ -77,11 +78,6 @@ fn count(value: &Value) -> Result<Option<i64>, Unreadable> {
         _ => None,
     };
     count.filter(|count| (0..=MAX_TOKENS).contains(count)).map(Some).ok_or(Unreadable)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "`as` saturates, and the bounds of a count follow")]
-fn whole(number: f64) -> Option<i64> {
-    (number.fract() == 0.0).then_some(number as i64)
 }
 
 #[cfg(test)]

@@ -137,6 +137,13 @@ pub(crate) fn without_lone_surrogates(json: &[u8]) -> Vec<u8> {
     mended
 }
 
+/// Returns a number without a fraction as an integer. One that is too large becomes the largest integer: the caller has bounds, which are far below
+/// 2^53, where every integer is exact.
+#[expect(clippy::cast_possible_truncation, reason = "`as` saturates")]
+pub(crate) fn whole(number: f64) -> Option<i64> {
+    (number.fract() == 0.0).then_some(number as i64)
+}
+
 #[cfg(test)]
 mod tests {
     use reqwest::header::HeaderValue;

@@ -6,6 +6,8 @@
 use oslira_domain::text::is_hidden;
 use serde_json::Value;
 
+use crate::wire::whole;
+
 /// More than any account or post has. A larger number is none of a person's followers or of a post's plays.
 const MAX: i64 = 100_000_000_000;
 /// What stands for a power of ten. "mil" is not among them: it is a thousand in Spanish, and elsewhere a million.
@@ -110,12 +112,6 @@ fn ungrouped(number: &str) -> Option<String> {
     };
     let is_number = groups.iter().all(|group| !group.is_empty() && group.bytes().all(|byte| byte.is_ascii_digit()));
     (is_valid && is_number).then(|| groups.concat())
-}
-
-/// Returns a number without a fraction as an integer. Counts are far below 2^53, where every integer is exact.
-#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
-fn whole(number: f64) -> Option<i64> {
-    (number.fract() == 0.0 && (0.0..9e15).contains(&number)).then_some(number as i64)
 }
 
 #[cfg(test)]
